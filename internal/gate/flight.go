@@ -1,0 +1,97 @@
+package gate
+
+import "context"
+
+// Join returns the flight that a reader who missed the key may wait for. When
+// start is true the caller has to run the load and Land the flight.
+//
+// The miss may be over by now: an entry that memory holds, and that usable
+// accepts, is returned instead of a flight. A nil usable accepts none and asks
+// for a refresh: memory may hold an older copy, which the flight replaces.
+//
+// A reader that was given a flight must Leave it once, landed or not.
+func (g *Gate[K, E]) Join(key K, usable func(E) bool) (f *Flight[K, E], start bool, hit E) {
+	refresh := usable == nil
+	s := g.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !refresh {
+		if e, ok := g.memory.Get(key); ok && usable(e) {
+			return nil, false, e
+		}
+	}
+	sl := s.slotLocked(key)
+	busy := sl.holds > 0 || s.allHolds > 0
+	switch r := sl.running; {
+	case r == nil:
+		f, start = g.newFlight(key), true
+		f.tainted = busy
+		sl.running = f
+	case !r.tainted && !busy && !refresh:
+		f = r
+	default:
+		if sl.next == nil {
+			sl.next = g.newFlight(key)
+		}
+		f = sl.next
+	}
+	f.waiters++
+	f.replaces = f.replaces || refresh
+	return f, start, hit
+}
+
+func (g *Gate[K, E]) newFlight(key K) *Flight[K, E] {
+	f := &Flight[K, E]{Key: key, done: make(chan struct{})}
+	f.Ctx, f.cancel = context.WithCancel(g.life)
+	return f
+}
+
+// Leave says that a reader does not wait any more. When the last one leaves, the
+// load's context ends, and nobody joins it any more.
+func (g *Gate[K, E]) Leave(f *Flight[K, E]) {
+	s := g.shard(f.Key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.waiters--
+	if f.waiters > 0 {
+		return
+	}
+	f.tainted = true
+	f.cancel()
+	if sl := s.slots[f.Key]; sl != nil && sl.next == f {
+		sl.next = nil
+	}
+}
+
+// Land ends a flight: fills memory with the entry if fill is set and the flight
+// is clean, then frees those who wait. The flight that waited for this one to
+// end, if any, is returned for the caller to run.
+func (g *Gate[K, E]) Land(f *Flight[K, E], entry E, err error, fill bool) (next *Flight[K, E]) {
+	f.entry, f.err = entry, err
+	s := g.shard(f.Key)
+	s.mu.Lock()
+	sl := s.slots[f.Key]
+	if err == nil {
+		// A clean flight's key is not held: holding it would have tainted it.
+		if fill && !f.tainted && s.allHolds == 0 {
+			g.memory.Set(f.Key, entry)
+		} else if f.replaces || sl.holds > 0 || s.allHolds > 0 {
+			// It may have seen the commit under way, and memory may have an older copy:
+			// one that an earlier commit has left since this flight was asked for.
+			g.memory.Delete(f.Key)
+			// Who refreshes may have been shown what somebody else has written after
+			// the commit under way. What that publishes would then be older.
+			sl.mixed = sl.mixed || f.replaces && sl.holds > 0
+		}
+	}
+	next = sl.next
+	sl.running, sl.next = next, nil
+	if next != nil {
+		next.tainted = sl.holds > 0 || s.allHolds > 0
+	}
+	s.tidyLocked(f.Key, sl)
+	s.mu.Unlock()
+	close(f.done)
+	f.cancel()
+	return next
+}

@@ -1,0 +1,245 @@
+// Package gate keeps, for each key that something is under way on, what that is:
+// commits that have not been published, and loads. It decides who may fill
+// memory, and whose load a reader may share. It does no I/O and knows no clock.
+//
+// # States of a key
+//
+//	idle     no slot. Memory answers; nothing else is going on.
+//	loading  a load runs. It may fill memory when it lands.
+//	busy     at least one hold: a commit is on its way to the database, or is
+//	         there, or its outcome is not known. Nothing fills memory.
+//
+// # Invariants
+//
+//  1. An entry is in memory only if no commit of its key that is not published
+//     could have been seen by a reader that a later reader knows of. So a load
+//     fills memory only if its key was not busy at any moment between the load's
+//     start and the fill, and was not invalidated or observed meanwhile. Such a
+//     load is called clean, any other tainted; a tainted load never becomes
+//     clean again.
+//  2. A reader joins a running load only if it is clean. Otherwise the load may
+//     have read the row before a write that the reader knows of, so it waits for
+//     one that starts after it asked: the key's next. One load of a key runs at
+//     a time, so whoever has seen a newer row than a running load did cannot have
+//     got it from another load.
+//  3. Gate check and fill are one critical section: the shard's lock is held over
+//     both. The locks that memory takes inside are its own, and short.
+//  4. The last of a key's holds decides what memory holds: the newest published
+//     row if every hold was one committer's and nothing interfered; else nothing.
+//     A hold that ends before the last one leaves memory without the key, so its
+//     writer can be answered.
+//  5. A load that lands while its key is busy takes memory's copy away: its
+//     readers may be told what is not published yet, and whoever asks after them
+//     must not be told less.
+package gate
+
+import (
+	"context"
+	"hash/maphash"
+	"sync"
+)
+
+// Memory is what the gate fills. The methods are called with a shard locked.
+type Memory[K comparable, E any] interface {
+	Set(K, E)
+	Delete(K)
+	Get(K) (E, bool)
+	Clear()
+}
+
+const shardCount = 128
+
+// Gate is safe for concurrent use. An operation takes one shard's lock for well
+// under a microsecond; those on all keys take every shard's, one after another.
+type Gate[K comparable, E any] struct {
+	life   context.Context
+	memory Memory[K, E]
+	seed   maphash.Seed
+	shards [shardCount]shard[K, E]
+}
+
+type shard[K comparable, E any] struct {
+	mu    sync.Mutex
+	slots map[K]*slot[K, E]
+	// allHolds counts the holds on every key at once.
+	allHolds int
+	_        [40]byte // a shard to a cache line
+}
+
+// slot is the state of a key that is not idle. Its shard's lock guards it.
+type slot[K comparable, E any] struct {
+	running, next *Flight[K, E]
+
+	holds int
+	owner uint64
+	// mixed: another owner held the key as well, or it was invalidated or
+	// observed while held. What the holds publish is then not installed.
+	mixed bool
+	// published is what the last hold that changed the row left.
+	published Publication[E]
+}
+
+// Publication is what a hold that ends knows about the row.
+type Publication[E any] struct {
+	kind  kind
+	entry E
+}
+
+type kind uint8
+
+const (
+	unchanged kind = iota
+	install
+	drop
+)
+
+// Unchanged: the commit did not happen. What memory holds was right.
+func Unchanged[E any]() Publication[E] { return Publication[E]{} }
+
+// Install: the row is now e.
+func Install[E any](e E) Publication[E] { return Publication[E]{kind: install, entry: e} }
+
+// Drop: the row has, or may have, changed, and is not known.
+func Drop[E any]() Publication[E] { return Publication[E]{kind: drop} }
+
+// Flight is one load of one key, running or waiting to run.
+type Flight[K comparable, E any] struct {
+	Key K
+	// Ctx ends when nobody waits for the flight any more.
+	Ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{}
+	entry  E
+	err    error
+
+	// Guarded by the shard's lock.
+	waiters int
+	tainted bool
+	// replaces: memory may hold an older copy, which goes if the flight cannot
+	// put the new one in its place.
+	replaces bool
+}
+
+// Done is closed when the flight has landed.
+func (f *Flight[K, E]) Done() <-chan struct{} { return f.done }
+
+// Result may be called once Done is closed.
+func (f *Flight[K, E]) Result() (E, error) { return f.entry, f.err }
+
+// New returns a gate in front of memory. The contexts of its flights end with
+// life.
+func New[K comparable, E any](life context.Context, memory Memory[K, E]) *Gate[K, E] {
+	g := &Gate[K, E]{life: life, memory: memory, seed: maphash.MakeSeed()}
+	for i := range g.shards {
+		g.shards[i].slots = make(map[K]*slot[K, E])
+	}
+	return g
+}
+
+func (g *Gate[K, E]) shard(key K) *shard[K, E] {
+	return &g.shards[maphash.Comparable(g.seed, key)%shardCount]
+}
+
+// slotLocked returns the key's slot, making it if there is none.
+func (s *shard[K, E]) slotLocked(key K) *slot[K, E] {
+	sl := s.slots[key]
+	if sl == nil {
+		sl = &slot[K, E]{}
+		s.slots[key] = sl
+	}
+	return sl
+}
+
+// tidyLocked forgets the key when nothing is under way on it.
+func (s *shard[K, E]) tidyLocked(key K, sl *slot[K, E]) {
+	if sl.holds == 0 && sl.running == nil {
+		delete(s.slots, key)
+	}
+}
+
+// disturbLocked makes what is under way on the key unfit to fill memory.
+func (sl *slot[K, E]) disturbLocked() {
+	if sl.running != nil {
+		sl.running.tainted = true
+	}
+	if sl.holds > 0 {
+		sl.mixed = true
+	}
+}
+
+// Invalidate removes the key from memory and defeats the loads and the
+// publications that are under way on it.
+func (g *Gate[K, E]) Invalidate(key K) {
+	s := g.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.invalidateLocked(s, key)
+}
+
+func (g *Gate[K, E]) invalidateLocked(s *shard[K, E], key K) {
+	g.memory.Delete(key)
+	if sl := s.slots[key]; sl != nil {
+		sl.disturbLocked()
+	}
+}
+
+// InvalidateAll does for every key what Invalidate does for one.
+func (g *Gate[K, E]) InvalidateAll() {
+	g.everyShard(func(s *shard[K, E]) {
+		for _, sl := range s.slots {
+			sl.disturbLocked()
+		}
+	})
+	// What fills memory from here on was loaded after the call.
+	g.memory.Clear()
+}
+
+func (g *Gate[K, E]) everyShard(f func(*shard[K, E])) {
+	for i := range g.shards {
+		s := &g.shards[i]
+		s.mu.Lock()
+		f(s)
+		s.mu.Unlock()
+	}
+}
+
+// Observe is for whoever has read the row past memory and is about to tell
+// somebody: observing counts as acknowledging. It removes memory's copy unless
+// current says that it is at least as new, and defeats the loads under way,
+// which may have read an older row.
+func (g *Gate[K, E]) Observe(key K, current func(E) bool) {
+	s := g.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := g.memory.Get(key); ok && !current(e) {
+		g.memory.Delete(key)
+	}
+	if sl := s.slots[key]; sl != nil {
+		sl.disturbLocked()
+	}
+}
+
+// ObserveBusy removes every busy key from memory. Whoever has read many rows,
+// and may have seen, or missed, what commits under way did to them, calls it
+// before telling.
+func (g *Gate[K, E]) ObserveBusy() {
+	g.everyShard(func(s *shard[K, E]) {
+		for key, sl := range s.slots {
+			if sl.holds > 0 {
+				g.memory.Delete(key)
+			}
+		}
+	})
+}
+
+// IfIdle calls f with the shard locked if nothing is under way on the key.
+func (g *Gate[K, E]) IfIdle(key K, f func()) bool {
+	s := g.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.slots[key] != nil || s.allHolds > 0 {
+		return false
+	}
+	f()
+	return true
+}
