@@ -1,0 +1,265 @@
+// Package commit is the group committer: it decides which writes travel to the
+// database together, and when. It knows neither SQL nor sockets, nor what a
+// write is; it knows the keys.
+//
+// # Invariants
+//
+//  1. A key travels in at most one batch at a time.
+//  2. Writes on one key are taken in the order in which they were submitted; two
+//     of them may be in one batch, in that order.
+//  3. A write on all keys travels alone, after everything before it and before
+//     everything after it.
+//  4. A batch is whatever is ready when a place is free. There is no timer: a
+//     lone writer never waits for company, and company gathers by itself while
+//     the batch before is under way.
+//
+// The obvious design takes the queue from its head until a write names a key
+// that is under way, and stops there. One slow key then stops all of them. Here
+// such a write is parked at its keys, and the queue goes on without it; a write
+// behind it that shares a key parks behind it, which keeps the order.
+//
+// A timer that waits for a fuller batch was rejected as a default: with n
+// writers waiting for their answers the batch grows to about n/2 by itself, and
+// the timer is then only a delay. MaxDelay is there for databases that charge by
+// the transaction.
+package commit
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// Errors of Submit, and of Drop.
+var (
+	ErrFull   = errors.New("commit: queue is full")
+	ErrClosed = errors.New("commit: closed")
+	// ErrStale is given to Dropped for a write that waited too long.
+	ErrStale = errors.New("commit: waited too long in the queue")
+)
+
+// Op is one write in the queue. It may be submitted once.
+type Op[K comparable, T any] struct {
+	// Keys are the keys that the write changes, each once. All stands for every
+	// key, and then Keys is empty.
+	Keys []K
+	All  bool
+	Item T
+	// Enqueued is set by Submit.
+	Enqueued time.Time
+
+	number       uint64 // in the order of Submit
+	state        state
+	held         bool
+	prev, next   *Op[K, T] // in the ready list
+	older, newer *Op[K, T] // in the list by age
+}
+
+type state uint8
+
+const (
+	fresh state = iota
+	ready
+	parked
+	taken
+	gone
+)
+
+// Hold keeps the write's keys taken when its batch returns, until Release. It is
+// called by Run, for a write whose outcome is not known.
+func (op *Op[K, T]) Hold() { op.held = true }
+
+// Config describes a Queue.
+type Config[K comparable, T any] struct {
+	MaxOps   int           // writes in a batch, at least 1
+	InFlight int           // batches under way at once, at least 1
+	MaxDelay time.Duration // how long a batch may wait to fill up; 0: not at all
+	Limit    int           // writes that may wait, at least 1
+	MaxWait  time.Duration // how long a write may wait
+	// Run commits a batch, on a goroutine of its own, and returns when the
+	// batch's place is free again.
+	Run func([]*Op[K, T])
+	// Dropped is called, with no lock held, for each write that the queue gave
+	// up: with ErrStale, or with ErrClosed.
+	Dropped func(*Op[K, T], error)
+}
+
+// Queue is safe for concurrent use. Submit takes one short lock.
+type Queue[K comparable, T any] struct {
+	config Config[K, T]
+
+	mu sync.Mutex
+	// All that follows is guarded by mu.
+	keys             map[K]*keyState[K, T]
+	first, last      *Op[K, T] // ready, by number
+	eldest, youngest *Op[K, T] // ready or parked, by age
+	submitted        uint64
+	readyCount       int
+	waiting          int // ready or parked
+	inFlight         int // batches
+	taken            int // writes taken and not freed, and calls of Take
+	lent             int // calls of Take
+	exclusive        bool
+	closed           bool
+	idle             chan struct{} // closed when closed and nothing is left
+	staleTimer       *time.Timer
+	staleArmed       bool
+	delayTimer       *time.Timer
+}
+
+// keyState is there for a key that is taken or that writes are parked at.
+type keyState[K comparable, T any] struct {
+	taken  int
+	parked []*Op[K, T] // by number
+}
+
+// New returns a queue. It starts no goroutine before there is work.
+func New[K comparable, T any](config Config[K, T]) *Queue[K, T] {
+	return &Queue[K, T]{config: config, keys: make(map[K]*keyState[K, T]), idle: make(chan struct{})}
+}
+
+// Submit queues the writes as neighbours, in order, all of them or none. The
+// error is ErrFull or ErrClosed.
+func (q *Queue[K, T]) Submit(ops ...*Op[K, T]) error {
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return ErrClosed
+	}
+	if q.waiting+len(ops) > q.config.Limit {
+		return ErrFull
+	}
+	for _, op := range ops {
+		q.submitted++
+		op.number, op.Enqueued = q.submitted, now
+		q.waiting++
+		q.pushAge(op)
+		q.insertReady(op, nil)
+	}
+	q.armStale()
+	q.dispatch()
+	return nil
+}
+
+// Leave takes a write out of the queue. It returns false when the write has
+// already been taken, or dropped.
+func (q *Queue[K, T]) Leave(op *Op[K, T]) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.removeLocked(op) {
+		return false
+	}
+	q.dispatch()
+	return true
+}
+
+// Release frees the keys of a write that Run held.
+func (q *Queue[K, T]) Release(op *Op[K, T]) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.freeLocked(op)
+	q.dispatch()
+}
+
+// Take marks keys as taken, whatever is under way on them, until Return. It is
+// for a writer that does not travel in batches: those that do wait for it.
+func (q *Queue[K, T]) Take(keys []K) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.taken++
+	q.lent++
+	for _, key := range keys {
+		q.key(key).taken++
+	}
+}
+
+// Return ends Take.
+func (q *Queue[K, T]) Return(keys []K) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lent--
+	q.freeLocked(&Op[K, T]{Keys: keys})
+	q.dispatch()
+}
+
+// Len returns the number of writes that wait.
+func (q *Queue[K, T]) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting
+}
+
+// Close refuses new writes and returns a channel that is closed when nothing
+// waits, nothing is under way and nothing is held.
+func (q *Queue[K, T]) Close() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.dispatch() // nobody else will come to fill the batch
+	return q.idle
+}
+
+// Drop gives up whatever still waits, and returns the number of writes that
+// waited and of those that are taken, without what Take has taken.
+func (q *Queue[K, T]) Drop() (dropped, underWay int) {
+	q.mu.Lock()
+	var ops []*Op[K, T]
+	for q.eldest != nil {
+		ops = append(ops, q.eldest)
+		q.removeLocked(q.eldest)
+	}
+	underWay = q.taken - q.lent
+	q.checkIdleLocked()
+	q.mu.Unlock()
+	for _, op := range ops {
+		q.config.Dropped(op, ErrClosed)
+	}
+	return len(ops), underWay
+}
+
+func (q *Queue[K, T]) checkIdleLocked() {
+	if !q.closed || q.waiting > 0 || q.inFlight > 0 || q.taken > 0 {
+		return
+	}
+	select {
+	case <-q.idle:
+	default:
+		close(q.idle)
+		for _, timer := range []*time.Timer{q.staleTimer, q.delayTimer} {
+			if timer != nil {
+				timer.Stop()
+			}
+		}
+	}
+}
+
+// dispatch starts as many batches as there are places and work for.
+func (q *Queue[K, T]) dispatch() {
+	for q.inFlight < q.config.InFlight && !q.exclusive {
+		if q.mustGatherLocked() {
+			break
+		}
+		batch := q.takeLocked()
+		if len(batch) == 0 {
+			break
+		}
+		q.inFlight++
+		go q.run(batch)
+	}
+	q.checkIdleLocked()
+}
+
+func (q *Queue[K, T]) run(batch []*Op[K, T]) {
+	q.config.Run(batch)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.inFlight--
+	q.exclusive = q.exclusive && batch[0].held
+	for _, op := range batch {
+		if !op.held {
+			q.freeLocked(op)
+		}
+	}
+	q.dispatch()
+}
