@@ -1,0 +1,120 @@
+package lockstep
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+)
+
+// AuditReport is what Audit found.
+type AuditReport[K comparable, V any] struct {
+	// Entries is the number of copies that were compared with their rows.
+	Entries int
+	// InMotion were not compared: a write, a load or an eviction came between.
+	InMotion int
+	// Differences are copies that were not what the table held. Each of them has
+	// been dropped.
+	Differences []Difference[K, V]
+}
+
+// Difference is a copy in memory that was not what the table held.
+type Difference[K comparable, V any] struct {
+	Key K
+	// Cached and Stored are what memory and the table said.
+	Cached, Stored Row[V]
+}
+
+func (d Difference[K, V]) String() string {
+	say := func(r Row[V]) string {
+		if !r.Exists {
+			return "no row"
+		}
+		return fmt.Sprintf("version %d (%v)", r.Version, r.Value)
+	}
+	return fmt.Sprintf("key %v: memory has %s, the table has %s", d.Key, say(d.Cached), say(d.Stored))
+}
+
+const auditChunk = 256
+
+// Audit compares every copy in memory with its row, and drops those that are
+// wrong. A copy whose key is being written meanwhile is not compared. In a cache
+// that is the only writer of its table the report has no differences; elsewhere
+// it shows what others have changed and no reader has noticed yet.
+//
+// It loads the whole of memory from the store, 256 keys at a time.
+func (c *Cache[K, V]) Audit(ctx context.Context) (AuditReport[K, V], error) {
+	var report AuditReport[K, V]
+	if err := c.admit(ctx); err != nil {
+		return report, err
+	}
+	chunk := make(map[K]*entry[V], auditChunk)
+	for key, e := range c.memory.All() {
+		if chunk[key] = e; len(chunk) == auditChunk {
+			if err := c.auditChunk(ctx, chunk, &report); err != nil {
+				return report, err
+			}
+			clear(chunk)
+		}
+	}
+	return report, c.auditChunk(ctx, chunk, &report)
+}
+
+func (c *Cache[K, V]) auditChunk(ctx context.Context, chunk map[K]*entry[V], report *AuditReport[K, V]) error {
+	if len(chunk) == 0 {
+		return nil
+	}
+	keys := make([]K, 0, len(chunk))
+	for key := range chunk {
+		keys = append(keys, key)
+	}
+	rows, err := c.loadRows(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for key, e := range chunk {
+		row := rows[key]
+		compared, wrong := false, false
+		idle := c.gate.IfIdle(key, func() {
+			// The very copy that was there before the load, and nothing under way now:
+			// whatever was under way between would have replaced or removed it.
+			now, ok := c.memory.Get(key)
+			if !ok || now != e || !c.fresh(e) {
+				return
+			}
+			compared = true
+			if wrong = !c.same(e, row); wrong {
+				c.memory.Delete(key)
+			}
+		})
+		switch {
+		case !idle:
+			// A commit under way may have been seen, and the report will not tell.
+			// Its readers must not learn less than the auditor did.
+			c.gate.Observe(key, func(e *entry[V]) bool { return c.atLeast(e, row) })
+			report.InMotion++
+		case !compared:
+			report.InMotion++
+		default:
+			report.Entries++
+			c.counts.audited.Add(1)
+		}
+		if wrong {
+			c.counts.differences.Add(1)
+			report.Differences = append(report.Differences, Difference[K, V]{
+				Key:    key,
+				Cached: Row[V]{Value: e.value, Version: e.version, Exists: e.exists},
+				Stored: row,
+			})
+		}
+	}
+	return nil
+}
+
+// same tells whether the copy is what the row is. The version of an absent row
+// is its tombstone's, which a store may forget.
+func (c *Cache[K, V]) same(e *entry[V], row Row[V]) bool {
+	if e.exists != row.Exists {
+		return false
+	}
+	return !e.exists || e.version == row.Version && reflect.DeepEqual(e.value, row.Value)
+}

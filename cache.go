@@ -1,0 +1,243 @@
+package lockstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/lockstep-cache/lockstep/internal/commit"
+	"github.com/lockstep-cache/lockstep/internal/deepcopy"
+	"github.com/lockstep-cache/lockstep/internal/gate"
+	"github.com/lockstep-cache/lockstep/internal/memory"
+	"github.com/lockstep-cache/lockstep/internal/turn"
+)
+
+// Cache is a write-through cache in front of a Store. All methods may be called
+// from many goroutines at once.
+//
+// It has three parts. memory holds the copies, and a hit touches nothing else.
+// gate knows what is under way on each key, and decides what may enter memory.
+// queue puts writes into batches. None of them does I/O; what calls the store is
+// in read.go, write.go, settle.go and transact.go.
+type Cache[K comparable, V any] struct {
+	store   Store[K, V]
+	can     Capabilities[K, V]
+	options Options[K, V]
+	copier  copier[V]
+
+	clock  *memory.Clock
+	memory *memory.Map[K, *entry[V]]
+	gate   *gate.Gate[K, *entry[V]]
+	queue  *commit.Queue[K, *write[K, V]]
+	events *eventQueue
+	counts counters
+	usable func(*entry[V]) bool // c.fresh, made once
+
+	// id orders caches in a transaction; owners numbers the holders of keys.
+	id     uint64
+	owners atomic.Uint64
+
+	// life ends when Close gives up waiting, or has nothing left to wait for;
+	// closing ends when Close is called.
+	life, closing         context.Context
+	commits               context.Context // life, for Store.Commit
+	endLife, startClosing context.CancelCauseFunc
+	closed                atomic.Bool // the first call of Close has it
+	// tasks are the goroutines that Close waits for after life's end, joint those
+	// that commit without the queue, and that it waits for before.
+	tasks, joint *tasks
+}
+
+var cacheIDs atomic.Uint64
+
+// turns are the process's: transactions may span caches.
+var turns turn.Table
+
+// New returns a cache in front of the store. It does no I/O. It starts two
+// goroutines, which Close ends. The error is ErrInvalid and names every option
+// that is wrong.
+func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[K, V], error) {
+	if isNil(store) {
+		return nil, fmt.Errorf("%w: store is nil", ErrInvalid)
+	}
+	can := store.Capabilities()
+	options, err := options.resolve(can.Batch)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cache[K, V]{
+		store: store, can: can, options: options,
+		copier: newCopier(options.Clone, can.Clone),
+		clock:  memory.NewClock(),
+		events: newEventQueue(options.Logger),
+		id:     cacheIDs.Add(1),
+		tasks:  newTasks(), joint: newTasks(),
+	}
+	c.usable = c.fresh
+	c.life, c.endLife = context.WithCancelCause(context.Background())
+	c.commits = context.WithValue(c.life, patientKey{}, true)
+	c.closing, c.startClosing = context.WithCancelCause(context.Background())
+	if c.memory, err = memory.New(c.memoryConfig()); err != nil {
+		c.clock.Close()
+		return nil, fmt.Errorf("%w option: %w", ErrInvalid, err)
+	}
+	c.gate = gate.New(c.life, c.memory)
+	c.queue = commit.New(commit.Config[K, *write[K, V]]{
+		MaxOps:   options.Batch.MaxOps,
+		InFlight: options.Batch.InFlight,
+		MaxDelay: options.Batch.MaxDelay,
+		Limit:    options.QueueLimit,
+		MaxWait:  options.CommitTimeout,
+		Run:      c.commitBatch,
+		Dropped:  c.dropped,
+	})
+	return c, nil
+}
+
+func (c *Cache[K, V]) memoryConfig() memory.Config[K, *entry[V]] {
+	config := memory.Config[K, *entry[V]]{
+		MaxEntries: c.options.MaxEntries,
+		MaxWeight:  uint64(c.options.MaxBytes),
+		Deadline:   (*entry[V]).deadline,
+		Removed:    c.removed,
+		Clock:      c.clock,
+	}
+	if weigh := c.options.Weigher; weigh != nil {
+		config.Weigh = func(key K, e *entry[V]) (weight uint32) {
+			// It runs with locks held, which a panic would keep.
+			protect(c.options.Logger, func() { weight = weigh(key, e.value) })
+			return max(1, weight)
+		}
+	}
+	return config
+}
+
+// removed is told, under a lock of memory's, of entries that memory removed by
+// itself.
+func (c *Cache[K, V]) removed(key K, _ *entry[V], cause memory.Cause) {
+	counter, hook := &c.counts.evictions, c.options.Hooks.Evict
+	if cause == memory.Expired {
+		counter, hook = &c.counts.expirations, c.options.Hooks.Expire
+	}
+	counter.Add(1)
+	if hook != nil {
+		c.events.push(func() { hook(key) })
+	}
+}
+
+// Close refuses new calls, waits for what was accepted — queued writes, commits
+// under way, settlements, hooks — and empties memory. It does not close the
+// store. When ctx ends first, queued writes are dropped, which their callers are
+// told as not applied, commits under way are abandoned, which their callers are
+// told as unknown, and the error says how many of each there were. A second
+// Close returns ErrClosed.
+func (c *Cache[K, V]) Close(ctx context.Context) error {
+	if c.closed.Swap(true) {
+		return ErrClosed
+	}
+	c.startClosing(ErrClosed)
+	// From here on every read misses, finds the cache closed, and nothing enters
+	// memory any more.
+	c.gate.HoldAll()
+
+	var left error
+	for _, idle := range []<-chan struct{}{c.queue.Close(), c.joint.close()} {
+		if before(ctx, idle) {
+			continue
+		}
+		queued, underWay := c.queue.Drop()
+		left = fmt.Errorf("lockstep: close: %w: %d queued writes dropped, %d under way or in doubt abandoned",
+			context.Cause(ctx), queued, underWay+c.joint.running())
+		break
+	}
+	c.endLife(ErrClosed)
+	if !before(ctx, c.tasks.close()) {
+		// What is given a cancelled context usually ends at once. Look again before
+		// it is called stuck.
+		if n := c.tasks.running(); n > 0 {
+			left = errors.Join(left, fmt.Errorf("lockstep: close: %w: %d calls of the store have not returned", context.Cause(ctx), n))
+		}
+	}
+	if err := c.events.drain(ctx); err != nil {
+		left = errors.Join(left, fmt.Errorf("lockstep: close: %w: hooks still running", err))
+	}
+	c.memory.Close()
+	c.clock.Close()
+	return left
+}
+
+// before waits for what comes first, and tells whether it was done.
+func before(ctx context.Context, done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
+// admit is the first line of every call but a hit.
+func (c *Cache[K, V]) admit(ctx context.Context, keys ...K) error {
+	if c.closing.Err() != nil {
+		return ErrClosed
+	}
+	if inTransaction(ctx) {
+		return ErrInTransaction
+	}
+	for _, key := range keys {
+		if key != key {
+			return fmt.Errorf("%w: key %v is not equal to itself", ErrInvalid, key)
+		}
+	}
+	if ctx.Err() != nil {
+		return ended(ctx)
+	}
+	return nil
+}
+
+// Invalidate removes the key from memory, and defeats a load under way, so that
+// the next read asks the database. The row is not touched.
+func (c *Cache[K, V]) Invalidate(key K) {
+	if key == key {
+		c.gate.Invalidate(key)
+	}
+}
+
+// InvalidateAll does for all keys what Invalidate does for one. It takes every
+// shard's lock, one after the other.
+func (c *Cache[K, V]) InvalidateAll() { c.gate.InvalidateAll() }
+
+// copier makes the private copies that Update and In(tx).Get hand out.
+type copier[V any] struct {
+	copy func(V) (V, error)
+	err  error
+}
+
+// newCopier prefers what knows the type best: the program's own function, then
+// the type's structure or its Clone method, then the store's codec.
+func newCopier[V any](program func(V) V, store func(V) (V, error)) copier[V] {
+	if program != nil {
+		return copier[V]{copy: func(v V) (V, error) { return program(v), nil }}
+	}
+	byType, err := deepcopy.For[V]()
+	switch {
+	case err == nil:
+		return copier[V]{copy: byType.Copy}
+	case store != nil:
+		return copier[V]{copy: store}
+	}
+	return copier[V]{err: fmt.Errorf("%w: no private copy can be made, set Options.Clone: %w", ErrUnsupported, err)}
+}
+
+func (c copier[V]) private(v V) (V, error) {
+	if c.err != nil {
+		return v, c.err
+	}
+	return c.copy(v)
+}

@@ -1,0 +1,263 @@
+package lockstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Set writes the row and returns its committed version. With nil, the database
+// has committed it and no read that starts afterwards sees anything older; the
+// package's table of failures tells what each error means. It costs one commit,
+// which it shares with the writes that are queued beside it.
+//
+// The options are IfVersion or IfAbsent, Lifetime and TTL. Without Lifetime, a
+// row that had one stays from now on.
+func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, options ...WriteOption) (Version, error) {
+	o, err := gather(options, false)
+	if err != nil {
+		return 0, c.refuse(err)
+	}
+	w, err := c.single(ctx, Change[K, V]{Key: key, Value: value, Expect: o.expect, Lifetime: o.lifetime}, nil)
+	if err != nil {
+		return 0, c.refuse(err)
+	}
+	w.ttl = o.ttl
+	return c.perform(ctx, w)
+}
+
+// Delete removes the row, and tells whether there was one. Deleting an absent row
+// is no error. The option is IfVersion.
+func (c *Cache[K, V]) Delete(ctx context.Context, key K, options ...WriteOption) (existed bool, err error) {
+	o, err := gather(options, true)
+	if err != nil {
+		return false, c.refuse(err)
+	}
+	w, err := c.single(ctx, Change[K, V]{Key: key, Delete: true, Expect: o.expect}, nil)
+	if err != nil {
+		return false, c.refuse(err)
+	}
+	if _, err := c.perform(ctx, w); err != nil {
+		return false, err
+	}
+	return len(w.result.Existed) > 0 && w.result.Existed[0], nil
+}
+
+// single is a write of one row.
+func (c *Cache[K, V]) single(ctx context.Context, change Change[K, V], checks []Check[K]) (*write[K, V], error) {
+	if err := c.admit(ctx, change.Key); err != nil {
+		return nil, err
+	}
+	change, err := c.prepare(change)
+	if err != nil {
+		return nil, err
+	}
+	w := c.newWrite(ChangeSet[K, V]{Checks: checks})
+	w.change[0] = change
+	w.set.Changes = w.change[:]
+	w.op.Keys = append(w.op.Keys, change.Key)
+	return w, nil
+}
+
+// SetMany writes all the rows in one transaction, which becomes visible at once:
+// all of them or none. An empty map is no write.
+func (c *Cache[K, V]) SetMany(ctx context.Context, values map[K]V) error {
+	changes := make([]Change[K, V], 0, len(values))
+	for key, value := range values {
+		changes = append(changes, Change[K, V]{Key: key, Value: value})
+	}
+	return c.several(ctx, changes)
+}
+
+// DeleteMany removes the rows in one transaction. Keys without a row, and keys
+// that are named twice, are no error.
+func (c *Cache[K, V]) DeleteMany(ctx context.Context, keys []K) error {
+	seen := make(map[K]struct{}, len(keys))
+	changes := make([]Change[K, V], 0, len(keys))
+	for _, key := range keys {
+		if _, twice := seen[key]; !twice {
+			seen[key] = struct{}{}
+			changes = append(changes, Change[K, V]{Key: key, Delete: true})
+		}
+	}
+	return c.several(ctx, changes)
+}
+
+func (c *Cache[K, V]) several(ctx context.Context, changes []Change[K, V]) error {
+	if err := c.admit(ctx); err != nil {
+		return c.refuse(err)
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	if len(changes) > 1 && changes[0].Delete && !c.can.Atomic {
+		return c.refuse(fmt.Errorf("%w: deleting several rows at once", ErrUnsupported))
+	}
+	for i := range changes {
+		if err := c.admit(ctx, changes[i].Key); err != nil {
+			return c.refuse(err)
+		}
+		var err error
+		if changes[i], err = c.prepare(changes[i]); err != nil {
+			return c.refuse(err)
+		}
+	}
+	_, err := c.perform(ctx, c.newWrite(ChangeSet[K, V]{Changes: changes}))
+	return err
+}
+
+// DeleteAll removes every row of the table, loaded or not, in one transaction.
+// Writes that were queued before it come before it, and those queued after it
+// after; they wait for it.
+func (c *Cache[K, V]) DeleteAll(ctx context.Context) error {
+	if err := c.admit(ctx); err != nil {
+		return c.refuse(err)
+	}
+	if !c.can.DeleteAll || c.can.ReadOnly {
+		return c.refuse(fmt.Errorf("%w: DeleteAll", ErrUnsupported))
+	}
+	_, err := c.perform(ctx, c.newWrite(ChangeSet[K, V]{DeleteAll: true}))
+	return err
+}
+
+// prepare refuses what can be refused before the database is asked, and makes
+// the change independent of the caller's value.
+func (c *Cache[K, V]) prepare(change Change[K, V]) (Change[K, V], error) {
+	switch {
+	case c.can.ReadOnly:
+		return change, fmt.Errorf("%w: the store is read-only", ErrUnsupported)
+	case change.Expect.Kind != ExpectAnything && !c.can.Versions:
+		return change, fmt.Errorf("%w: conditions by version", ErrUnsupported)
+	case change.Lifetime != 0 && !c.can.Lifetimes:
+		return change, fmt.Errorf("%w: row lifetimes", ErrUnsupported)
+	}
+	if !change.Delete && c.options.Validate != nil {
+		if err := c.validate(change.Key, change.Value); err != nil {
+			return change, err
+		}
+	}
+	if c.can.Prepare == nil {
+		if c.options.Clone != nil && !change.Delete {
+			change.Value = c.options.Clone(change.Value)
+		}
+		return change, nil
+	}
+	prepared, size, err := c.can.Prepare(change)
+	if err != nil {
+		return change, err
+	}
+	if size > c.options.MaxValueBytes {
+		return change, fmt.Errorf("%w: the value of key %v is %d bytes, and MaxValueBytes %d", ErrTooLarge, change.Key, size, c.options.MaxValueBytes)
+	}
+	return prepared, nil
+}
+
+func (c *Cache[K, V]) validate(key K, value V) error {
+	err := c.options.Validate(key, value)
+	switch {
+	case err == nil, errors.Is(err, ErrInvalid):
+		return err
+	default:
+		return fmt.Errorf("%w: key %v: %w", ErrInvalid, key, err)
+	}
+}
+
+// refuse is a write that ends before it is queued.
+func (c *Cache[K, V]) refuse(err error) error {
+	c.counts.outcome(err, false)
+	return notApplied(err)
+}
+
+// Update reads the row, calls f with it, and writes what f returns, if nobody
+// else has changed the row meanwhile; otherwise it does so again. Updates of one
+// key in one process take turns and so do not make each other try again.
+//
+// f gets a private copy and whether the row exists. It may be called several
+// times. When it returns Keep, nothing is written and Update returns what f was
+// given; any other error ends the update, and is returned as not applied. f must
+// not call Update or Transact for the same key.
+func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, exists bool) (V, error)) (V, error) {
+	var none V
+	if !c.can.Checks || c.can.ReadOnly {
+		return none, c.refuse(fmt.Errorf("%w: Update", ErrUnsupported))
+	}
+	if err := c.admit(ctx, key); err != nil {
+		return none, c.refuse(err)
+	}
+	held, err := takeTurns(ctx, []uint64{c.turnOf(key)})
+	if err != nil {
+		return none, c.refuse(err)
+	}
+	defer turns.Give(held)
+	for attempt := 1; ; attempt++ {
+		value, err, collided := c.updateOnce(ctx, key, f)
+		if !collided || attempt == maxAttempts || ctx.Err() != nil {
+			return value, err
+		}
+		c.counts.reruns.Add(1)
+		backOff(ctx, attempt)
+	}
+}
+
+// updateOnce also tells whether the write collided with another one. An error of
+// f's that happens to be a conflict is not that.
+func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V, error)) (value V, err error, collided bool) {
+	var none V
+	e, err := c.read(ctx, key)
+	if err != nil {
+		return none, c.refuse(err), false
+	}
+	old, err := c.copyOf(e)
+	if err != nil {
+		return none, c.refuse(err), false
+	}
+	value, err = f(old, e.exists)
+	if errors.Is(err, Keep) {
+		value, err = c.copyOf(e)
+		return value, err, false
+	}
+	if err != nil {
+		return none, notApplied(err), false
+	}
+	change := Change[K, V]{Key: key, Value: value}
+	var checks []Check[K]
+	switch {
+	case !c.can.Versions:
+		checks = []Check[K]{checkOf(key, e)}
+	case e.exists:
+		change.Expect = Expect{Kind: ExpectVersion, Version: e.version}
+	default:
+		change.Expect = Expect{Kind: ExpectAbsent}
+	}
+	w, err := c.single(ctx, change, checks)
+	if err != nil {
+		return none, c.refuse(err), false
+	}
+	if _, err := c.perform(ctx, w); err != nil {
+		return none, err, conflicted(err)
+	}
+	written := w.set.Changes[0].Value
+	if len(w.result.Rows) > 0 {
+		written = w.result.Rows[0].Value
+	}
+	value, err = c.copier.private(written)
+	return value, err, false
+}
+
+// checkOf says that the row must still be what was read.
+func checkOf[K comparable, V any](key K, e *entry[V]) Check[K] {
+	check := Check[K]{Key: key, Version: e.version, Absent: !e.exists}
+	if e.exists {
+		check.Value = e.value
+	}
+	return check
+}
+
+// copyOf is a private copy of the entry's value.
+func (c *Cache[K, V]) copyOf(e *entry[V]) (V, error) {
+	if !e.exists {
+		var none V
+		return none, c.copier.err
+	}
+	return c.copier.private(e.value)
+}

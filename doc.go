@@ -1,0 +1,88 @@
+// Package lockstep is a write-through cache: it sits between a program and its
+// database and keeps the two in step.
+//
+// # The promise
+//
+// A nil error from a write means that the database has committed it, and that no
+// read that starts afterwards sees anything older. A write that did not happen
+// says so. A write whose outcome nobody can know says that too, and the cache
+// stops answering for that key from memory until the database has settled it.
+//
+// The scope of the promise is reads through this Cache. Rows that somebody else
+// changes, another process or a person at the database's own prompt, are seen
+// when the copy in memory has reached its TTL or is invalidated; conditional
+// writes, Update and Transact are right even then, because the database decides
+// them.
+//
+// # What a write says, and what memory does
+//
+//	what happened                       the caller gets              memory, for the key
+//	----------------------------------  ---------------------------  ----------------------------------
+//	committed                           nil and the version          holds what the database now holds
+//	refused before it was queued        not applied: ErrInvalid,     untouched
+//	                                    ErrTooLarge, ErrUnsupported
+//	no place in the queue, or waited    not applied: ErrUnavailable  untouched
+//	there for CommitTimeout
+//	caller left while it was queued     not applied: its context's   untouched
+//	                                    error
+//	a condition did not hold            not applied: ErrConflict     dropped
+//	database refused it                 not applied: ErrInvalid      untouched
+//	database could not be reached       not applied: ErrUnavailable  untouched
+//	caller left during the commit       ErrUnknownOutcome            dropped; set right when the commit
+//	                                                                 returns
+//	commit ran into CommitTimeout       ErrUnknownOutcome            dropped; set right when it returns
+//	the reply was lost                  ErrUnknownOutcome            dropped and in doubt until settled
+//	the store panicked in a commit      ErrUnknownOutcome            dropped and in doubt until settled
+//	Close ran out of time               as above, or not applied:    empty
+//	                                    ErrClosed
+//
+// Every error of a write is a *WriteError. Whatever is not ErrUnknownOutcome was
+// not applied. An unknown write is settled in the background; WriteError.Wait
+// tells how.
+//
+// # What a read says
+//
+//	what happened                       the caller gets
+//	----------------------------------  --------------------------------------------------
+//	memory has a copy                   the copy; the database is not asked, even while it
+//	                                    is away
+//	memory has none                     the row, from one load however many readers wait
+//	there is no such row                ErrNotFound, which memory remembers too
+//	the load failed                     the store's error, to all who waited for that load
+//	the store panicked in the load      an error, to all who waited for that load
+//	the reader's context ended          its error; the load goes on while others wait
+//
+// # States of a key
+//
+// A key is idle, loading, or busy. It is busy from before its write is sent to
+// the database until the outcome is in memory, and in doubt, which is busy for
+// longer, while the outcome is unknown. The rules that keep the promise:
+//
+//   - While a key is busy, no load of it fills memory, and a reader shares only a
+//     load that starts after it asked. An old copy may go on answering until the
+//     commit is known; its readers come before the write. Keys that are written
+//     several at a time leave memory when they become busy, so nobody sees half.
+//   - The write is acknowledged after memory has been set right.
+//   - A key travels to the database in one batch at a time, so what is published
+//     last was committed last.
+//   - Whoever reads rows past memory (Scan, Refresh, Audit, a transaction's
+//     validation, a conflict) removes older copies before reporting.
+//   - Memory holds what the store's Load would return, never what the caller
+//     passed.
+//   - A caller who stops waiting does not stop the write.
+//
+// A hit takes no lock and allocates nothing. No lock is held while the database
+// works.
+//
+// # Values
+//
+// The values that Get returns are shared by all readers and must not be changed;
+// set Options.Clone for types whose values are. Update and In(tx).Get hand out
+// private copies in any case.
+//
+// # Layout
+//
+// Cache is in cache.go; the read path in read.go, the write path in write.go,
+// transactions in transact.go. Store, in store.go, is the contract with a
+// database.
+package lockstep

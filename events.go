@@ -1,0 +1,202 @@
+package lockstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Hooks is a set of functions to be told of events; any of them may be nil. A
+// write goes through these states:
+//
+//	Pending → Committed → Synchronized
+//	        → Failed
+//	        → Unknown → Settled
+//
+// Hit, Miss and Load run on the goroutine that reads. The others run on one
+// goroutine of their own, with no lock held, in the order in which things
+// happened to each key. All may call the cache. A hook that is slow delays the
+// ones behind it and never a write; when 65,536 events wait, further ones are
+// dropped and counted in Stats.HooksDropped. A panic in a hook is logged. Close
+// waits for the hooks, so none of them may call it.
+//
+// A write of several keys is reported once for each of them, and DeleteAll once,
+// with All set.
+type Hooks[K comparable] struct {
+	// Pending: the write is about to be queued.
+	Pending func(WriteEvent[K])
+	// Committed: the database has committed it.
+	Committed func(WriteEvent[K])
+	// Synchronized: no read that starts now sees anything older.
+	Synchronized func(WriteEvent[K])
+	// Failed: it was not applied.
+	Failed func(WriteEvent[K])
+	// Conflict: it was not applied, because the row was not as expected. Failed
+	// is called as well.
+	Conflict func(WriteEvent[K])
+	// Unknown: its caller was told that the outcome is unknown.
+	Unknown func(WriteEvent[K])
+	// Settled: an unknown outcome is known. Err is nil when the write was
+	// applied, ErrUnknownOutcome when it cannot be told any more.
+	Settled func(WriteEvent[K])
+
+	// Hit: memory answered; negative when it answered that there is no row.
+	Hit func(key K, negative bool)
+	// Miss: memory had no copy.
+	Miss func(key K)
+	// Load: the database was asked for the keys.
+	Load func(LoadEvent[K])
+	// Evict: the key made room for others.
+	Evict func(key K)
+	// Expire: the copy's time, or the row's, was over. It is called when the copy
+	// is removed, up to about two seconds later.
+	Expire func(key K)
+}
+
+// WriteEvent is one state of one write of one key.
+type WriteEvent[K comparable] struct {
+	Key    K
+	All    bool // every key: DeleteAll
+	Delete bool
+	// Version is the row's after the write; 0 before it is known.
+	Version Version
+	// Err is what the caller gets, for Failed, Conflict, Unknown and Settled.
+	Err error
+}
+
+// LoadEvent is one call of Store.Load.
+type LoadEvent[K comparable] struct {
+	Keys     []K
+	Duration time.Duration
+	Err      error
+}
+
+const maxEvents = 65_536
+
+// eventQueue runs hooks off the goroutines that have something to report. Its
+// own goroutine lives while there is something to run.
+type eventQueue struct {
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	waiting []func() // guarded by mu, as what follows
+	running bool
+	dropped uint64
+	idle    *sync.Cond
+}
+
+func newEventQueue(logger *slog.Logger) *eventQueue {
+	q := &eventQueue{logger: logger}
+	q.idle = sync.NewCond(&q.mu)
+	return q
+}
+
+// push takes an event. It may be called with other locks held.
+func (q *eventQueue) push(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) >= maxEvents {
+		q.dropped++
+		return
+	}
+	q.waiting = append(q.waiting, f)
+	if !q.running {
+		q.running = true
+		go q.run()
+	}
+}
+
+func (q *eventQueue) run() {
+	for {
+		q.mu.Lock()
+		batch := q.waiting
+		q.waiting = nil
+		if len(batch) == 0 {
+			q.running = false
+			q.idle.Broadcast()
+			q.mu.Unlock()
+			return
+		}
+		q.mu.Unlock()
+		for _, f := range batch {
+			protect(q.logger, f)
+		}
+	}
+}
+
+// drain waits until every event that was pushed has run, or ctx ends.
+func (q *eventQueue) drain(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.idle.Broadcast()
+	})
+	defer stop()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.running {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		q.idle.Wait()
+	}
+	return nil
+}
+
+func (q *eventQueue) droppedCount() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.dropped
+}
+
+// protect runs a function of the program's, whose panic is not a reason to lose a
+// write.
+func protect(logger *slog.Logger, f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			logger.Error("lockstep: panic in a function of the program's", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
+
+// tell reports one state of a write, key by key.
+func (c *Cache[K, V]) tell(hook func(WriteEvent[K]), set *ChangeSet[K, V], rows []Row[V], err error) {
+	if hook == nil {
+		return
+	}
+	if set.DeleteAll {
+		c.events.push(func() { hook(WriteEvent[K]{All: true, Delete: true, Err: err}) })
+		return
+	}
+	for i := range set.Changes {
+		e := WriteEvent[K]{Key: set.Changes[i].Key, Delete: set.Changes[i].Delete, Err: err}
+		if i < len(rows) {
+			e.Version = rows[i].Version
+		}
+		c.events.push(func() { hook(e) })
+	}
+}
+
+// tellEnd reports the last state, or the last two, of a write.
+func (c *Cache[K, V]) tellEnd(set *ChangeSet[K, V], rows []Row[V], err error, wasDoubted bool) {
+	hooks := &c.options.Hooks
+	switch {
+	case wasDoubted:
+		c.tell(hooks.Settled, set, rows, err)
+	case err == nil:
+		c.tell(hooks.Committed, set, rows, nil)
+		c.tell(hooks.Synchronized, set, rows, nil)
+	case errors.Is(err, ErrUnknownOutcome):
+		c.tell(hooks.Unknown, set, nil, err)
+	default:
+		c.tell(hooks.Failed, set, nil, err)
+		if errors.Is(err, ErrConflict) {
+			c.tell(hooks.Conflict, set, nil, err)
+		}
+	}
+}

@@ -1,0 +1,243 @@
+package lockstep
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"reflect"
+	"time"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxEntries    = 100_000
+	DefaultMaxValueBytes = 8 << 20
+	DefaultCommitTimeout = 10 * time.Second
+	DefaultQueueLimit    = 65_536
+	DefaultBatchOps      = 512
+)
+
+// Options configures a Cache. The zero value is a sound choice for most
+// programs.
+type Options[K comparable, V any] struct {
+	// MaxEntries bounds memory by the number of entries; absent rows that are
+	// remembered count. Zero means DefaultMaxEntries, unless MaxBytes is set. The
+	// bound is soft: it may be exceeded by a few hundred entries for a moment.
+	MaxEntries int
+
+	// MaxBytes bounds memory by what Weigher adds up to. It excludes MaxEntries
+	// and needs Weigher.
+	MaxBytes int64
+
+	// Weigher returns an entry's size in bytes; 0 counts as 1. For a remembered
+	// absent row it is called with the zero value. It must be quick, must not
+	// call the cache, and is called once for each copy.
+	Weigher func(K, V) uint32
+
+	// TTL is how long memory may answer for a copy, from the start of its load or
+	// commit. It bounds how long a change made behind the cache's back stays
+	// unseen. Zero means as long as the copy is there.
+	TTL time.Duration
+
+	// NegativeTTL is TTL for absent rows. Zero means TTL; below zero, absent rows
+	// are not remembered and each read of one goes to the database.
+	NegativeTTL time.Duration
+
+	// MaxValueBytes is the largest encoded value that may be written; a larger
+	// one is ErrTooLarge. Zero means DefaultMaxValueBytes. It applies to stores
+	// that encode values.
+	MaxValueBytes int
+
+	// CommitTimeout is the deadline of a commit, and how long a write may wait
+	// for its commit to begin. Callers' contexts have no part in it. Zero means
+	// DefaultCommitTimeout.
+	CommitTimeout time.Duration
+
+	// QueueLimit is the number of writes that may wait. One more is
+	// ErrUnavailable at once. Zero means DefaultQueueLimit.
+	QueueLimit int
+
+	// Batch bounds group commit.
+	Batch Batch
+
+	// Clone returns a deep copy of a value. Set it when callers change the values
+	// that they get: then every value that enters or leaves memory is copied, and
+	// a hit costs a copy. Without it values are shared; Update and In(tx).Get
+	// then copy by the type's own Clone method or by its structure, and return
+	// ErrUnsupported for a type that can be copied in neither way.
+	Clone func(V) V
+
+	// Validate is called before anything is written. Its error is returned as
+	// ErrInvalid, and nothing is written.
+	Validate func(K, V) error
+
+	// Hooks are told of events; see there.
+	Hooks Hooks[K]
+
+	// Logger takes what nobody is there to be told: a settlement that fails, a
+	// panic in a hook. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// Batch bounds group commit. A batch is whatever queued up while the last one
+// was under way.
+type Batch struct {
+	// MaxOps is the number of writes in a batch. Zero means what the store
+	// advises, or DefaultBatchOps.
+	MaxOps int
+	// MaxDelay lets a batch wait that long to fill up. Zero means not at all,
+	// which is best for all but databases that charge by the transaction.
+	MaxDelay time.Duration
+	// InFlight is the number of batches under way at once. Zero means what the
+	// store advises, or 1.
+	InFlight int
+}
+
+// resolve checks the options, naming every field that is wrong, and fills in the
+// defaults.
+func (o Options[K, V]) resolve(advice BatchAdvice) (Options[K, V], error) {
+	var errs []error
+	refuse := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w option: "+format, append([]any{ErrInvalid}, args...)...))
+	}
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"MaxEntries", int64(o.MaxEntries)}, {"MaxBytes", o.MaxBytes}, {"TTL", int64(o.TTL)},
+		{"MaxValueBytes", int64(o.MaxValueBytes)}, {"CommitTimeout", int64(o.CommitTimeout)},
+		{"QueueLimit", int64(o.QueueLimit)}, {"Batch.MaxOps", int64(o.Batch.MaxOps)},
+		{"Batch.MaxDelay", int64(o.Batch.MaxDelay)}, {"Batch.InFlight", int64(o.Batch.InFlight)},
+	} {
+		if f.value < 0 {
+			refuse("%s is negative", f.name)
+		}
+	}
+	if o.MaxEntries > 0 && o.MaxBytes > 0 {
+		refuse("MaxEntries and MaxBytes exclude each other")
+	}
+	if o.MaxBytes > 0 && o.Weigher == nil {
+		refuse("MaxBytes needs Weigher")
+	}
+	if o.Weigher != nil && o.MaxBytes == 0 {
+		refuse("Weigher needs MaxBytes")
+	}
+	orDefault := func(field *int, values ...int) {
+		for _, v := range values {
+			if *field == 0 {
+				*field = v
+			}
+		}
+	}
+	orDefault(&o.MaxValueBytes, DefaultMaxValueBytes)
+	orDefault(&o.QueueLimit, DefaultQueueLimit)
+	orDefault(&o.Batch.MaxOps, advice.MaxOps, DefaultBatchOps)
+	orDefault(&o.Batch.InFlight, advice.InFlight, 1)
+	if o.MaxBytes == 0 {
+		orDefault(&o.MaxEntries, DefaultMaxEntries)
+	}
+	if o.CommitTimeout == 0 {
+		o.CommitTimeout = DefaultCommitTimeout
+	}
+	if o.Batch.MaxDelay > 0 && o.Batch.MaxDelay >= o.CommitTimeout {
+		refuse("Batch.MaxDelay is not below CommitTimeout")
+	}
+	if o.NegativeTTL == 0 {
+		o.NegativeTTL = o.TTL
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o, errors.Join(errs...)
+}
+
+// isNil tells a nil store, also one that hides in a typed pointer.
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Interface, reflect.Slice, reflect.Chan:
+		return r.IsNil()
+	}
+	return false
+}
+
+// WriteOption is a condition or a lifetime of one write.
+type WriteOption struct {
+	kind    writeOptionKind
+	version Version
+	d       time.Duration
+}
+
+type writeOptionKind uint8
+
+const (
+	optIfVersion writeOptionKind = iota + 1
+	optIfAbsent
+	optLifetime
+	optTTL
+)
+
+// IfVersion makes the write only if the row exists with that version. The
+// database decides; otherwise the error is a *ConflictError.
+func IfVersion(v Version) WriteOption { return WriteOption{kind: optIfVersion, version: v} }
+
+// IfAbsent makes the write only if there is no row.
+func IfAbsent() WriteOption { return WriteOption{kind: optIfAbsent} }
+
+// Lifetime ends the row's life that long after the commit, by the database's
+// clock, to the microsecond: it is then gone for every reader. A write without
+// it makes a row that stays.
+func Lifetime(d time.Duration) WriteOption { return WriteOption{kind: optLifetime, d: d} }
+
+// TTL takes the place of Options.TTL for the copy that this write leaves in
+// memory. It does not touch the row, and is forgotten with the copy.
+func TTL(d time.Duration) WriteOption { return WriteOption{kind: optTTL, d: d} }
+
+// writeOptions is a write's options taken together.
+type writeOptions struct {
+	expect   Expect
+	lifetime time.Duration
+	ttl      time.Duration
+}
+
+func gather(options []WriteOption, deletes bool) (w writeOptions, err error) {
+	for _, o := range options {
+		switch o.kind {
+		case optIfVersion, optIfAbsent:
+			if w.expect.Kind != ExpectAnything {
+				return w, fmt.Errorf("%w option: more than one of IfVersion and IfAbsent", ErrInvalid)
+			}
+			w.expect = Expect{Kind: ExpectAbsent}
+			if o.kind == optIfVersion {
+				w.expect = Expect{Kind: ExpectVersion, Version: o.version}
+			}
+		case optLifetime:
+			if o.d < time.Microsecond {
+				return w, fmt.Errorf("%w option: Lifetime(%v) is under a microsecond", ErrInvalid, o.d)
+			}
+			w.lifetime = o.d
+		case optTTL:
+			if o.d <= 0 {
+				return w, fmt.Errorf("%w option: TTL(%v) is not above zero", ErrInvalid, o.d)
+			}
+			w.ttl = o.d
+		default:
+			return w, fmt.Errorf("%w option: the zero WriteOption", ErrInvalid)
+		}
+	}
+	if deletes && (w.expect.Kind == ExpectAbsent || w.lifetime != 0 || w.ttl != 0) {
+		return w, fmt.Errorf("%w option: Delete takes IfVersion only", ErrInvalid)
+	}
+	return w, nil
+}
+
+// saturate adds a duration to a clock reading without wrapping around.
+func saturate(nanos int64, d time.Duration) int64 {
+	if d > 0 && nanos > math.MaxInt64-int64(d) {
+		return math.MaxInt64
+	}
+	return nanos + int64(d)
+}

@@ -1,0 +1,367 @@
+package lockstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/lockstep-cache/lockstep/internal/gate"
+)
+
+type flight[K comparable, V any] = gate.Flight[K, *entry[V]]
+
+// Get returns the value of the key. An absent row is ErrNotFound.
+//
+// A hit takes no lock, allocates nothing, and does not look at ctx. A miss loads
+// the row, or waits for a load that another reader has begun; when ctx ends
+// first, its error is returned.
+func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, error) {
+	e := c.hit(ctx, key)
+	if e == nil {
+		var err error
+		if e, err = c.miss(ctx, key); err != nil {
+			var none V
+			return none, err
+		}
+	}
+	if !e.exists {
+		var none V
+		return none, ErrNotFound
+	}
+	return c.out(e), nil
+}
+
+// GetEntry is Get, with what the cache knows about the copy.
+func (c *Cache[K, V]) GetEntry(ctx context.Context, key K) (Entry[K, V], error) {
+	e, err := c.read(ctx, key)
+	if err != nil {
+		return Entry[K, V]{}, err
+	}
+	if !e.exists {
+		return Entry[K, V]{}, ErrNotFound
+	}
+	return c.public(key, e), nil
+}
+
+// Exists tells whether the key has a row. It costs what Get costs.
+func (c *Cache[K, V]) Exists(ctx context.Context, key K) (bool, error) {
+	e, err := c.read(ctx, key)
+	return err == nil && e.exists, err
+}
+
+// Peek returns what memory would answer. It does not ask the database, is not
+// counted, and does not keep the entry from being evicted.
+func (c *Cache[K, V]) Peek(key K) (V, bool) {
+	e, ok := c.memory.Get(key)
+	if !ok || !e.exists || !c.fresh(e) {
+		var none V
+		return none, false
+	}
+	return c.out(e), true
+}
+
+// read returns the entry for the key, which may say that there is no row.
+func (c *Cache[K, V]) read(ctx context.Context, key K) (*entry[V], error) {
+	if e := c.hit(ctx, key); e != nil {
+		return e, nil
+	}
+	return c.miss(ctx, key)
+}
+
+// hit returns memory's answer, or nil.
+func (c *Cache[K, V]) hit(ctx context.Context, key K) *entry[V] {
+	e, ok := c.memory.Get(key)
+	if !ok || !c.fresh(e) {
+		return nil
+	}
+	// Contexts can be deep. They are searched only while some transaction runs.
+	if openTransactions.Load() > 0 && inTransaction(ctx) {
+		return nil
+	}
+	c.touch(key, e)
+	return e
+}
+
+// touch counts a hit, and tells the eviction policy of some: of an entry's first
+// in each second, which is what recency needs, and of one in 32 of all others,
+// which leaves the frequencies in proportion. Telling it of every hit would cost
+// more than the hit. The count of hits is the lot that is drawn; a counter in the
+// entry would be a word that all cores write.
+func (c *Cache[K, V]) touch(key K, e *entry[V]) {
+	n := c.counts.hits.Add(1)
+	if e.used(c.clock.Second()) || n%32 == 0 {
+		c.memory.Note(key)
+	}
+	if !e.exists {
+		c.counts.negativeHits.Add(1)
+	}
+	if hook := c.options.Hooks.Hit; hook != nil {
+		protect(c.options.Logger, func() { hook(key, !e.exists) })
+	}
+}
+
+func (c *Cache[K, V]) miss(ctx context.Context, key K) (*entry[V], error) {
+	if err := c.admit(ctx, key); err != nil {
+		return nil, err
+	}
+	return c.load(ctx, key, c.usable)
+}
+
+// load returns the entry from a load that nothing acknowledged before the call
+// can be newer than. usable decides whether memory's copy will do after all.
+func (c *Cache[K, V]) load(ctx context.Context, key K, usable func(*entry[V]) bool) (*entry[V], error) {
+	for {
+		e, joined, err := c.loadOnce(ctx, key, usable)
+		if err != nil || !joined || !c.lapsed(e) {
+			return e, err
+		}
+	}
+}
+
+// loadOnce also tells whether the load may have begun before the call. A row
+// whose lifetime is over when it arrives was then there when somebody asked, but
+// not for everybody who did.
+func (c *Cache[K, V]) loadOnce(ctx context.Context, key K, usable func(*entry[V]) bool) (e *entry[V], joined bool, err error) {
+	f, start, e := c.gate.Join(key, usable)
+	if f == nil {
+		// Somebody's load landed between the look at memory and the look at the gate.
+		c.touch(key, e)
+		return e, false, nil
+	}
+	defer c.gate.Leave(f)
+	if usable != nil {
+		c.missed(key)
+	}
+	if start {
+		c.launch(ctx, f)
+	} else {
+		c.counts.joinedLoads.Add(1)
+	}
+	select {
+	case <-f.Done():
+		e, err = f.Result()
+		return e, !start, err
+	case <-ctx.Done():
+		return nil, !start, ended(ctx)
+	}
+}
+
+func (c *Cache[K, V]) missed(key K) {
+	c.counts.misses.Add(1)
+	if hook := c.options.Hooks.Miss; hook != nil {
+		protect(c.options.Logger, func() { hook(key) })
+	}
+}
+
+// launch runs flights on a goroutine of their own: a reader whose context ends
+// leaves at once, whatever the store does, and the load goes on for the others.
+// It ends when nobody waits.
+func (c *Cache[K, V]) launch(ctx context.Context, flights ...*flight[K, V]) {
+	if !c.tasks.begin() {
+		for len(flights) > 0 {
+			flights = c.land(flights, nil, 0, ErrClosed)
+		}
+		return
+	}
+	go func() {
+		defer c.tasks.end()
+		for len(flights) > 0 {
+			flights = c.fly(ctx, flights)
+		}
+	}()
+}
+
+// fly loads the flights' keys in one call, lands them, and returns those that
+// waited for them to end.
+func (c *Cache[K, V]) fly(caller context.Context, flights []*flight[K, V]) []*flight[K, V] {
+	keys := make([]K, len(flights))
+	for i, f := range flights {
+		keys[i] = f.Key
+	}
+	ctx, cancel := loadContext(caller, flights)
+	defer cancel()
+	began := c.clock.Precise()
+	rows, err := c.loadRows(ctx, keys)
+	return c.land(flights, rows, began, err)
+}
+
+func (c *Cache[K, V]) land(flights []*flight[K, V], rows map[K]Row[V], began int64, err error) (waiting []*flight[K, V]) {
+	if err != nil && c.closing.Err() != nil && c.life.Err() != nil {
+		err = ErrClosed
+	}
+	for _, f := range flights {
+		var e *entry[V]
+		keep, err := false, err
+		if err == nil {
+			e, keep, err = c.loaded(rows[f.Key], began)
+		}
+		if next := c.gate.Land(f, e, err, keep); next != nil {
+			waiting = append(waiting, next)
+		}
+	}
+	return waiting
+}
+
+// loaded makes a copy of a row that was loaded. A panic in the program's Clone is
+// an error like one in the store's Load.
+func (c *Cache[K, V]) loaded(row Row[V], began int64) (e *entry[V], keep bool, err error) {
+	ttl, keep := c.ttlOf(row)
+	err = guarded("Clone", nil, func() error {
+		e = c.newEntry(row, began, ttl)
+		return nil
+	})
+	return e, keep && err == nil, err
+}
+
+// loadContext has the caller's values, for traces, and ends when nobody waits
+// for any of the flights.
+func loadContext[K comparable, V any](caller context.Context, flights []*flight[K, V]) (context.Context, context.CancelFunc) {
+	if len(flights) == 1 {
+		return valuesOf{flights[0].Ctx, caller}, func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(caller))
+	var waited atomic.Int64
+	waited.Store(int64(len(flights)))
+	stops := make([]func() bool, len(flights))
+	for i, f := range flights {
+		stops[i] = context.AfterFunc(f.Ctx, func() {
+			if waited.Add(-1) == 0 {
+				cancel()
+			}
+		})
+	}
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
+	}
+}
+
+// valuesOf is a context with another one's values.
+type valuesOf struct {
+	context.Context
+	values context.Context
+}
+
+func (v valuesOf) Value(key any) any { return v.values.Value(key) }
+
+// loadRows calls the store. A panic is an error for everybody who waits.
+func (c *Cache[K, V]) loadRows(ctx context.Context, keys []K) (rows map[K]Row[V], err error) {
+	began := c.clock.Precise()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("lockstep: the store panicked in a load: %v\n%s", p, debug.Stack())
+		}
+		took := c.since(began)
+		c.counts.loads.Add(1)
+		c.counts.loadLatency.Record(took)
+		if err != nil {
+			c.counts.loadErrors.Add(1)
+		}
+		if hook := c.options.Hooks.Load; hook != nil {
+			protect(c.options.Logger, func() { hook(LoadEvent[K]{Keys: keys, Duration: took, Err: err}) })
+		}
+	}()
+	return c.store.Load(ctx, keys)
+}
+
+// GetMany returns the values of those keys that have rows. Hits come from
+// memory; the rest is loaded in one call, which readers of single keys share.
+// The values need not be of one moment; Transact gives that. When some keys
+// cannot be read, the map has the others, and the error joins the causes.
+func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
+	values := make(map[K]V, len(keys))
+	entries, err := c.readMany(ctx, keys)
+	for key, e := range entries {
+		if e.exists {
+			values[key] = c.out(e)
+		}
+	}
+	return values, err
+}
+
+// readMany returns the entries of all keys that can be read.
+func (c *Cache[K, V]) readMany(ctx context.Context, keys []K) (map[K]*entry[V], error) {
+	if err := c.admit(ctx, keys...); err != nil {
+		return nil, err
+	}
+	entries := make(map[K]*entry[V], len(keys))
+	waits := make(map[K]*flight[K, V])
+	var starts []*flight[K, V]
+	for _, key := range keys {
+		if entries[key] != nil || waits[key] != nil {
+			continue
+		}
+		if e := c.hit(ctx, key); e != nil {
+			entries[key] = e
+			continue
+		}
+		f, start, e := c.gate.Join(key, c.usable)
+		if f == nil {
+			c.touch(key, e)
+			entries[key] = e
+			continue
+		}
+		defer c.gate.Leave(f)
+		c.missed(key)
+		waits[key] = f
+		if start {
+			starts = append(starts, f)
+		} else {
+			c.counts.joinedLoads.Add(1)
+		}
+	}
+	if len(starts) > 0 {
+		c.launch(ctx, starts...)
+	}
+	var errs []error
+	for key, f := range waits {
+		select {
+		case <-f.Done():
+		case <-ctx.Done():
+			return entries, errors.Join(append(errs, ended(ctx))...)
+		}
+		e, err := f.Result()
+		if err == nil && c.lapsed(e) {
+			// See loadOnce. Whoever began the load could keep it, and may as well ask again.
+			e, err = c.load(ctx, key, c.usable)
+		}
+		if err == nil {
+			entries[key] = e
+		} else if !containsSame(errs, err) {
+			errs = append(errs, err)
+		}
+	}
+	return entries, errors.Join(errs...)
+}
+
+// containsSame tells whether the very same error is there: one load's, met at
+// each of its keys.
+func containsSame(errs []error, err error) bool {
+	for _, e := range errs {
+		if sameError(e, err) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameError compares without panicking on errors of uncomparable types.
+func sameError(a, b error) (same bool) {
+	defer func() { _ = recover() }()
+	return a == b
+}
+
+// Refresh loads the row now and replaces memory's copy, for a reader who knows
+// or suspects that somebody else has changed it. When the load fails, the copy
+// stays.
+func (c *Cache[K, V]) Refresh(ctx context.Context, key K) error {
+	if err := c.admit(ctx, key); err != nil {
+		return err
+	}
+	_, err := c.load(ctx, key, nil)
+	return err
+}

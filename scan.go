@@ -1,0 +1,127 @@
+package lockstep
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"reflect"
+)
+
+const scanPage = 512
+
+// Scan yields the rows of the table, loaded or not, in an order of the store's
+// own. It reads page by page, so the rows are not of one moment; each of them is
+// at least as new as any write acknowledged before Scan was called. Memory does
+// not grow by it. An error ends the sequence.
+func (c *Cache[K, V]) Scan(ctx context.Context) iter.Seq2[Entry[K, V], error] {
+	return func(yield func(Entry[K, V], error) bool) {
+		err := c.pages(ctx, func(page Page[K, V]) bool {
+			now := c.clock.Time(c.clock.Precise())
+			for i, key := range page.Keys {
+				row := page.Rows[i]
+				e := Entry[K, V]{Key: key, Value: row.Value, Version: row.Version, CreatedAt: now, AccessedAt: now, ExpiresAt: row.ExpiresAt}
+				if !yield(e, nil) {
+					return false
+				}
+			}
+			return true
+		})
+		if err != nil {
+			yield(Entry[K, V]{}, err)
+		}
+	}
+}
+
+// pages reads the table until f returns false. Before f sees a page, memory has
+// nothing older than what the page tells: neither than its rows, nor than the
+// absence of those that a commit under way has deleted.
+func (c *Cache[K, V]) pages(ctx context.Context, f func(Page[K, V]) bool) error {
+	if c.can.Scan == nil {
+		return fmt.Errorf("%w: Scan", ErrUnsupported)
+	}
+	var cursor any
+	for {
+		if err := c.admit(ctx); err != nil {
+			return err
+		}
+		page, err := c.scanPage(ctx, cursor)
+		if err != nil {
+			return err
+		}
+		c.gate.ObserveBusy()
+		for i, key := range page.Keys {
+			row := page.Rows[i]
+			c.gate.Observe(key, func(e *entry[V]) bool { return c.atLeast(e, row) })
+		}
+		if !f(page) || page.Next == nil {
+			return nil
+		}
+		cursor = page.Next
+	}
+}
+
+func (c *Cache[K, V]) scanPage(ctx context.Context, cursor any) (page Page[K, V], err error) {
+	err = guarded("Scan", nil, func() (err error) {
+		page, err = c.can.Scan(ctx, cursor, scanPage)
+		return err
+	})
+	if err == nil && len(page.Keys) != len(page.Rows) {
+		err = fmt.Errorf("lockstep: the store's page has %d keys and %d rows", len(page.Keys), len(page.Rows))
+	}
+	return page, err
+}
+
+// atLeast tells whether memory's copy is at least as new as the row that was
+// read. Without versions only an equal one is known to be.
+func (c *Cache[K, V]) atLeast(e *entry[V], row Row[V]) bool {
+	if c.can.Versions && (e.exists || c.can.Tombstones) {
+		return e.version >= row.Version
+	}
+	return e.exists == row.Exists && e.version == row.Version && (!row.Exists || reflect.DeepEqual(e.value, row.Value))
+}
+
+// WarmOptions bounds a Warm.
+type WarmOptions struct {
+	// Limit is the number of rows to load. Zero means as many as fit: MaxEntries,
+	// or until MaxBytes is reached.
+	Limit int
+	// Progress, when set, is told after each page how many rows are in memory.
+	Progress func(rows int)
+}
+
+// Warm fills memory from the table and returns the number of rows it loaded or
+// found there. It reads the keys by a scan and the rows by loads, which readers
+// may share, and which writes defeat as they do any load. Rows come in the
+// store's order: when the table is larger than memory, which of them are kept is
+// the store's and the eviction's choice.
+func (c *Cache[K, V]) Warm(ctx context.Context, options WarmOptions) (n int, err error) {
+	if options.Limit < 0 {
+		return 0, fmt.Errorf("%w option: Limit is negative", ErrInvalid)
+	}
+	limit := options.Limit
+	if limit == 0 {
+		limit = c.options.MaxEntries
+	}
+	var inner error
+	err = c.pages(ctx, func(page Page[K, V]) bool {
+		keys := page.Keys
+		if limit > 0 {
+			keys = keys[:min(len(keys), limit-n)]
+		}
+		var entries map[K]*entry[V]
+		if entries, inner = c.readMany(ctx, keys); inner != nil {
+			return false
+		}
+		n += len(entries)
+		if options.Progress != nil {
+			options.Progress(n)
+		}
+		_, weight, maximum := c.memory.Size()
+		full := c.options.MaxBytes > 0 && weight+weight/uint64(max(1, n))*scanPage > maximum
+		return (limit == 0 || n < limit) && !full
+	})
+	if err == nil {
+		err = inner
+	}
+	return n, err
+}

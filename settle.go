@@ -1,0 +1,152 @@
+package lockstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/commit"
+)
+
+const (
+	firstSettleDelay = 20 * time.Millisecond
+	lastSettleDelay  = 5 * time.Second
+)
+
+// errUnsettled is the final word on a write that the cache could not settle.
+var errUnsettled = fmt.Errorf("%w: the cache was closed before the write was settled", ErrUnknownOutcome)
+
+// settleBatch puts a batch whose outcome is unknown in doubt and settles it on a
+// goroutine of its own, so that its place is free for batches on other keys. Its
+// own keys stay busy, for readers and for writers, until the database has
+// settled: a write that passed an earlier one in doubt could be undone by it.
+//
+// cause is an unknown outcome. It is not retried; the store says what became of
+// it, and only after it has made sure that nothing more can.
+func (c *Cache[K, V]) settleBatch(ops []*commit.Op[K, *write[K, V]], sets []ChangeSet[K, V], cause error) {
+	var held []*commit.Op[K, *write[K, V]]
+	for _, op := range ops {
+		c.doubt(op.Item, cause)
+		if !op.Item.readsOnly() {
+			op.Hold()
+			held = append(held, op)
+		}
+	}
+	c.inDoubt(func() {
+		settlement, err := c.settle(func(ctx context.Context) (Settlement[V], error) { return c.askStore(ctx, cause, len(sets)) })
+		if err == nil {
+			err = settlement.Err
+		}
+		for i, op := range ops {
+			w := op.Item
+			if w.readsOnly() {
+				continue
+			}
+			// Others may have written meanwhile. Memory takes nothing from a
+			// settlement; the next reader asks.
+			c.publish(w, Outcome[V]{}, 0)
+			o := settled(settlement, &w.set, i, err)
+			w.result = o
+			c.finish(w, o.Rows, o.Err)
+		}
+		for _, op := range held {
+			c.queue.Release(op)
+		}
+	})
+}
+
+// settled is what set i's verdict is by a settlement, or by the error that took
+// its place. A settlement whose outcomes are lost says that the transaction was
+// committed, and not whether a set with conditions was left out of it.
+func settled[K comparable, V any](s Settlement[V], set *ChangeSet[K, V], i int, err error) Outcome[V] {
+	switch {
+	case err != nil:
+		return Outcome[V]{Err: err}
+	case !s.Applied:
+		return Outcome[V]{Err: fmt.Errorf("%w: the database did not commit it", ErrUnavailable)}
+	case s.Outcomes != nil:
+		return s.Outcomes[i]
+	case conditional(set):
+		return Outcome[V]{Err: fmt.Errorf("%w: settled, but it cannot be told whether the conditions held", ErrUnknownOutcome)}
+	}
+	return Outcome[V]{}
+}
+
+// conditional: the database may leave the set out for what its rows are.
+func conditional[K comparable, V any](set *ChangeSet[K, V]) bool {
+	return len(set.Checks) > 0 || slices.ContainsFunc(set.Changes, func(c Change[K, V]) bool {
+		return c.Expect.Kind != ExpectAnything
+	})
+}
+
+// inDoubt runs f, which ends a doubt, in the background, and counts the doubt.
+func (c *Cache[K, V]) inDoubt(f func()) {
+	c.counts.inDoubt.Add(1)
+	run := func() {
+		defer c.counts.inDoubt.Add(-1)
+		f()
+	}
+	if !c.tasks.begin() {
+		// Close has given up. Its context is over, so f does not wait.
+		run()
+		return
+	}
+	go func() {
+		defer c.tasks.end()
+		run()
+	}()
+}
+
+// settle asks until it is answered. The error is ErrUnknownOutcome, and final.
+func (c *Cache[K, V]) settle(ask func(context.Context) (Settlement[V], error)) (Settlement[V], error) {
+	for delay := firstSettleDelay; ; delay = min(2*delay, lastSettleDelay) {
+		if c.life.Err() != nil {
+			return Settlement[V]{}, errUnsettled
+		}
+		ctx, cancel := context.WithTimeout(c.life, c.options.CommitTimeout)
+		s, err := ask(ctx)
+		cancel()
+		switch {
+		case err == nil && s.Err != nil:
+			return s, fmt.Errorf("%w: settled, but it cannot be told which way: %w", ErrUnknownOutcome, s.Err)
+		case err == nil:
+			return s, nil
+		case errors.Is(err, ErrUnknownOutcome):
+			return s, err
+		case errors.Is(err, ErrUnsupported), errors.Is(err, ErrInvalid):
+			// Nothing will ever settle it. The keys are read from the database for as
+			// long as the cache lives.
+			c.options.Logger.Error("lockstep: an unknown outcome cannot be settled", "error", err)
+			<-c.closing.Done()
+			return s, errUnsettled
+		}
+		c.options.Logger.Warn("lockstep: settling an unknown outcome failed, will try again", "error", err, "after", delay)
+		timer := time.NewTimer(delay/2 + rand.N(delay/2))
+		select {
+		case <-timer.C:
+		case <-c.life.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// askStore calls the store's Settle.
+func (c *Cache[K, V]) askStore(ctx context.Context, cause error, sets int) (s Settlement[V], err error) {
+	if c.can.Settle == nil {
+		return s, fmt.Errorf("%w: store %q cannot settle", ErrUnsupported, c.can.Name)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("lockstep: the store panicked in Settle: %v\n%s", p, debug.Stack())
+		}
+	}()
+	s, err = c.can.Settle(ctx, cause)
+	if err == nil && s.Applied && s.Outcomes != nil && len(s.Outcomes) != sets {
+		err = fmt.Errorf("the store settled %d sets of %d", len(s.Outcomes), sets)
+	}
+	return s, err
+}

@@ -1,0 +1,172 @@
+package lockstep
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/latency"
+)
+
+// Stats is a snapshot of what a cache has done since New. Counters only grow;
+// each is exact, but they are read one after the other, so sums over several
+// may be off by what happened meanwhile.
+type Stats struct {
+	// Hits were answered from memory, NegativeHits among them: the ones that
+	// memory answered with "no such row". Misses went to the database.
+	Hits, NegativeHits, Misses uint64
+	// HitRate is Hits / (Hits + Misses), and 0 before the first read.
+	HitRate float64
+
+	// Loads are calls of Store.Load on behalf of readers, LoadErrors those that
+	// failed, and JoinedLoads the reads that shared another reader's load.
+	Loads, LoadErrors, JoinedLoads uint64
+
+	// Writes are the changes that were committed, Deletes the deletions among
+	// them.
+	Writes, Deletes uint64
+
+	// The outcomes of write calls and transactions. Each call counts once under
+	// Committed, Refused, Conflicts, Unavailable or Unknown; an unknown one counts
+	// again under Settled when it is no longer unknown.
+	Committed   uint64
+	Refused     uint64 // not applied: invalid, or refused by the database
+	Conflicts   uint64 // not applied: the row was not what the write expected
+	Unavailable uint64 // not applied: the database, or a place in the queue, could not be had
+	Unknown     uint64
+	Settled     uint64
+	// InDoubt is the number of commits whose outcome is unknown right now.
+	InDoubt int
+
+	// Transactions are calls of Transact that committed, and Reruns how often
+	// Transact and Update ran their function again.
+	Transactions, Reruns uint64
+
+	// Batches are calls of Store.Commit; RowsPerBatch is the mean number of
+	// changes in one.
+	Batches      uint64
+	RowsPerBatch float64
+	// QueueLength is the number of writes that wait for a commit right now.
+	QueueLength int
+
+	// Evictions made room, Expirations ended a copy's or a row's lifetime.
+	Evictions, Expirations uint64
+	// Entries, Bytes and Maximum describe memory right now. Bytes is 0 without
+	// MaxBytes; Maximum is MaxEntries or MaxBytes, whichever is set.
+	Entries, Bytes, Maximum uint64
+
+	// HooksDropped counts events that were not delivered because the hooks were
+	// too slow to take them.
+	HooksDropped uint64
+
+	// AuditedEntries and AuditDifferences add up what Audit has compared and found.
+	AuditedEntries, AuditDifferences uint64
+
+	// Retries are attempts after the first; RetryFailures are operations that
+	// failed after their last attempt. A retrying store around the store counts
+	// them; without one both are 0.
+	Retries, RetryFailures uint64
+
+	// LoadLatency is measured around Store.Load, CommitLatency around
+	// Store.Commit, QueueWait from the call to the start of its commit, and
+	// WriteLatency from the call to its answer.
+	LoadLatency, CommitLatency, QueueWait, WriteLatency Latency
+}
+
+// Latency is a distribution of durations. Each quantile is the upper edge of a
+// bucket at most 7 % wide; all are 0 before the first measurement.
+type Latency struct {
+	Count                    uint64
+	Mean                     time.Duration
+	P50, P90, P99, P999, Max time.Duration
+}
+
+// counters is what a cache counts. Those that a hit touches are striped: one
+// shared word would cost more than the rest of the hit.
+type counters struct {
+	hits, negativeHits, misses latency.Counter
+
+	loads, loadErrors, joinedLoads                      atomic.Uint64
+	writes, deletes                                     atomic.Uint64
+	committed, refused, conflicts, unavailable          atomic.Uint64
+	unknown, settled                                    atomic.Uint64
+	inDoubt                                             atomic.Int64
+	transactions, reruns                                atomic.Uint64
+	batches, batchedRows                                atomic.Uint64
+	evictions, expirations                              atomic.Uint64
+	audited, differences                                atomic.Uint64
+	loadLatency, commitLatency, queueWait, writeLatency latency.Histogram
+}
+
+// outcome counts how a write call, or a transaction, ended. One that had been in
+// doubt was counted as unknown already.
+func (n *counters) outcome(err error, wasDoubted bool) {
+	switch {
+	case wasDoubted:
+		n.settled.Add(1)
+	case err == nil:
+		n.committed.Add(1)
+	case errors.Is(err, ErrUnknownOutcome):
+		n.unknown.Add(1)
+	case errors.Is(err, ErrConflict):
+		n.conflicts.Add(1)
+	case errors.Is(err, ErrInvalid), errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnsupported), errors.Is(err, ErrInTransaction):
+		n.refused.Add(1)
+	default:
+		n.unavailable.Add(1)
+	}
+}
+
+func (n *counters) applied(changes, deletes int) {
+	n.writes.Add(uint64(changes))
+	n.deletes.Add(uint64(deletes))
+}
+
+// Stats returns what the cache has done so far. It costs some microseconds.
+func (c *Cache[K, V]) Stats() Stats {
+	n := &c.counts
+	s := Stats{
+		Hits: n.hits.Load(), NegativeHits: n.negativeHits.Load(), Misses: n.misses.Load(),
+		Loads: n.loads.Load(), LoadErrors: n.loadErrors.Load(), JoinedLoads: n.joinedLoads.Load(),
+		Writes: n.writes.Load(), Deletes: n.deletes.Load(),
+		Committed: n.committed.Load(), Refused: n.refused.Load(), Conflicts: n.conflicts.Load(),
+		Unavailable: n.unavailable.Load(), Unknown: n.unknown.Load(), Settled: n.settled.Load(),
+		InDoubt:      int(n.inDoubt.Load()),
+		Transactions: n.transactions.Load(), Reruns: n.reruns.Load(),
+		Batches:   n.batches.Load(),
+		Evictions: n.evictions.Load(), Expirations: n.expirations.Load(),
+		HooksDropped:   c.events.droppedCount(),
+		AuditedEntries: n.audited.Load(), AuditDifferences: n.differences.Load(),
+		LoadLatency:   distribution(&n.loadLatency),
+		CommitLatency: distribution(&n.commitLatency),
+		QueueWait:     distribution(&n.queueWait),
+		WriteLatency:  distribution(&n.writeLatency),
+		QueueLength:   c.queue.Len(),
+	}
+	s.HitRate = latency.Rate(s.Hits, s.Hits+s.Misses)
+	s.RowsPerBatch = latency.Rate(n.batchedRows.Load(), s.Batches)
+	s.Entries, s.Bytes, s.Maximum = c.memory.Size()
+	if c.can.Report != nil {
+		c.can.Report(&s)
+	}
+	return s
+}
+
+func distribution(h *latency.Histogram) Latency {
+	s := h.Snapshot()
+	return Latency{Count: s.Count, Mean: s.Mean, P50: s.P50, P90: s.P90, P99: s.P99, P999: s.P999, Max: s.Max}
+}
+
+func (c *Cache[K, V]) since(began int64) time.Duration {
+	return time.Duration(c.clock.Precise() - began)
+}
+
+// sizes is how many rows the set changes, and how many of them it deletes.
+func sizes[K comparable, V any](set *ChangeSet[K, V]) (changes, deletes int) {
+	for i := range set.Changes {
+		if set.Changes[i].Delete {
+			deletes++
+		}
+	}
+	return len(set.Changes), deletes
+}

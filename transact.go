@@ -1,0 +1,246 @@
+package lockstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// maxAttempts ends an Update or a transaction that collides for ever, as one does
+// whose function writes, past the transaction, what it reads in it.
+const maxAttempts = 100
+
+// openTransactions counts the functions given to Transact that are running. Hits
+// look for a transaction in their context only while there is one.
+var openTransactions atomic.Int64
+
+type transactionKey struct{}
+
+func inTransaction(ctx context.Context) bool {
+	if openTransactions.Load() == 0 {
+		return false
+	}
+	tx, ok := ctx.Value(transactionKey{}).(*Tx)
+	return ok && !tx.done.Load()
+}
+
+// Tx is a transaction under way. It belongs to the goroutine that runs the
+// function given to Transact.
+type Tx struct {
+	parts []part // one a cache, in the order of first use
+	done  atomic.Bool
+}
+
+// part is one cache's share of a transaction: what it has read and will write.
+type part interface {
+	cache() (id uint64, database any)
+	reads() int
+	writes() int
+	// current tells whether memory knows of no newer row than what was read.
+	current() bool
+	turns(all bool) []uint64
+	discardWrites()
+
+	// commit is for a transaction of one cache.
+	commit(ctx context.Context) error
+	// joint is for one of several.
+	joint() jointPart
+}
+
+// Transact runs f and commits what it wrote, in one transaction of the database.
+// Several caches over one database may take part. With nil, everything that f
+// read was true at one moment, that of the commit, and everything that it wrote
+// is committed and visible.
+//
+// f reads and writes through In(tx). What it reads comes from memory or the
+// database, and is checked by the database at the end; if any of it has changed,
+// f runs again, so it should do nothing that cannot be done twice. Until then
+// the rows it has read may be of different moments. When f returns an error,
+// nothing is written, and the error is returned, in a *WriteError, after what f
+// had read has been checked too: "insufficient funds" is said of a balance that
+// was there.
+//
+// The context that f is given carries the transaction. Using a cache directly
+// with it is ErrInTransaction.
+//
+// A transaction of one cache shares its commit with other writes. One of several
+// caches opens a transaction of its own.
+func Transact(ctx context.Context, f func(ctx context.Context, tx *Tx) error) error {
+	if inTransaction(ctx) {
+		return notApplied(ErrInTransaction)
+	}
+	var held []uint64
+	defer func() { turns.Give(held) }()
+	for attempt := 1; ; attempt++ {
+		if ctx.Err() != nil {
+			return notApplied(ended(ctx))
+		}
+		tx := &Tx{}
+		result := tx.run(ctx, f)
+		err := tx.end(ctx, result, &held)
+		if !errors.Is(err, errRerun) {
+			return err
+		}
+		if attempt == maxAttempts {
+			return notApplied(fmt.Errorf("%w: the transaction collided %d times", ErrConflict, attempt))
+		}
+		// Those that collided take turns from here on. In sorted order, and none of
+		// them while holding another: there is no deadlock.
+		turns.Give(held)
+		wanted := tx.turns(attempt >= 3)
+		if held, err = takeTurns(ctx, wanted); err != nil {
+			return notApplied(err)
+		}
+		backOff(ctx, attempt)
+	}
+}
+
+// run calls f.
+func (tx *Tx) run(ctx context.Context, f func(context.Context, *Tx) error) error {
+	openTransactions.Add(1)
+	defer func() {
+		tx.done.Store(true)
+		openTransactions.Add(-1)
+	}()
+	return f(context.WithValue(ctx, transactionKey{}, tx), tx)
+}
+
+// errRerun says that what the function has read is not true any more.
+var errRerun = errors.New("lockstep: what the transaction read has changed")
+
+// end validates and commits. result is what the function returned.
+func (tx *Tx) end(ctx context.Context, result error, held *[]uint64) error {
+	if result != nil {
+		for _, p := range tx.parts {
+			p.discardWrites()
+		}
+	}
+	reads, writes := 0, 0
+	for _, p := range tx.parts {
+		reads, writes = reads+p.reads(), writes+p.writes()
+	}
+	if writes == 0 && reads <= 1 {
+		// One read is true at the moment of the read.
+		return finished(result)
+	}
+	if writes > 0 && len(*held) == 0 {
+		wanted := tx.turns(false)
+		var err error
+		if *held, err = takeTurns(ctx, wanted); err != nil {
+			return notApplied(err)
+		}
+	}
+	for _, p := range tx.parts {
+		if !p.current() {
+			return errRerun
+		}
+	}
+	err := tx.commit(ctx)
+	switch {
+	case conflicted(err):
+		return errRerun
+	case err != nil && result != nil:
+		return notApplied(fmt.Errorf("%w; the function's own error is not validated: %v", err, result))
+	case err != nil:
+		return err
+	}
+	return finished(result)
+}
+
+// finished is the end of a transaction whose function returned result.
+func finished(result error) error {
+	if result == nil {
+		return nil
+	}
+	return notApplied(result)
+}
+
+func (tx *Tx) commit(ctx context.Context) error {
+	var active []part
+	for _, p := range tx.parts {
+		if p.reads() > 0 || p.writes() > 0 {
+			active = append(active, p)
+		}
+	}
+	if len(active) == 1 {
+		return active[0].commit(ctx)
+	}
+	// One order for all transactions, so that two of them do not wait for each
+	// other inside the database.
+	slices.SortFunc(active, func(a, b part) int {
+		i, _ := a.cache()
+		j, _ := b.cache()
+		return int(i) - int(j)
+	})
+	parts := make([]jointPart, len(active))
+	for i, p := range active {
+		parts[i] = p.joint()
+	}
+	return commitJointly(ctx, parts)
+}
+
+// turns are the turns of the keys that the transaction writes, or of all its
+// keys.
+func (tx *Tx) turns(all bool) []uint64 {
+	var ids []uint64
+	for _, p := range tx.parts {
+		ids = append(ids, p.turns(all)...)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// turnPatience is how long a turn is waited for. A turn decides nothing, and a
+// function that updates one key inside the update of another would otherwise wait
+// for ever for one that does so in the other order.
+const turnPatience = time.Second
+
+// takeTurns returns the turns it took: all of them, or none when they could not be
+// had in time. The error is that of ctx.
+func takeTurns(ctx context.Context, ids []uint64) (held []uint64, err error) {
+	patience, cancel := context.WithTimeout(ctx, turnPatience)
+	defer cancel()
+	if turns.Take(patience, ids) == nil {
+		return ids, nil
+	}
+	if ctx.Err() != nil {
+		return nil, ended(ctx)
+	}
+	return nil, nil
+}
+
+// join returns the cache's part, adding it when the cache is new here.
+func (tx *Tx) join(id uint64, database any, add func() part) (part, error) {
+	for _, p := range tx.parts {
+		if other, _ := p.cache(); other == id {
+			return p, nil
+		}
+	}
+	for _, p := range tx.parts {
+		if _, other := p.cache(); database == nil || other != database {
+			return nil, fmt.Errorf("%w: a transaction over two databases; write to one of them, and an outbox row with it", ErrUnsupported)
+		}
+	}
+	p := add()
+	tx.parts = append(tx.parts, p)
+	return p, nil
+}
+
+// backOff gives the others a moment after a collision that turns could not
+// prevent: a foreign one.
+func backOff(ctx context.Context, attempt int) {
+	if attempt < 2 {
+		return
+	}
+	ceiling := min(50*time.Millisecond, time.Millisecond<<min(attempt, 10))
+	timer := time.NewTimer(rand.N(ceiling))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,182 @@
+package lockstep
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+)
+
+// InTx is a cache inside a transaction. Its methods may be called by the
+// transaction's function only.
+type InTx[K comparable, V any] struct {
+	tx    *Tx
+	share *share[K, V]
+	err   error
+}
+
+// In returns the cache as a part of the transaction.
+func (c *Cache[K, V]) In(tx *Tx) InTx[K, V] {
+	if c.closing.Err() != nil {
+		return InTx[K, V]{err: ErrClosed}
+	}
+	if !c.can.Checks {
+		return InTx[K, V]{err: fmt.Errorf("%w: Transact", ErrUnsupported)}
+	}
+	p, err := tx.join(c.id, c.can.Database, func() part {
+		return &share[K, V]{c: c, read: make(map[K]*entry[V]), written: make(map[K]int)}
+	})
+	if err != nil {
+		return InTx[K, V]{err: err}
+	}
+	return InTx[K, V]{tx: tx, share: p.(*share[K, V])}
+}
+
+func (a InTx[K, V]) admit(key K) error {
+	switch {
+	case a.err != nil:
+		return a.err
+	case a.tx.done.Load():
+		return fmt.Errorf("%w: the transaction is over", ErrInvalid)
+	case key != key:
+		return fmt.Errorf("%w: key %v is not equal to itself", ErrInvalid, key)
+	}
+	return nil
+}
+
+// Get returns a private copy of the value: what the transaction has written, or
+// else the row. An absent row is ErrNotFound.
+func (a InTx[K, V]) Get(ctx context.Context, key K) (V, error) {
+	var none V
+	if err := a.admit(key); err != nil {
+		return none, err
+	}
+	s := a.share
+	if i, ok := s.written[key]; ok {
+		if s.changes[i].Delete {
+			return none, ErrNotFound
+		}
+		return s.c.copier.private(s.changes[i].Value)
+	}
+	e, ok := s.read[key]
+	if !ok {
+		var err error
+		if e, err = s.c.readInTx(ctx, key); err != nil {
+			return none, err
+		}
+		s.read[key] = e
+	}
+	if !e.exists {
+		return none, ErrNotFound
+	}
+	return s.c.copier.private(e.value)
+}
+
+// Set writes the row when the transaction commits.
+func (a InTx[K, V]) Set(_ context.Context, key K, value V) error {
+	return a.change(Change[K, V]{Key: key, Value: value})
+}
+
+// Delete removes the row when the transaction commits. An absent row is no
+// error.
+func (a InTx[K, V]) Delete(_ context.Context, key K) error {
+	return a.change(Change[K, V]{Key: key, Delete: true})
+}
+
+func (a InTx[K, V]) change(change Change[K, V]) error {
+	if err := a.admit(change.Key); err != nil {
+		return err
+	}
+	change, err := a.share.c.prepare(change)
+	if err != nil {
+		return err
+	}
+	s := a.share
+	if i, again := s.written[change.Key]; again {
+		s.changes[i] = change
+		return nil
+	}
+	s.written[change.Key] = len(s.changes)
+	s.changes = append(s.changes, change)
+	return nil
+}
+
+// readInTx is read, for the one caller that may read inside a transaction.
+func (c *Cache[K, V]) readInTx(ctx context.Context, key K) (*entry[V], error) {
+	if e, ok := c.memory.Get(key); ok && c.fresh(e) {
+		c.touch(key, e)
+		return e, nil
+	}
+	if ctx.Err() != nil {
+		return nil, ended(ctx)
+	}
+	return c.load(ctx, key, c.usable)
+}
+
+// share is one cache's part of a transaction.
+type share[K comparable, V any] struct {
+	c       *Cache[K, V]
+	read    map[K]*entry[V]
+	changes []Change[K, V]
+	written map[K]int // index into changes
+}
+
+func (s *share[K, V]) cache() (uint64, any) { return s.c.id, s.c.can.Database }
+func (s *share[K, V]) reads() int           { return len(s.read) }
+func (s *share[K, V]) writes() int          { return len(s.changes) }
+
+func (s *share[K, V]) discardWrites() {
+	s.changes, s.written = nil, make(map[K]int)
+}
+
+func (s *share[K, V]) current() bool {
+	for key, e := range s.read {
+		now, ok := s.c.memory.Get(key)
+		if ok && s.c.fresh(now) && (now.version != e.version || now.exists != e.exists) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *share[K, V]) turns(all bool) []uint64 {
+	var ids []uint64
+	for i := range s.changes {
+		ids = append(ids, s.c.turnOf(s.changes[i].Key))
+	}
+	if all {
+		for key := range s.read {
+			ids = append(ids, s.c.turnOf(key))
+		}
+	}
+	return ids
+}
+
+var turnSeed = maphash.MakeSeed()
+
+// turnOf is the key's turn. Caches over one table should share turns, but need
+// not: the database decides.
+func (c *Cache[K, V]) turnOf(key K) uint64 {
+	return maphash.Comparable(turnSeed, key) ^ c.id*0x9e3779b97f4a7c15
+}
+
+// set is what the transaction asks of the store.
+func (s *share[K, V]) set() ChangeSet[K, V] {
+	set := ChangeSet[K, V]{Changes: s.changes}
+	for key, e := range s.read {
+		set.Checks = append(set.Checks, checkOf(key, e))
+	}
+	return set
+}
+
+func (s *share[K, V]) commit(ctx context.Context) error {
+	if !s.c.can.Atomic {
+		return s.c.refuse(fmt.Errorf("%w: Transact", ErrUnsupported))
+	}
+	_, err := s.c.perform(ctx, s.c.newWrite(s.set()))
+	if err == nil {
+		s.c.counts.transactions.Add(1)
+	} else if conflicted(err) {
+		s.c.counts.reruns.Add(1)
+	}
+	return err
+}

@@ -1,0 +1,323 @@
+package lockstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/gate"
+)
+
+// A transaction of several caches does not travel in their batches. It opens a
+// transaction of the database, in which each cache applies its own set, and the
+// caches' keys are busy meanwhile. Writes of the same keys may be under way in
+// batches at the same time: the database orders them, and since neither knows
+// which came last, memory keeps neither. Waiting for the keys in each cache's
+// queue, one cache after the other, would give the same promise with less to
+// reload, and was rejected: a batch that waits for the database's write lock
+// would wait for a transaction that waits for the batch.
+
+// jointPart is one cache's share of a joint transaction, its types forgotten.
+type jointPart interface {
+	begin(ctx context.Context) (Txn, error)
+	apply(ctx context.Context, txn Txn) error
+	// context is the commit's own: no caller can end it.
+	context() (context.Context, context.CancelFunc)
+	overdue() time.Duration
+
+	// enter and leave count a goroutine of the cache's; enter fails after Close.
+	enter() bool
+	leave()
+	hold()
+	// release ends hold. Memory keeps nothing of what was written, and after a
+	// conflict nothing of what was read.
+	release(err error)
+	// block makes the cache's own writes of these keys wait, until unblock.
+	block()
+	unblock()
+	settle(func(context.Context) (bool, error)) (applied bool, err error)
+
+	changes() bool
+	pending()
+	unknown(err error)
+	finished(err error, wasDoubted bool)
+	// count counts the transaction, once, with the first of its caches.
+	count(err error, wasDoubted bool)
+	countUnknown()
+}
+
+// commitJointly commits the parts in one transaction. The parts are in the order
+// in which every joint transaction takes them.
+func commitJointly(ctx context.Context, parts []jointPart) error {
+	for i, p := range parts {
+		if !p.enter() {
+			for _, q := range parts[:i] {
+				q.leave()
+			}
+			return notApplied(ErrClosed)
+		}
+	}
+	v := newVerdict()
+	for _, p := range parts {
+		p.pending()
+		p.hold() // before anybody can be told that the outcome is unknown
+	}
+	go func() {
+		runJointly(&v, parts)
+		for _, p := range parts {
+			p.leave()
+		}
+	}()
+	select {
+	case <-v.answered:
+	case <-ctx.Done():
+		if !changeAnything(parts) {
+			return notApplied(ended(ctx))
+		}
+		doubtJointly(&v, parts, fmt.Errorf("the caller left during the commit: %w", ended(ctx)))
+	}
+	_, err := v.answer()
+	return err
+}
+
+func changeAnything(parts []jointPart) bool {
+	return slices.ContainsFunc(parts, jointPart.changes)
+}
+
+func doubtJointly(v *verdict, parts []jointPart, why error) {
+	if !changeAnything(parts) {
+		// An unknown outcome of nothing is no unknown outcome.
+		v.finish(0, fmt.Errorf("%w: what was read could not be validated: %v", ErrUnavailable, why), func(bool) {})
+		return
+	}
+	v.doubt(why, func(err error) {
+		parts[0].countUnknown()
+		for _, p := range parts {
+			p.unknown(err)
+		}
+	})
+}
+
+func runJointly(v *verdict, parts []jointPart) {
+	lead := parts[0]
+	ctx, cancel := lead.context()
+	defer cancel()
+	overdue := time.AfterFunc(lead.overdue(), func() {
+		doubtJointly(v, parts, errors.New("the commit did not return in time (CommitTimeout)"))
+	})
+	abandoned := context.AfterFunc(ctx, func() {
+		if errors.Is(context.Cause(ctx), ErrClosed) {
+			doubtJointly(v, parts, errors.New("the cache was closed during the commit"))
+		}
+	})
+	txn, err := applyJointly(ctx, parts)
+	if err == nil {
+		err = guarded("Commit", ErrUnknownOutcome, func() error { return txn.Commit(ctx) })
+	}
+	overdue.Stop()
+	abandoned()
+
+	if !changeAnything(parts) {
+		err = certain(err)
+	}
+	if errors.Is(err, ErrUnknownOutcome) {
+		cause := err
+		for _, p := range parts {
+			p.block()
+		}
+		doubtJointly(v, parts, cause)
+		var applied bool
+		// The cache that settles may be closed meanwhile. The others' keys are still in
+		// doubt then, and one of them goes on.
+		for _, p := range parts {
+			if applied, err = p.settle(txn.Settle); !errors.Is(err, errUnsettled) {
+				break
+			}
+		}
+		if err == nil && !applied {
+			err = fmt.Errorf("%w: the database did not commit it", ErrUnavailable)
+		}
+		defer func() {
+			for _, p := range parts {
+				p.unblock()
+			}
+		}()
+	}
+	for _, p := range parts {
+		p.release(err)
+	}
+	v.finish(0, err, func(wasDoubted bool) {
+		lead.count(err, wasDoubted)
+		for _, p := range parts {
+			p.finished(err, wasDoubted)
+		}
+	})
+}
+
+// applyJointly does all but the commit. On error the transaction is gone, and
+// was not applied.
+func applyJointly(ctx context.Context, parts []jointPart) (txn Txn, err error) {
+	err = guarded("Begin", nil, func() (err error) {
+		txn, err = parts[0].begin(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, certain(err)
+	}
+	for _, p := range parts {
+		if err = guarded("Apply", nil, func() error { return p.apply(ctx, txn) }); err != nil {
+			break
+		}
+	}
+	if err != nil {
+		// Rollback has a deadline of its own: the commit's may be the reason.
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), parts[0].overdue())
+		defer cancel()
+		rollback := guarded("Rollback", nil, func() error { return txn.Rollback(undo) })
+		return nil, certain(errors.Join(err, rollback))
+	}
+	return txn, nil
+}
+
+// certain is an error of a transaction that was never committed: whatever it
+// says, nothing was applied.
+func certain(err error) error {
+	if errors.Is(err, ErrUnknownOutcome) {
+		return fmt.Errorf("%w: %v", ErrUnavailable, err)
+	}
+	return err
+}
+
+// guarded turns a panic in code that is not ours into an error, which is kind,
+// or ErrUnavailable.
+func guarded(what string, kind error, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			if kind == nil {
+				kind = ErrUnavailable
+			}
+			err = fmt.Errorf("%w: panic in %s: %v\n%s", kind, what, p, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// jointShare is a share in a joint transaction.
+type jointShare[K comparable, V any] struct {
+	c     *Cache[K, V]
+	set   ChangeSet[K, V]
+	keys  []K
+	owner uint64
+	rows  []Row[V]
+}
+
+func (s *share[K, V]) joint() jointPart {
+	j := &jointShare[K, V]{c: s.c, set: s.set(), owner: s.c.owners.Add(1)}
+	for i := range j.set.Changes {
+		j.keys = append(j.keys, j.set.Changes[i].Key)
+	}
+	return j
+}
+
+func (j *jointShare[K, V]) begin(ctx context.Context) (Txn, error) {
+	if j.c.can.Begin == nil || j.c.can.Apply == nil {
+		return nil, fmt.Errorf("%w: transactions of several caches", ErrUnsupported)
+	}
+	return j.c.can.Begin(ctx)
+}
+
+func (j *jointShare[K, V]) apply(ctx context.Context, txn Txn) error {
+	o, err := j.c.can.Apply(ctx, txn, j.set)
+	if err == nil {
+		err = o.Err
+	}
+	j.rows = o.Rows
+	return err
+}
+
+func (j *jointShare[K, V]) context() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(j.c.commits, j.c.options.CommitTimeout)
+}
+
+func (j *jointShare[K, V]) overdue() time.Duration {
+	return j.c.options.CommitTimeout + j.c.options.CommitTimeout/8
+}
+
+func (j *jointShare[K, V]) enter() bool {
+	if !j.c.joint.begin() {
+		return false
+	}
+	if !j.c.tasks.begin() {
+		j.c.joint.end()
+		return false
+	}
+	return true
+}
+
+func (j *jointShare[K, V]) leave() {
+	j.c.joint.end()
+	j.c.tasks.end()
+}
+
+func (j *jointShare[K, V]) hold() {
+	for _, key := range j.keys {
+		j.c.gate.Hold(key, j.owner, true)
+	}
+}
+
+func (j *jointShare[K, V]) release(err error) {
+	p := gate.Drop[*entry[V]]()
+	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrUnknownOutcome) {
+		p = gate.Unchanged[*entry[V]]()
+	}
+	for _, key := range j.keys {
+		j.c.gate.Release(key, p)
+	}
+	if errors.Is(err, ErrConflict) {
+		for _, check := range j.set.Checks {
+			j.c.gate.Invalidate(check.Key)
+		}
+	}
+}
+
+func (j *jointShare[K, V]) block()   { j.c.queue.Take(j.keys) }
+func (j *jointShare[K, V]) unblock() { j.c.queue.Return(j.keys) }
+
+func (j *jointShare[K, V]) settle(ask func(context.Context) (bool, error)) (applied bool, err error) {
+	j.c.counts.inDoubt.Add(1)
+	defer j.c.counts.inDoubt.Add(-1)
+	s, err := j.c.settle(func(ctx context.Context) (s Settlement[V], err error) {
+		err = guarded("Settle", nil, func() (err error) {
+			s.Applied, err = ask(ctx)
+			return err
+		})
+		return s, err
+	})
+	return s.Applied, err
+}
+
+func (j *jointShare[K, V]) pending() { j.c.tell(j.c.options.Hooks.Pending, &j.set, nil, nil) }
+
+func (j *jointShare[K, V]) changes() bool { return len(j.keys) > 0 }
+func (j *jointShare[K, V]) countUnknown() { j.c.counts.unknown.Add(1) }
+
+func (j *jointShare[K, V]) unknown(err error) {
+	j.c.tell(j.c.options.Hooks.Unknown, &j.set, nil, err)
+}
+
+func (j *jointShare[K, V]) finished(err error, wasDoubted bool) {
+	if err == nil {
+		j.c.counts.applied(sizes(&j.set))
+	}
+	j.c.tellEnd(&j.set, j.rows, err, wasDoubted)
+}
+
+func (j *jointShare[K, V]) count(err error, wasDoubted bool) {
+	j.c.counts.outcome(err, wasDoubted)
+	if err == nil {
+		j.c.counts.transactions.Add(1)
+	}
+}

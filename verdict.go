@@ -1,0 +1,121 @@
+package lockstep
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// verdict is what becomes of a write. The one who asked for it waits until it
+// can be answered; the answer may be that nobody knows yet, and then the verdict
+// goes on without the asker until it is final.
+//
+//	waiting → final
+//	waiting → in doubt → final
+type verdict struct {
+	answered chan struct{} // closed when the asker can be told something
+
+	mu      sync.Mutex
+	told    bool          // answered is closed; guarded by mu, as what follows
+	doubted bool          // the asker was, or will be, told that nobody knows
+	final   bool          // version and err are what became of the write
+	known   chan struct{} // closed when final; made when somebody wants it
+	version Version
+	err     error // nil: applied; ErrUnknownOutcome: cannot be told any more; else not applied
+	why     error // why it is in doubt
+}
+
+func newVerdict() verdict { return verdict{answered: make(chan struct{})} }
+
+// finish makes the verdict final. It returns false if it was so already, and
+// tells whether it had been in doubt. report is called in between, so that what
+// it reports comes in the order in which it happened.
+func (v *verdict) finish(version Version, err error, report func(wasDoubted bool)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.final {
+		return
+	}
+	v.final, v.version, v.err = true, version, err
+	report(v.doubted)
+	if v.known != nil {
+		close(v.known)
+	}
+	v.tellLocked()
+}
+
+// doubt puts a waiting verdict in doubt.
+func (v *verdict) doubt(why error, report func(error)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.final || v.doubted {
+		return
+	}
+	v.doubted, v.why = true, why
+	report(v.unknownLocked())
+	v.tellLocked()
+}
+
+func (v *verdict) tellLocked() {
+	if !v.told {
+		v.told = true
+		close(v.answered)
+	}
+}
+
+func (v *verdict) unknownLocked() *WriteError {
+	return &WriteError{Outcome: Unknown, Err: v.why, pending: v}
+}
+
+// answer is what the asker is told. It may be called once answered is closed.
+func (v *verdict) answer() (Version, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.doubted {
+		return 0, v.unknownLocked()
+	}
+	return v.version, v.wrapLocked()
+}
+
+func (v *verdict) wrapLocked() error {
+	switch {
+	case v.err == nil:
+		return nil
+	case errors.Is(v.err, ErrUnknownOutcome):
+		return &WriteError{Outcome: Unknown, Err: v.err, pending: v}
+	default:
+		return notApplied(v.err)
+	}
+}
+
+func (v *verdict) settled() <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.known == nil {
+		v.known = make(chan struct{})
+		if v.final {
+			close(v.known)
+		}
+	}
+	return v.known
+}
+
+func (v *verdict) outcome() (Version, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.version, v.err
+}
+
+// notApplied wraps the reason why a write did not happen. A reason that is
+// itself a finished write's error, or that calls itself unknown, is not passed on
+// as such: it would be read as this write's outcome.
+func notApplied(err error) error {
+	var inner *WriteError
+	if errors.As(err, &inner) && inner.Outcome == NotApplied && sameError(err, error(inner)) {
+		return inner
+	}
+	if errors.Is(err, ErrUnknownOutcome) {
+		err = fmt.Errorf("%v", err)
+	}
+	return &WriteError{Outcome: NotApplied, Err: err}
+}

@@ -1,0 +1,311 @@
+package lockstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/commit"
+	"github.com/lockstep-cache/lockstep/internal/gate"
+)
+
+// write is a change set on its way to the database.
+type write[K comparable, V any] struct {
+	verdict
+	op      commit.Op[K, *write[K, V]]
+	set     ChangeSet[K, V]
+	ttl     time.Duration // of the copies it leaves; 0: the cache's
+	started int64
+	left    atomic.Bool // its caller has been, or is about to be, told that nobody knows
+	result  Outcome[V]  // written before the verdict is final
+
+	// A write of one row, which most are, needs no slices of its own.
+	key    [1]K
+	change [1]Change[K, V]
+}
+
+func (c *Cache[K, V]) newWrite(set ChangeSet[K, V]) *write[K, V] {
+	w := &write[K, V]{verdict: newVerdict(), set: set, started: c.clock.Precise()}
+	w.op.Item, w.op.All = w, set.DeleteAll
+	w.op.Keys = w.key[:0]
+	for i := range set.Changes {
+		w.op.Keys = append(w.op.Keys, set.Changes[i].Key)
+	}
+	return w
+}
+
+// readsOnly: the set only checks what a transaction has read.
+func (w *write[K, V]) readsOnly() bool { return len(w.set.Changes) == 0 && !w.set.DeleteAll }
+
+// perform queues the write and waits for its answer, or for ctx. This is the
+// write path as its caller sees it; commitBatch is the rest.
+func (c *Cache[K, V]) perform(ctx context.Context, w *write[K, V]) (Version, error) {
+	c.tell(c.options.Hooks.Pending, &w.set, nil, nil)
+	if err := c.queue.Submit(&w.op); err != nil {
+		c.dropped(&w.op, err)
+	}
+	select {
+	case <-w.answered:
+	case <-ctx.Done():
+		c.leave(ctx, w)
+	}
+	c.counts.writeLatency.Record(c.since(w.started))
+	return w.answer()
+}
+
+// leave is a caller who stops waiting. A write that is still queued is taken
+// out; one that is under way goes on without its caller, who no longer knows
+// what comes of it: memory stops answering for its keys until that is known.
+func (c *Cache[K, V]) leave(ctx context.Context, w *write[K, V]) {
+	if c.queue.Leave(&w.op) {
+		c.finish(w, nil, ended(ctx))
+		return
+	}
+	c.doubt(w, fmt.Errorf("the caller left during the commit: %w", ended(ctx)))
+}
+
+// ended is the error of a caller whose context is over: the context's own, and
+// its cause. A cause may be anything, another call's error among it, as errgroup
+// has it, which must not be read as this one's.
+func ended(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	switch {
+	case sameError(err, cause):
+		return err
+	case ours(cause):
+		return fmt.Errorf("%w: %v", err, cause)
+	default:
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+}
+
+// ours tells whether an error has a meaning of ours, which it has for the call
+// that it comes from, and not for one whose context it has ended.
+func ours(err error) bool {
+	for _, e := range []error{
+		ErrNotFound, ErrConflict, ErrInvalid, ErrTooLarge, ErrUnavailable, ErrUnknownOutcome,
+		ErrUnsupported, ErrInTransaction, ErrClosed, Keep,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// conflicted tells whether a write was not applied because of another one. An
+// unknown outcome may have a conflict among its causes, and is none.
+func conflicted(err error) bool {
+	return errors.Is(err, ErrConflict) && !errors.Is(err, ErrUnknownOutcome)
+}
+
+// dropped is told of writes that never left the queue.
+func (c *Cache[K, V]) dropped(op *commit.Op[K, *write[K, V]], reason error) {
+	switch {
+	case errors.Is(reason, commit.ErrClosed):
+		reason = ErrClosed
+	case errors.Is(reason, commit.ErrFull):
+		reason = fmt.Errorf("%w: %d writes are waiting (QueueLimit)", ErrUnavailable, c.options.QueueLimit)
+	case errors.Is(reason, commit.ErrStale):
+		reason = fmt.Errorf("%w: no commit could begin within %v (CommitTimeout)", ErrUnavailable, c.options.CommitTimeout)
+	}
+	c.finish(op.Item, nil, reason)
+}
+
+// commitBatch takes a batch through its four steps: gate, commit, memory,
+// announcement. It runs on a goroutine of the queue's.
+func (c *Cache[K, V]) commitBatch(ops []*commit.Op[K, *write[K, V]]) {
+	// Gate. From here on no load of these keys fills memory.
+	began := c.clock.Precise()
+	owner := c.owners.Add(1)
+	sets := make([]ChangeSet[K, V], len(ops))
+	for i, op := range ops {
+		sets[i] = op.Item.set
+		c.counts.queueWait.Record(time.Since(op.Enqueued))
+		c.hold(op.Item, owner)
+	}
+
+	// Commit, under a deadline that is the cache's: no caller can end it. A store
+	// that does not come back by then keeps its keys, but not its callers.
+	ctx, cancel := context.WithTimeout(c.commits, c.options.CommitTimeout)
+	defer cancel()
+	overdue := time.AfterFunc(c.options.CommitTimeout+c.options.CommitTimeout/8, func() {
+		for _, op := range ops {
+			c.doubt(op.Item, fmt.Errorf("the commit did not return within %v (CommitTimeout)", c.options.CommitTimeout))
+		}
+	})
+	abandoned := context.AfterFunc(c.life, func() {
+		for _, op := range ops {
+			c.doubt(op.Item, errors.New("the cache was closed during the commit"))
+		}
+	})
+	outcomes, err := c.commit(ctx, sets)
+	overdue.Stop()
+	abandoned()
+	c.counts.commitLatency.Record(c.since(began))
+
+	if errors.Is(err, ErrUnknownOutcome) {
+		c.settleBatch(ops, sets, err)
+		return
+	}
+	// Memory, all of it, before any answer: of two writes of one key in the batch
+	// the first is old already.
+	for i, op := range ops {
+		c.publish(op.Item, outcome(outcomes, i, err), began)
+	}
+	// Announcement.
+	for i, op := range ops {
+		o := outcome(outcomes, i, err)
+		op.Item.result = o
+		c.finish(op.Item, o.Rows, o.Err)
+	}
+}
+
+// outcome is set i's, where err stands for all of them.
+func outcome[V any](outcomes []Outcome[V], i int, err error) Outcome[V] {
+	if err != nil {
+		return Outcome[V]{Err: err}
+	}
+	return outcomes[i]
+}
+
+// commit calls the store, and turns what breaks the contract into what it must
+// be taken for: nobody knows what happened.
+func (c *Cache[K, V]) commit(ctx context.Context, sets []ChangeSet[K, V]) (outcomes []Outcome[V], err error) {
+	changes := 0
+	for i := range sets {
+		changes += len(sets[i].Changes)
+	}
+	c.counts.batches.Add(1)
+	c.counts.batchedRows.Add(uint64(changes))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: the store panicked in a commit: %v\n%s", ErrUnknownOutcome, p, debug.Stack())
+		}
+	}()
+	outcomes, err = c.store.Commit(ctx, sets)
+	if err != nil {
+		return nil, err
+	}
+	if len(outcomes) != len(sets) {
+		return nil, fmt.Errorf("%w: the store returned %d outcomes for %d sets", ErrUnknownOutcome, len(outcomes), len(sets))
+	}
+	for i, o := range outcomes {
+		if errors.Is(o.Err, ErrUnknownOutcome) {
+			return nil, o.Err
+		}
+		if o.Err == nil && o.Rows != nil && len(o.Rows) != len(sets[i].Changes) {
+			return nil, fmt.Errorf("%w: the store returned %d rows for %d changes", ErrUnknownOutcome, len(o.Rows), len(sets[i].Changes))
+		}
+	}
+	return outcomes, nil
+}
+
+// hold makes the write's keys busy. Those of a set that names several leave memory
+// at once: a reader who found one of them there, old, and the other new, would
+// have seen half of the set. A row that was only checked counts: what is written
+// to it next, which may be acknowledged first, comes after the set.
+func (c *Cache[K, V]) hold(w *write[K, V], owner uint64) {
+	if w.set.DeleteAll {
+		c.gate.HoldAll()
+		return
+	}
+	several := len(w.op.Keys) > 1
+	for _, check := range w.set.Checks {
+		several = several || !w.readsOnly() && check.Key != w.set.Changes[0].Key
+	}
+	for _, key := range w.op.Keys {
+		c.gate.Hold(key, owner, several)
+	}
+	// The caller may have left after the write was taken from the queue and before
+	// the hold: what a load has brought back between goes now.
+	if w.left.Load() {
+		c.evict(w)
+	}
+}
+
+func (c *Cache[K, V]) evict(w *write[K, V]) {
+	for _, key := range w.op.Keys {
+		c.gate.Evict(key)
+	}
+}
+
+// publish puts into memory what the database now holds, and ends the hold.
+func (c *Cache[K, V]) publish(w *write[K, V], o Outcome[V], began int64) {
+	if errors.Is(o.Err, ErrConflict) {
+		// Whatever memory made the caller expect is not what the database holds, and
+		// the caller is about to know it.
+		for _, check := range w.set.Checks {
+			c.gate.Invalidate(check.Key)
+		}
+	}
+	if w.set.DeleteAll {
+		c.gate.ReleaseAll()
+		return
+	}
+	for i, key := range w.op.Keys {
+		c.gate.Release(key, c.publication(w, o, i, began))
+	}
+}
+
+func (c *Cache[K, V]) publication(w *write[K, V], o Outcome[V], i int, began int64) gate.Publication[*entry[V]] {
+	switch {
+	case errors.Is(o.Err, ErrConflict):
+		return gate.Drop[*entry[V]]()
+	case o.Err != nil:
+		return gate.Unchanged[*entry[V]]()
+	case o.Rows == nil:
+		return gate.Drop[*entry[V]]()
+	}
+	ttl, keep := c.ttlOf(o.Rows[i])
+	if !keep {
+		return gate.Drop[*entry[V]]()
+	}
+	if w.ttl > 0 {
+		ttl = w.ttl
+	}
+	publication := gate.Drop[*entry[V]]()
+	// A panic in the program's Clone does not undo a commit.
+	if err := guarded("Clone", nil, func() error {
+		publication = gate.Install(c.newEntry(o.Rows[i], began, ttl))
+		return nil
+	}); err != nil {
+		c.options.Logger.Error("lockstep: a committed row is not kept in memory", "error", err)
+	}
+	return publication
+}
+
+// doubt tells the writer that nobody knows, once memory has stopped answering
+// for its keys. They are busy, so nothing brings them back before the outcome.
+func (c *Cache[K, V]) doubt(w *write[K, V], why error) {
+	if w.readsOnly() {
+		// Not %w: an unknown outcome of nothing is no unknown outcome.
+		c.finish(w, nil, fmt.Errorf("%w: what was read could not be validated: %v", ErrUnavailable, why))
+		return
+	}
+	w.left.Store(true) // before the eviction: see hold
+	c.evict(w)
+	w.verdict.doubt(why, func(err error) {
+		c.counts.unknown.Add(1)
+		c.tell(c.options.Hooks.Unknown, &w.set, nil, err)
+	})
+}
+
+// finish makes the write's verdict final, counts it and reports it. An err that
+// is ErrUnknownOutcome says that it will never be known.
+func (c *Cache[K, V]) finish(w *write[K, V], rows []Row[V], err error) {
+	var version Version
+	if len(rows) > 0 {
+		version = rows[0].Version
+	}
+	w.verdict.finish(version, err, func(wasDoubted bool) {
+		c.counts.outcome(err, wasDoubted)
+		if err == nil {
+			c.counts.applied(sizes(&w.set))
+		}
+		c.tellEnd(&w.set, rows, err, wasDoubted)
+	})
+}
