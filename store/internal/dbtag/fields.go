@@ -1,0 +1,101 @@
+package dbtag
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// Field is a mapped field of a struct.
+type Field struct {
+	Tag
+	// Name is the field's path, for errors: "User.Address.City".
+	Name string
+	Type reflect.Type
+	// Index leads to the field by reflect.Value.FieldByIndex; no pointer is on
+	// the way.
+	Index []int
+}
+
+// Fields returns the mapped fields of t, a struct, those of embedded and nested
+// structs without a tag of their own included. It finds every mistake, and not
+// just the first: a tag that does not parse, one on an unexported field, a column
+// named twice, two versions, an embedded pointer, no tag at all.
+func Fields(t reflect.Type) (fields []Field, mistakes []error) {
+	if t.Kind() != reflect.Struct {
+		return nil, []error{fmt.Errorf("%v is not a struct", t)}
+	}
+	fields, mistakes = collect(t, typeName(t), nil)
+	columns := map[string]string{}
+	version := ""
+	for _, f := range fields {
+		// Column names are compared as every SQL database compares them.
+		lower := strings.ToLower(f.Column)
+		if other, ok := columns[lower]; ok {
+			mistakes = append(mistakes, fmt.Errorf("%s and %s are both mapped to column %s", other, f.Name, f.Column))
+		}
+		columns[lower] = f.Name
+		if f.Version {
+			if version != "" {
+				mistakes = append(mistakes, fmt.Errorf("%s and %s are both the version", version, f.Name))
+			}
+			version = f.Name
+		}
+	}
+	if len(fields) == 0 && len(mistakes) == 0 {
+		mistakes = append(mistakes, fmt.Errorf("no field of %s has a db tag", typeName(t)))
+	}
+	return fields, mistakes
+}
+
+func typeName(t reflect.Type) string {
+	if t.Name() == "" {
+		return "struct"
+	}
+	return t.Name()
+}
+
+func collect(t reflect.Type, path string, index []int) (fields []Field, mistakes []error) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name := path + "." + f.Name
+		at := append(index[:len(index):len(index)], i)
+		text, tagged := f.Tag.Lookup("db")
+		switch {
+		case !tagged && f.Anonymous && f.Type.Kind() == reflect.Struct:
+			more, wrong := collect(f.Type, name, at)
+			fields, mistakes = append(fields, more...), append(mistakes, wrong...)
+			continue
+		case !tagged && f.Anonymous && f.Type.Kind() == reflect.Pointer && hasTags(f.Type.Elem()):
+			mistakes = append(mistakes, fmt.Errorf("%s: an embedded pointer cannot be mapped; embed the struct", name))
+			continue
+		case !tagged:
+			continue
+		}
+		tag, err := Parse(text)
+		switch {
+		case err != nil:
+			mistakes = append(mistakes, fmt.Errorf("%s: %w", name, err))
+		case tag.Skip:
+		case !f.IsExported():
+			mistakes = append(mistakes, fmt.Errorf("%s has a db tag and is not exported", name))
+		default:
+			fields = append(fields, Field{Tag: tag, Name: name, Type: f.Type, Index: at})
+		}
+	}
+	return fields, mistakes
+}
+
+// hasTags tells whether a struct, other than one that embeds itself, has a field
+// with a db tag.
+func hasTags(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct {
+		return false
+	}
+	for f := range t.Fields() {
+		if _, ok := f.Tag.Lookup("db"); ok {
+			return true
+		}
+	}
+	return false
+}

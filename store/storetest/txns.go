@@ -1,0 +1,254 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// txnLaws: transactions that several stores of one database share.
+var txnLaws = []law{
+	{"TransactionCommits", txnCommits},
+	{"TransactionRollsBack", txnRollsBack},
+	{"TransactionFailsAsAWhole", txnFails},
+	{"TransactionChecks", txnChecks},
+	{"TransactionSpansStores", txnSpans},
+	{"TransactionWaitsNoLongerThanItsContext", txnWaits},
+	{"TransactionsExcludeEachOther", txnSkew},
+}
+
+// begin opens a transaction, which is rolled back at the end if it is still open.
+func (s *subject) begin() lockstep.Txn {
+	s.Helper()
+	txn, err := s.caps.Begin(s.ctx)
+	if err != nil {
+		s.Fatalf("Begin: %v", err)
+	}
+	return txn
+}
+
+// apply makes changes that the transaction has to accept.
+func (s *subject) apply(txn lockstep.Txn, set changeSet) outcome {
+	s.Helper()
+	ready, err := s.prepared(set)
+	if err != nil {
+		s.Fatalf("Prepare: %v", err)
+	}
+	o, err := s.caps.Apply(s.ctx, txn, ready)
+	if err != nil || o.Err != nil {
+		_ = txn.Rollback(s.ctx)
+		s.Fatalf("Apply: %v, %v", err, o.Err)
+	}
+	s.wellFormed(set, o)
+	return o
+}
+
+// applyErr is what Apply says against a set, in either place.
+func (s *subject) applyErr(txn lockstep.Txn, set changeSet) error {
+	ready, err := s.prepared(set)
+	if err != nil {
+		return err
+	}
+	o, err := s.caps.Apply(s.ctx, txn, ready)
+	return errors.Join(err, o.Err)
+}
+
+func txnCommits(s *subject) {
+	if !s.has(Transactions) {
+		return // declared: there is nothing to call
+	}
+	s.put("b", doc(1))
+	before := s.load1("b")
+	txn := s.begin()
+	first := s.apply(txn, set(put("a", doc(2)), erase("b")))
+	s.absent("a")
+	s.holds("b", doc(1))
+	second := s.apply(txn, set(put("a", doc(3)), put("c", doc(4))))
+	s.absent("a", "c")
+	if err := txn.Commit(s.ctx); err != nil {
+		s.Fatalf("Commit: %v", err)
+	}
+	s.holds("a", doc(3))
+	s.absent("b")
+	s.holds("c", doc(4))
+	s.expect(txn.Rollback(s.ctx) == nil, "Rollback after Commit fails")
+	s.holds("a", doc(3))
+
+	if s.has(Versions) && first.Rows != nil && second.Rows != nil {
+		s.expect(second.Rows[0].Version > first.Rows[0].Version, "two changes of a row have versions %d and %d", first.Rows[0].Version, second.Rows[0].Version)
+		s.expect(first.Rows[1].Version > before.Version, "a deletion has version %d, the row had %d", first.Rows[1].Version, before.Version)
+		s.expect(same(second.Rows[0], s.load1("a")), "Apply returned %s, Load has %s", show(second.Rows[0]), show(s.load1("a")))
+	}
+}
+
+func txnRollsBack(s *subject) {
+	if !s.has(Transactions) {
+		return // declared: there is nothing to call
+	}
+	before := s.put("b", doc(1))
+	for range 2 { // a transaction that is over is in nobody's way
+		txn := s.begin()
+		s.apply(txn, set(put("a", doc(2)), erase("b")))
+		if err := txn.Rollback(s.ctx); err != nil {
+			s.Fatalf("Rollback: %v", err)
+		}
+		s.absent("a")
+		s.expect(same(before, s.load1("b")), "after Rollback the row is %s, it was %s", show(s.load1("b")), show(before))
+		s.expect(txn.Rollback(s.ctx) == nil, "a second Rollback fails")
+	}
+	s.write(put("a", doc(3)))
+}
+
+func txnFails(s *subject) {
+	if !s.has(Transactions) || !s.has(Versions) {
+		return // declared: no Apply, or none that can fail by a condition
+	}
+	b := s.put("b", doc(1))
+	for _, end := range []string{"Commit", "Rollback"} {
+		txn := s.begin()
+		s.apply(txn, set(put("a", doc(2))))
+		err := s.applyErr(txn, set(put("c", doc(3)), ifVersion(b.Version-1, put("b", doc(4)))))
+		s.expect(errors.Is(err, lockstep.ErrConflict), "Apply of a set whose expectation fails: %v, want a conflict", err)
+		if end == "Commit" {
+			err := txn.Commit(s.ctx)
+			s.expect(err != nil, "a transaction with a failed Apply has committed")
+			s.expect(!errors.Is(err, lockstep.ErrUnknownOutcome), "Commit after a failed Apply is unknown: %v", err)
+		}
+		s.expect(txn.Rollback(s.ctx) == nil, "Rollback after a failed Apply and %s fails", end)
+		s.absent("a", "c")
+		s.expect(same(b, s.load1("b")), "the row is %s, it was %s", show(s.load1("b")), show(b))
+	}
+}
+
+func txnChecks(s *subject) {
+	if !s.has(Transactions) || !s.has(Checks) {
+		return // declared: no Apply, or none that checks
+	}
+	a := s.put("a", doc(1))
+	txn := s.begin()
+	s.apply(txn, changeSet{Changes: []change{put("b", doc(2))}, Checks: []check{seen("a", a), {Key: "b", Absent: true}}})
+	if err := txn.Commit(s.ctx); err != nil {
+		s.Fatalf("Commit: %v", err)
+	}
+	s.holds("b", doc(2))
+
+	s.put("a", doc(3))
+	txn = s.begin()
+	err := s.applyErr(txn, changeSet{Changes: []change{put("b", doc(4))}, Checks: []check{seen("a", a)}})
+	s.expect(errors.Is(err, lockstep.ErrConflict), "a check of a row that has changed: %v, want a conflict", err)
+	s.expect(txn.Rollback(s.ctx) == nil, "Rollback fails")
+	s.holds("b", doc(2))
+}
+
+func txnSpans(s *subject) {
+	if !s.has(Transactions) {
+		return // declared: there is nothing to call
+	}
+	one, two := s.harness.OpenTwo(s)
+	a, b := *s, *s
+	a.store, a.caps = one, one.Capabilities()
+	b.store, b.caps = two, two.Capabilities()
+	if a.caps.Database != b.caps.Database {
+		s.Fatal("two stores of one database name different ones")
+	}
+	for n, commit := range []bool{true, false} {
+		before := a.load1("k")
+		txn := a.begin()
+		a.apply(txn, set(put("k", doc(int64(n)))))
+		b.apply(txn, set(put("k", doc(int64(n+10)))))
+		if !commit {
+			s.expect(txn.Rollback(s.ctx) == nil, "Rollback fails")
+			s.expect(same(before, a.load1("k")), "the rolled back row is %s", show(a.load1("k")))
+			b.holds("k", doc(10))
+			continue
+		}
+		if err := txn.Commit(s.ctx); err != nil {
+			s.Fatalf("Commit: %v", err)
+		}
+		a.holds("k", doc(0))
+		b.holds("k", doc(10))
+	}
+
+	// A transaction of another database is refused, and neither is touched.
+	if a.caps.Database == s.caps.Database {
+		return // the harness has one database for everything
+	}
+	txn := a.begin()
+	err := s.applyErr(txn, set(put("k", doc(1))))
+	s.expect(errors.Is(err, lockstep.ErrInvalid), "Apply of another database's transaction: %v, want ErrInvalid", err)
+	s.expect(txn.Rollback(s.ctx) == nil, "Rollback fails")
+	s.absent("k")
+}
+
+// txnWaits: while a transaction has written a row, whoever wants to write it too
+// may have to wait, and can leave.
+func txnWaits(s *subject) {
+	if !s.has(Transactions) {
+		return // declared: there is nothing to call
+	}
+	s.put("k", doc(1))
+	txn := s.begin()
+	s.apply(txn, set(put("k", doc(2))))
+
+	ctx, cancel := context.WithCancel(s.ctx)
+	returned := make(chan struct{})
+	var err error
+	go func() {
+		defer close(returned)
+		_, err = s.try(ctx, set(put("k", doc(3))))
+	}()
+	cancel()
+	s.await(returned, "Commit whose context has ended, beside an open transaction")
+	s.expect(err != nil, "Commit has changed a row that an open transaction had written")
+	if errors.Is(err, lockstep.ErrUnknownOutcome) {
+		applied, known := s.settle(err)
+		s.expect(!applied || !known, "Settle says that it has changed the row nevertheless")
+	}
+	if err := txn.Commit(s.ctx); err != nil {
+		s.Fatalf("Commit: %v", err)
+	}
+	s.holds("k", doc(2))
+}
+
+// txnSkew: of two transactions that each check what the other writes, at most
+// one commits; beside them, batches with checks.
+func txnSkew(s *subject) {
+	if !s.has(Transactions) || !s.has(Checks) {
+		return // declared: no Apply, or none that checks
+	}
+	for round := range int64(10) {
+		a, b := s.put("a", doc(10*round)), s.put("b", doc(10*round+1))
+		read := []check{seen("a", a), seen("b", b)}
+		sets := []changeSet{
+			{Changes: []change{put("a", doc(10*round+2))}, Checks: read},
+			{Changes: []change{put("b", doc(10*round+3))}, Checks: read},
+		}
+		errs := make([]error, len(sets))
+		var group sync.WaitGroup
+		for i, set := range sets {
+			group.Go(func() {
+				if i == 0 {
+					outcomes, err := s.try(s.ctx, set)
+					if err == nil {
+						err = outcomes[0].Err
+					}
+					errs[i] = err
+					return
+				}
+				txn, err := s.caps.Begin(s.ctx)
+				if err == nil {
+					if err = s.applyErr(txn, set); err == nil {
+						err = txn.Commit(s.ctx)
+					} else {
+						_ = txn.Rollback(s.ctx)
+					}
+				}
+				errs[i] = err
+			})
+		}
+		group.Wait()
+		s.expect(errs[0] != nil || errs[1] != nil, "two transactions that exclude each other have both committed")
+	}
+}
