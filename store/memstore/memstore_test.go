@@ -1,0 +1,37 @@
+package memstore_test
+
+import (
+	"testing"
+
+	"github.com/lockstep-cache/lockstep/store/memstore"
+	"github.com/lockstep-cache/lockstep/store/storetest"
+)
+
+func TestContract(t *testing.T) {
+	storetest.Run(t, harness(memstore.Options[string, storetest.Doc]{}))
+}
+
+// With a Clone of the program's own the contract is the same.
+func TestContractWithClone(t *testing.T) {
+	storetest.Run(t, harness(memstore.Options[string, storetest.Doc]{Clone: func(d storetest.Doc) storetest.Doc {
+		d.Body = append([]byte(nil), d.Body...)
+		return d
+	}}))
+}
+
+func harness(o memstore.Options[string, storetest.Doc]) storetest.Harness {
+	open := func(db *memstore.Database) storetest.Store {
+		o := o
+		o.Database = db
+		return memstore.New(o)
+	}
+	return storetest.Harness{
+		Bubble: true,
+		Open:   func(testing.TB) storetest.Store { return open(nil) },
+		OpenTwo: func(testing.TB) (a, b storetest.Store) {
+			db := memstore.NewDatabase()
+			return open(db), open(db)
+		},
+		Lacks: []storetest.Feature{storetest.Restart},
+	}
+}
