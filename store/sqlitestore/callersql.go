@@ -1,0 +1,268 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+
+	lib "modernc.org/sqlite/lib"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// SQL returns the live transaction behind txn, for the caller's own statements:
+// they see what the stores have applied to it, and are committed or rolled back
+// with it. It reports false for another store's Txn and for one that is over.
+//
+// The *sql.Tx belongs to the goroutine that owns txn. Its Commit and Rollback,
+// and statements that would do the same, are refused: the transaction ends by
+// txn. After an error that made SQLite roll the whole transaction back (a full
+// disk, a statement interrupted by its context), every further statement fails,
+// and so does the commit. Rows that the statements change behind a cache are the
+// caller's to invalidate.
+func SQL(t lockstep.Txn) (*sql.Tx, bool) {
+	x, ok := t.(*txn)
+	if !ok || x.over != nil {
+		return nil, false
+	}
+	tx, err := x.sql.open(x.a.conn)
+	return tx, err == nil
+}
+
+// callerSQL lends the connection of a transaction to database/sql, through a
+// driver that passes on statements and nothing that ends the transaction. Going
+// through database/sql's own interface makes it a real *sql.Tx, which is what
+// people's code takes.
+type callerSQL struct {
+	db   *sql.DB
+	tx   *sql.Tx
+	lent *lentConn
+}
+
+func (c *callerSQL) open(conn *conn) (*sql.Tx, error) {
+	if c.tx != nil {
+		return c.tx, nil
+	}
+	c.lent = &lentConn{raw: conn.raw}
+	c.db = sql.OpenDB(lender{c.lent})
+	// The transaction's own context ends with txn, not with the call's.
+	tx, err := c.db.BeginTx(background, nil)
+	if err != nil {
+		c.db.Close()
+		return nil, err
+	}
+	c.tx = tx
+	return tx, nil
+}
+
+// close takes the connection back, and returns the error that has ended the
+// transaction from inside, if one has.
+func (c *callerSQL) close() error {
+	if c.tx == nil {
+		return nil
+	}
+	err := c.lent.end()
+	c.tx.Rollback() // closes the statements and rows that were left open
+	c.db.Close()
+	return err
+}
+
+type lender struct{ lent *lentConn }
+
+func (l lender) Connect(context.Context) (driver.Conn, error) { return l.lent, nil }
+func (l lender) Driver() driver.Driver                        { return lenderDriver{} }
+
+type lenderDriver struct{}
+
+func (lenderDriver) Open(string) (driver.Conn, error) { return nil, errEnds }
+
+var errEnds = errors.New("sqlite: the transaction ends by Transact, and not by its own Commit, Rollback or SQL")
+
+// lentConn is the connection as database/sql sees it.
+type lentConn struct {
+	raw driver.Conn
+
+	mu     sync.Mutex
+	ended  bool
+	broken error // the error that has rolled the transaction back
+}
+
+func (c *lentConn) end() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	return c.broken
+}
+
+// usable tells whether a statement may run.
+func (c *lentConn) usable(query string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.broken != nil:
+		return c.broken
+	case c.ended:
+		return errOver
+	case endsTransaction(query):
+		return errEnds
+	}
+	return nil
+}
+
+// note remembers an error after which SQLite may have rolled the transaction
+// back: everything that followed would be committed by itself.
+func (c *lentConn) note(err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	switch primary(err) {
+	case lib.SQLITE_CONSTRAINT, lib.SQLITE_ERROR, lib.SQLITE_MISMATCH, lib.SQLITE_RANGE,
+		lib.SQLITE_TOOBIG, lib.SQLITE_AUTH, lib.SQLITE_SCHEMA:
+		// The statement was undone, and the transaction goes on. A conflict clause
+		// of ROLLBACK is the exception; COMMIT then fails, as no transaction is
+		// open, and later statements are refused by the check below.
+		if strings.Contains(err.Error(), "ROLLBACK") || !c.open() {
+			break
+		}
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken == nil {
+		c.broken = err
+	}
+	return err
+}
+
+// open tells whether the transaction is: a second one cannot begin inside it.
+func (c *lentConn) open() bool {
+	_, err := c.raw.(driver.ExecerContext).ExecContext(background, "BEGIN", nil)
+	if err != nil {
+		return true
+	}
+	c.raw.(driver.ExecerContext).ExecContext(background, "ROLLBACK", nil)
+	return false
+}
+
+// endsTransaction tells whether a statement would end the transaction, or begin
+// another. It looks at each statement's first word; a semicolon inside a string
+// can make it refuse too much, but only before one of these words.
+func endsTransaction(query string) bool {
+	for part := range strings.SplitSeq(query, ";") {
+		switch strings.ToUpper(firstWord(part)) {
+		case "COMMIT", "END", "BEGIN", "ROLLBACK":
+			// ROLLBACK TO a savepoint stays inside.
+			if words := strings.Fields(strings.ToUpper(part)); len(words) > 1 && words[0] == "ROLLBACK" &&
+				(words[1] == "TO" || len(words) > 2 && words[1] == "TRANSACTION" && words[2] == "TO") {
+				continue
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// firstWord skips white space and comments.
+func firstWord(s string) string {
+	for {
+		s = strings.TrimLeft(s, " \t\r\n\f")
+		switch {
+		case strings.HasPrefix(s, "--"):
+			_, rest, ok := strings.Cut(s, "\n")
+			if !ok {
+				return ""
+			}
+			s = rest
+		case strings.HasPrefix(s, "/*"):
+			_, rest, ok := strings.Cut(s, "*/")
+			if !ok {
+				return ""
+			}
+			s = rest
+		default:
+			end := strings.IndexFunc(s, func(r rune) bool { return r < 'A' || r > 'Z' && r < 'a' || r > 'z' })
+			if end >= 0 {
+				s = s[:end]
+			}
+			return s
+		}
+	}
+}
+
+func (c *lentConn) Close() error              { return nil }
+func (c *lentConn) Begin() (driver.Tx, error) { return lentTx{}, nil }
+func (c *lentConn) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) {
+	return lentTx{c}, nil
+}
+
+// lentTx lets database/sql think that it has ended the transaction only when it
+// is us who end it.
+type lentTx struct{ c *lentConn }
+
+func (t lentTx) Commit() error { return errEnds }
+func (t lentTx) Rollback() error {
+	t.c.mu.Lock()
+	defer t.c.mu.Unlock()
+	if !t.c.ended {
+		// database/sql counts its own transaction as over; so must we.
+		t.c.broken = errors.Join(t.c.broken, errEnds)
+		return errEnds
+	}
+	return nil
+}
+
+func (c *lentConn) Prepare(query string) (driver.Stmt, error) {
+	return c.PrepareContext(background, query)
+}
+
+func (c *lentConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if err := c.usable(query); err != nil {
+		return nil, err
+	}
+	s, err := c.raw.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	if err != nil {
+		return nil, c.note(err)
+	}
+	return lentStmt{s, c}, nil
+}
+
+func (c *lentConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := c.usable(query); err != nil {
+		return nil, err
+	}
+	res, err := c.raw.(driver.ExecerContext).ExecContext(ctx, query, args)
+	return res, c.note(err)
+}
+
+func (c *lentConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := c.usable(query); err != nil {
+		return nil, err
+	}
+	rows, err := c.raw.(driver.QueryerContext).QueryContext(ctx, query, args)
+	return rows, c.note(err)
+}
+
+type lentStmt struct {
+	driver.Stmt
+	c *lentConn
+}
+
+func (s lentStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	if err := s.c.usable(""); err != nil {
+		return nil, err
+	}
+	res, err := s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
+	return res, s.c.note(err)
+}
+
+func (s lentStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	if err := s.c.usable(""); err != nil {
+		return nil, err
+	}
+	rows, err := s.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
+	return rows, s.c.note(err)
+}

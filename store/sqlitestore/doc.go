@@ -1,0 +1,54 @@
+// Package sqlitestore keeps a cache's rows in an SQLite file, without cgo.
+//
+// A [Store], from [Open], is a key-value table that belongs to us: it has
+// versions, tombstones, row lifetimes, and columns that a person can read in the
+// sqlite3 shell. A [Table], from [NewTable], maps a table that exists. Several of
+// them over one [Database] share its transactions.
+//
+// # What is promised
+//
+// A commit is durable when it returns: the log is synced (WAL,
+// synchronous=FULL), and OpenDatabase reads the settings back and refuses weaker
+// ones, unless AllowUnsafeDurability asks for them. It is visible to every Load
+// that starts afterwards. Other processes may read and write the file; the cache
+// in front of this store learns of their writes only when it loads again.
+//
+// # What failures mean
+//
+//	what happens                              what Commit says             the file
+//	a key or value that cannot be stored      ErrInvalid, ErrTooLarge      unchanged; that set alone
+//	a constraint or a trigger refuses a set   ErrInvalid                   unchanged; that set alone
+//	an expectation or a check fails           *ConflictError               unchanged; that set alone
+//	the file is locked until ctx ends         ErrUnavailable               unchanged
+//	the disk is full                          ErrUnavailable               unchanged
+//	ctx ends before COMMIT is sent            ErrUnavailable               unchanged
+//	ctx ends while COMMIT is under way        ErrUnknownOutcome            Settle waits, then knows
+//	a write or a sync fails in COMMIT         ErrUnknownOutcome            Settle fences, then looks
+//	the process or the machine dies           nothing                      all of the batch, or nothing
+//
+// # Tags
+//
+//	type User struct {
+//		Name    string            `db:"name"`             // a column
+//		Email   *string           `db:"email"`            // that may be NULL; so may sql.Null[T]
+//		Labels  map[string]string `db:"labels,json"`      // any type, as JSON
+//		Seen    time.Time         `db:"seen,unixmilli"`   // an INTEGER; without the option, text in UTC
+//		Made    time.Time         `db:"created,readonly"` // read, never written
+//		Version int64             `db:"version,version"`  // kept by the store
+//	}
+//
+// Columns without a field are never written. Everything that does not fit is
+// reported at once by NewTable.
+//
+// # How it is built
+//
+// There is one connection that writes, and whoever holds it holds the write lock
+// among this process's commits (pool.go). A transaction is an attempt
+// (attempt.go), which knows until when it can still be called off. What a batch
+// comes to is decided in Go, between BEGIN IMMEDIATE and COMMIT, when nobody else
+// can write (state.go). Copying the log into the file is the keeper's work, off
+// the commit path (keeper.go).
+//
+// The package talks to the driver's connections directly and not through
+// database/sql (conn.go), and never gives the driver a context that can end.
+package sqlitestore

@@ -1,0 +1,230 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/codec"
+)
+
+// Options are the options of Open and OpenIn. The zero value is sound.
+type Options struct {
+	// Table is the table's name; "lockstep" if empty. It is made if it does not
+	// exist.
+	Table string
+	// Codec encodes the values: a codec.Codec for the store's type of values, such
+	// as codec.CBOR[User](); codec.JSON if nil. A table is opened with the
+	// codec and the kind of key that it was made with.
+	Codec codec.Any
+	// MaxKeyBytes is the longest encoded key, beyond which a write or a load is
+	// refused with ErrTooLarge; 0 stands for 8 KiB.
+	MaxKeyBytes int
+	// MaxValueBytes is the longest encoded value; 0 stands for 64 MiB. SQLite's
+	// own limit is just under 1 GB.
+	MaxValueBytes int
+}
+
+const (
+	defaultTable    = "lockstep"
+	defaultKeyBytes = 8 << 10
+	defaultValue    = 64 << 20
+	// sqliteBytes is SQLite's limit for a row, less room for its other columns.
+	sqliteBytes = 1_000_000_000 - 1<<20
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Table == "" {
+		o.Table = defaultTable
+	}
+	if err := checkTableName(o.Table); err != nil {
+		return o, err
+	}
+	switch {
+	case o.MaxKeyBytes < 0:
+		return o, invalid("Options.MaxKeyBytes is %d", o.MaxKeyBytes)
+	case o.MaxValueBytes < 0:
+		return o, invalid("Options.MaxValueBytes is %d", o.MaxValueBytes)
+	case o.MaxKeyBytes > sqliteBytes/2 || o.MaxValueBytes > sqliteBytes/2:
+		return o, invalid("Options.MaxKeyBytes and MaxValueBytes can be at most %d", sqliteBytes/2)
+	}
+	if o.MaxKeyBytes == 0 {
+		o.MaxKeyBytes = defaultKeyBytes
+	}
+	if o.MaxValueBytes == 0 {
+		o.MaxValueBytes = defaultValue
+	}
+	return o, nil
+}
+
+// Store is a key-value table of our own: a lockstep.Store with versions,
+// tombstones, row lifetimes, transactions, scans and settlement. Its methods may
+// be called from many goroutines at once.
+type Store[K comparable, V any] struct {
+	db    *Database
+	owned bool
+	opts  Options
+	codec codec.Codec[V]
+	key   keyCodec[K]
+	sql   statements
+	clock clock
+}
+
+// Open opens the database file at path and in it the table that opts name, and
+// makes what is missing. Close closes both. Its errors are those of OpenDatabase
+// and OpenIn.
+func Open[K comparable, V any](ctx context.Context, path string, opts Options) (*Store[K, V], error) {
+	// What is wrong with the options is found before a file is made.
+	if _, _, _, err := prepareOpen[K, V](opts); err != nil {
+		return nil, err
+	}
+	db, err := OpenDatabase(ctx, path, DatabaseOptions{})
+	if err != nil {
+		return nil, err
+	}
+	s, err := OpenIn[K, V](ctx, db, opts)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	s.owned = true
+	return s, nil
+}
+
+// OpenIn opens a table of db, and makes it if it is missing. An error that is
+// ErrInvalid says that the options contradict themselves or the table: made with
+// another kind of key or another codec, by a newer version of this package, or
+// not by this package at all.
+func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options) (*Store[K, V], error) {
+	opts, key, values, err := prepareOpen[K, V](opts)
+	if err != nil {
+		return nil, err
+	}
+	if db == nil {
+		return nil, invalid("the database is nil")
+	}
+	floor, err := db.ensureTable(ctx, tableInfo{
+		name: opts.Table, key: key.kind, keyColumn: key.column,
+		codec: values.Name(), text: values.Text(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Store[K, V]{db: db, opts: opts, codec: values, key: key, sql: newStatements(opts.Table)}
+	s.clock.raise(floor)
+	db.keeper.add(opts.Table, s.sweep)
+	return s, nil
+}
+
+func prepareOpen[K comparable, V any](opts Options) (Options, keyCodec[K], codec.Codec[V], error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return opts, keyCodec[K]{}, nil, err
+	}
+	values, err := codec.For[V](opts.Codec)
+	if err != nil {
+		return opts, keyCodec[K]{}, nil, invalid("Options.Codec: %w", err)
+	}
+	key, err := newKeyCodec[K](opts.MaxKeyBytes)
+	return opts, key, values, err
+}
+
+// Database returns the database that the store's table is in.
+func (s *Store[K, V]) Database() *Database { return s.db }
+
+// Close closes the database if Open has opened it, and waits for the commits
+// under way. A store from OpenIn has nothing to close.
+func (s *Store[K, V]) Close() error {
+	if !s.owned {
+		return nil
+	}
+	return s.db.Close()
+}
+
+// Capabilities implements lockstep.Store.
+func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
+	return lockstep.Capabilities[K, V]{
+		Name:       "sqlite",
+		Versions:   true,
+		Checks:     true,
+		Atomic:     true,
+		Tombstones: true,
+		Lifetimes:  true,
+		DeleteAll:  true,
+		Batch:      lockstep.BatchAdvice{MaxOps: 512, InFlight: 1},
+		Prepare:    s.prepare,
+		Clone:      s.clone,
+		Settle:     settle[V],
+		Scan:       s.scan,
+		Database:   s.db,
+		Begin:      s.db.begin,
+		Apply:      s.apply,
+	}
+}
+
+// prepared is what prepare leaves in a change for Commit.
+type prepared struct {
+	key  any    // encoded
+	data []byte // the encoded value; nil for a deletion
+}
+
+// prepare encodes the key and the value, and replaces the value by what Load
+// would return for it.
+func (s *Store[K, V]) prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V], int, error) {
+	key, err := s.key.encode(c.Key)
+	if err != nil {
+		return c, 0, err
+	}
+	p := &prepared{key: key}
+	c.Prepared = p
+	if c.Delete {
+		var zero V
+		c.Value = zero
+		return c, 0, nil
+	}
+	if !c.ExpiresAt.IsZero() && (c.ExpiresAt.Year() < 1 || c.ExpiresAt.Year() > 9999) {
+		return c, 0, invalid("key %v: ExpiresAt is in the year %d", c.Key, c.ExpiresAt.Year())
+	}
+	if p.data, err = s.codec.Encode(make([]byte, 0, 64), c.Value); err != nil {
+		return c, 0, invalid("key %v: the value does not encode: %w", c.Key, err)
+	}
+	if len(p.data) > s.opts.MaxValueBytes {
+		return c, 0, tooLarge("key %v: the value has %d bytes, and the limit is %d", c.Key, len(p.data), s.opts.MaxValueBytes)
+	}
+	if c.Value, err = s.codec.Decode(p.data); err != nil {
+		return c, 0, invalid("key %v: the value does not decode again: %w", c.Key, err)
+	}
+	return c, len(p.data), nil
+}
+
+func (s *Store[K, V]) clone(v V) (V, error) {
+	data, err := s.codec.Encode(nil, v)
+	if err != nil {
+		return v, fmt.Errorf("sqlite: copying a value: %w", err)
+	}
+	return s.codec.Decode(data)
+}
+
+// settle implements Capabilities.Settle for every store of this package.
+func settle[V any](ctx context.Context, err error) (lockstep.Settlement[V], error) {
+	var u *unknownOutcome
+	if !errors.As(err, &u) {
+		return lockstep.Settlement[V]{}, invalid("settling an error of another store: %w", err)
+	}
+	applied, err := u.attempt.settle(ctx)
+	switch {
+	case errors.Is(err, errUntold):
+		return lockstep.Settlement[V]{Err: fmt.Errorf("sqlite: %w", err)}, nil
+	case err != nil:
+		return lockstep.Settlement[V]{}, err
+	}
+	out := lockstep.Settlement[V]{Applied: applied}
+	if applied {
+		out.Outcomes, _ = u.attempt.result.([]lockstep.Outcome[V])
+	}
+	return out, nil
+}
+
+// now is the database's clock: SQLite's own is this machine's, too.
+func now() time.Time { return time.Now() }

@@ -1,0 +1,151 @@
+package sqlitestore
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync/atomic"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// TableOptions are the options of NewTable. The zero value is sound.
+type TableOptions struct {
+	// ReadOnly refuses every write.
+	ReadOnly bool
+	// VersionColumn names the version's column where V has no field for it. It
+	// cannot be set beside a field tagged as the version.
+	VersionColumn string
+}
+
+// Table maps an existing table: a lockstep.Store whose rows other programs can
+// read and write as they always did. Its methods may be called from many
+// goroutines at once.
+//
+// K is the primary key: one value, or a struct with a `db` tag on each field for
+// a key of several columns. V is a struct with `db` tags on the fields that are
+// mapped (see the package documentation); columns without a
+// field are never written, and get their defaults in a new row. A field of V may
+// repeat a column of the key: it is filled when the row is read, and when it is
+// written must be zero or equal to the key.
+//
+// Every row that is written is read back in the same transaction, and so the
+// cache gets what generated columns, defaults and triggers have made of it. What
+// a trigger does to other rows it does behind the cache's back.
+//
+// With a field tagged `db:"…,version"`, or a VersionColumn, the table has versions: max(version+1, µs
+// since 1970), as in a table of our own, but without tombstones. Across a
+// deletion they grow for as long as this process runs, and else while the clock
+// does not step back. Without one, conditions by version are refused, and
+// transactions compare the mapped columns of what they have read.
+type Table[K comparable, V any] struct {
+	db    *Database
+	opts  TableOptions
+	m     *mapping
+	sql   tableStatements
+	clock clock
+	// deferred is set once a set has left a deferred foreign key unresolved: from
+	// then on each set has a savepoint, to be taken back alone.
+	deferred atomic.Bool
+}
+
+// NewTable maps the table of that name. It reads the schema once; an error that
+// is ErrInvalid names everything that does not fit, column by column: a table or
+// column that does not exist, no primary key, a key column that compares or
+// converts differently from Go's ==, a tag that is wrong, a NOT NULL column that
+// nothing fills, a field whose type the column cannot hold unchanged.
+func NewTable[K comparable, V any](ctx context.Context, db *Database, table string, opts TableOptions) (*Table[K, V], error) {
+	if db == nil {
+		return nil, invalid("the database is nil")
+	}
+	if err := checkTableName(table); err != nil {
+		return nil, err
+	}
+	var s *shape
+	err := db.read(ctx, func(c *conn) (err error) {
+		s, err = inspect(c, table)
+		return err
+	})
+	if err != nil {
+		return nil, readError(db.path, err)
+	}
+	m, err := mapTo(s, reflect.TypeFor[K](), reflect.TypeFor[V](), opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Table[K, V]{db: db, opts: opts, m: m, sql: newTableStatements(m)}, nil
+}
+
+// Database returns the database that the table is in.
+func (t *Table[K, V]) Database() *Database { return t.db }
+
+// Capabilities implements lockstep.Store.
+func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
+	caps := lockstep.Capabilities[K, V]{
+		Name:     "sqlite",
+		ReadOnly: t.opts.ReadOnly,
+		Versions: t.versioned(),
+		Clone:    t.clone,
+		Scan:     t.scan,
+	}
+	if t.opts.ReadOnly {
+		return caps
+	}
+	caps.Checks, caps.Atomic, caps.DeleteAll = true, true, true
+	caps.Batch = lockstep.BatchAdvice{MaxOps: 512, InFlight: 1}
+	caps.Prepare, caps.Settle = t.prepare, settle[V]
+	caps.Database, caps.Begin, caps.Apply = t.db, t.db.begin, t.apply
+	return caps
+}
+
+func (t *Table[K, V]) versioned() bool { return t.m.version >= 0 }
+
+// tableStatements are the texts of what is run on one mapped table.
+type tableStatements struct {
+	load                   [len(chunks)]string // the key's columns, then the mapped ones
+	scanFirst, scanNext    string
+	insert, update, remove string
+	removeAll, highest     string
+}
+
+func newTableStatements(m *mapping) tableStatements {
+	var key, columns, into, set []string
+	for _, k := range m.key {
+		key = append(key, quote(k.column))
+		into = append(into, quote(k.column))
+	}
+	// The plus hides the declared type from the driver, which would make a time of
+	// whatever resembles one in a column called DATE.
+	for _, name := range key {
+		columns = append(columns, "+"+quote(m.table)+"."+name)
+	}
+	for i, v := range m.value {
+		columns = append(columns, "+"+quote(m.table)+"."+quote(v.column))
+		if v.written || i == m.version {
+			into = append(into, quote(v.column))
+			set = append(set, quote(v.column)+" = ?")
+		}
+	}
+	list := func(n int) string { return "?" + strings.Repeat(", ?", n-1) }
+	all := strings.Join(key, ", ")
+	where := "(" + all + ") = (" + list(len(key)) + ")"
+	from := "SELECT " + strings.Join(columns, ", ") + " FROM " + quote(m.table)
+	s := tableStatements{
+		load:      selectChunks(from, key...),
+		scanFirst: fmt.Sprintf("%s ORDER BY %s LIMIT ?", from, all),
+		scanNext:  fmt.Sprintf("%s WHERE (%s) > (%s) ORDER BY %s LIMIT ?", from, all, list(len(key)), all),
+		// OR ABORT overrides conflict clauses of the schema's own, such as UNIQUE ON
+		// CONFLICT REPLACE, which would remove another row to make room for this one.
+		insert:    fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s)", quote(m.table), strings.Join(into, ", "), list(len(into))),
+		remove:    fmt.Sprintf("DELETE FROM %s WHERE %s", quote(m.table), where),
+		removeAll: "DELETE FROM " + quote(m.table),
+	}
+	if len(set) > 0 {
+		s.update = fmt.Sprintf("UPDATE OR ABORT %s SET %s WHERE %s", quote(m.table), strings.Join(set, ", "), where)
+	}
+	if m.version >= 0 {
+		s.highest = fmt.Sprintf("SELECT max(%s) FROM %s", quote(m.value[m.version].column), quote(m.table))
+	}
+	return s
+}

@@ -1,0 +1,296 @@
+package sqlitestore
+
+import (
+	"bytes"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"modernc.org/sqlite"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// applySet checks a set and makes its changes. An Outcome with an Err has left no
+// trace; an error is about the transaction. In company says that other sets
+// depend on the transaction's going on.
+func (t *Table[K, V]) applySet(c *conn, set *tableSet[K, V], company bool) (lockstep.Outcome[V], []step, error) {
+	none := lockstep.Outcome[V]{}
+	before, err := t.readRaw(c, set.bound)
+	if err != nil {
+		return none, nil, err
+	}
+	if err := t.admits(set, before); err != nil {
+		if isRowError(err) {
+			return lockstep.Outcome[V]{Err: err}, nil, nil
+		}
+		return none, nil, err
+	}
+	savepoint := company && (len(set.changes) > 1 || set.deleteAll || t.deferred.Load())
+	if savepoint {
+		if _, err := c.exec("SAVEPOINT lockstep_set"); err != nil {
+			return none, nil, err
+		}
+	}
+	out, steps, err := t.change(c, set, before)
+	if err == nil && unresolved(c) {
+		if company && !savepoint {
+			t.deferred.Store(true)
+			return none, nil, errAgain
+		}
+		err = invalid("table %s: FOREIGN KEY constraint failed (a deferred one)", t.m.table)
+	}
+	switch {
+	case err == nil && savepoint:
+		_, err = c.exec("RELEASE lockstep_set")
+		return out, steps, err
+	case err == nil:
+		return out, steps, nil
+	case !isRowError(err):
+		return none, nil, err
+	}
+	if company && !savepoint {
+		t.deferred.Store(true)
+		return none, nil, errAgain
+	}
+	refusal := lockstep.Outcome[V]{Err: notApplied(t.m.table, err)}
+	if savepoint {
+		if _, err := c.exec("ROLLBACK TO lockstep_set"); err != nil {
+			return refusal, nil, errAgain
+		}
+		if _, err := c.exec("RELEASE lockstep_set"); err != nil {
+			return refusal, nil, errAgain
+		}
+	} else if !company || !inTransaction(c) {
+		// Alone, a set is taken back with its transaction; and RAISE(ROLLBACK) in a
+		// trigger has taken the others' with it.
+		return refusal, nil, errAgain
+	}
+	return refusal, nil, nil
+}
+
+// isRowError tells whether an error is about the set, and not about the database.
+func isRowError(err error) bool {
+	return errors.Is(err, lockstep.ErrInvalid) || errors.Is(err, lockstep.ErrConflict) || refusesRow(err)
+}
+
+// unresolved tells whether a deferred foreign key is violated as things stand.
+func unresolved(c *conn) bool {
+	n, _, err := c.raw.(sqlite.DBStatus).Status(sqlite.DBStatusDeferredFKs, false)
+	return err == nil && n != 0
+}
+
+// inTransaction tells whether the transaction is open: a second one cannot begin
+// inside it.
+func inTransaction(c *conn) bool {
+	if _, err := c.exec("BEGIN"); err != nil {
+		return true
+	}
+	c.exec("ROLLBACK")
+	return false
+}
+
+// readRaw returns the columns of the rows that exist, the key's first, by the
+// text of their key.
+func (t *Table[K, V]) readRaw(c *conn, bound []any) (map[string][]driver.Value, error) {
+	rows := make(map[string][]driver.Value, len(bound)/len(t.m.key))
+	err := inChunks(bound, len(t.m.key), func(size int, args []any) error {
+		return c.query(t.sql.load[size], args, func(row []driver.Value) error {
+			rows[keyText(row[:len(t.m.key)])] = slices.Clone(row)
+			return nil
+		})
+	})
+	return rows, err
+}
+
+// keyText tells keys apart inside a set.
+func keyText[T any](key []T) string {
+	if len(key) == 1 {
+		if s, ok := any(key[0]).(string); ok {
+			return s
+		}
+	}
+	var b strings.Builder
+	for _, part := range key {
+		fmt.Fprintf(&b, "%#v,", part)
+	}
+	return b.String()
+}
+
+func (t *Table[K, V]) key(set *tableSet[K, V], k K) []any {
+	n := len(t.m.key)
+	at := set.index[k] * n
+	return set.bound[at : at+n]
+}
+
+// admits decides whether the set's checks and expectations hold.
+func (t *Table[K, V]) admits(set *tableSet[K, V], before map[string][]driver.Value) error {
+	n := len(t.m.key)
+	conflict := func(k K, row []driver.Value) error {
+		e := &lockstep.ConflictError{Key: k, Exists: row != nil}
+		if row != nil {
+			e.Version = lockstep.Version(t.versionOf(row[n:]))
+		}
+		return e
+	}
+	for _, c := range set.checks {
+		row := before[keyText(t.key(set, c.Key))]
+		ok := c.Absent == (row == nil)
+		if ok && row != nil {
+			var err error
+			if ok, err = t.unchanged(c, row[n:]); err != nil {
+				return err
+			}
+		}
+		if !ok {
+			return conflict(c.Key, row)
+		}
+	}
+	for _, c := range set.changes {
+		row := before[keyText(t.key(set, c.Key))]
+		switch {
+		case c.Expect.Kind == lockstep.ExpectAbsent && row != nil,
+			c.Expect.Kind == lockstep.ExpectVersion && (row == nil || t.versionOf(row[n:]) != int64(c.Expect.Version)):
+			return conflict(c.Key, row)
+		}
+	}
+	return nil
+}
+
+// unchanged compares a row with what was read of it: by version, or column by
+// column as the value would be stored.
+func (t *Table[K, V]) unchanged(c lockstep.Check[K], columns []driver.Value) (bool, error) {
+	if t.versioned() {
+		return t.versionOf(columns) == int64(c.Version), nil
+	}
+	read, err := t.bindValue(c.Value.(V))
+	if err != nil {
+		return false, err
+	}
+	// The row goes through the fields, too, so that both have lost the same.
+	v, err := t.scanValue(columns)
+	if err != nil {
+		return false, nil // what was read did decode
+	}
+	held, err := t.bindValue(v)
+	if err != nil {
+		return false, err
+	}
+	return slices.EqualFunc(read, held, equalColumn), nil
+}
+
+func equalColumn(a, b any) bool {
+	x, ok := a.([]byte)
+	y, both := b.([]byte)
+	if ok || both {
+		return ok && both && bytes.Equal(x, y)
+	}
+	return a == b
+}
+
+// change makes the set's changes, and reads the rows again.
+func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], before map[string][]driver.Value) (lockstep.Outcome[V], []step, error) {
+	n := len(t.m.key)
+	out := lockstep.Outcome[V]{
+		Rows:    make([]lockstep.Row[V], len(set.changes)),
+		Existed: make([]bool, len(set.changes)),
+	}
+	if set.deleteAll {
+		if err := t.deleteAll(c); err != nil {
+			return out, nil, err
+		}
+		clear(before)
+	}
+	steps := make([]step, len(set.changes))
+	for i, ch := range set.changes {
+		key := ch.Prepared.(*preparedRow).key
+		row := before[keyText(key)]
+		out.Existed[i] = row != nil
+		steps[i] = step{key: key, before: row}
+		version := int64(0)
+		if t.versioned() {
+			version = t.clock.read()
+			if row != nil {
+				version = max(version, t.versionOf(row[n:])+1)
+			}
+		}
+		if err := t.write(c, ch, row != nil, version); err != nil {
+			return out, nil, err
+		}
+		if ch.Delete {
+			// No tombstone keeps this version; the floor does while this process runs.
+			t.clock.raise(version)
+			out.Rows[i].Version = lockstep.Version(version)
+		}
+	}
+	after, err := t.readRaw(c, set.bound[:set.written*n])
+	if err != nil {
+		return out, nil, err
+	}
+	for i := range steps {
+		row := after[keyText(steps[i].key)]
+		steps[i].after = row
+		if row == nil || out.Rows == nil {
+			continue
+		}
+		if out.Rows[i], err = t.row(row[n:]); err != nil {
+			// The schema accepts what the fields cannot hold: the row is committed, and
+			// its readers will say what is wrong with it.
+			out.Rows = nil
+		}
+	}
+	return out, steps, nil
+}
+
+func (t *Table[K, V]) deleteAll(c *conn) error {
+	if t.versioned() {
+		highest, err := c.integer(t.sql.highest)
+		if err != nil {
+			return err
+		}
+		t.clock.raise(highest + 1)
+	}
+	_, err := c.exec(t.sql.removeAll)
+	return err
+}
+
+// write makes one change. There is no upsert: under the write lock it is known
+// whether the row is there, and an upsert would fire the triggers of an insertion
+// for a row that exists.
+func (t *Table[K, V]) write(c *conn, ch lockstep.Change[K, V], exists bool, version int64) error {
+	p := ch.Prepared.(*preparedRow)
+	var columns []any
+	if !ch.Delete {
+		for i, part := range t.m.value {
+			switch {
+			case i == t.m.version:
+				columns = append(columns, version)
+			case part.written:
+				columns = append(columns, p.columns[i])
+			}
+		}
+	}
+	var changed int64
+	var err error
+	switch {
+	case ch.Delete && !exists:
+		return nil
+	case ch.Delete:
+		changed, err = c.exec(t.sql.remove, p.key...)
+	case !exists:
+		changed, err = c.exec(t.sql.insert, append(slices.Clone(p.key), columns...)...)
+	case t.sql.update == "":
+		return nil // no column to write
+	default:
+		changed, err = c.exec(t.sql.update, append(columns, p.key...)...)
+	}
+	if err != nil {
+		return fmt.Errorf("key %v: %w", ch.Key, err)
+	}
+	if changed == 0 {
+		return invalid("key %v: a trigger has ignored the change", ch.Key)
+	}
+	return nil
+}

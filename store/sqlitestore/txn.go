@@ -1,0 +1,135 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// txn is an open transaction of a database: an attempt whose body is spread over
+// several calls. It holds the write lock from begin to its end, so that every
+// other commit of the database waits for it.
+type txn struct {
+	a *attempt
+	// over is set when the transaction has ended, or is fit for nothing but to
+	// end.
+	over error
+	// found are the verifications of the sets that were applied.
+	found []func(c *conn) (bool, error)
+	sql   callerSQL
+}
+
+var errOver = errors.New("the transaction is over")
+
+// begin implements Capabilities.Begin.
+func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
+	a, err := db.newAttempt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// The lock may have to be waited for, but nothing here can hang: BEGIN writes
+	// nothing.
+	if err := a.begin(ctx); err != nil {
+		a.finish(err)
+		_, err := a.answer()
+		return nil, err
+	}
+	return &txn{a: a}, nil
+}
+
+// open returns the transaction behind t, if it is one of db that can go on.
+func (db *Database) open(t lockstep.Txn) (*txn, error) {
+	x, ok := t.(*txn)
+	if !ok || x.a.db != db {
+		return nil, invalid("the transaction is not one of %s", db.path)
+	}
+	if x.over != nil {
+		return nil, invalid("%w", x.over)
+	}
+	return x, nil
+}
+
+// apply implements Capabilities.Apply.
+func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.ChangeSet[K, V]) (lockstep.Outcome[V], error) {
+	x, err := s.db.open(t)
+	if err != nil {
+		return lockstep.Outcome[V]{}, err
+	}
+	b := s.newBatch([]lockstep.ChangeSet[K, V]{set})
+	if !b.idle() {
+		d, err := b.decide(ctx, x.a)
+		if err == nil {
+			err = b.flush(ctx, x.a, d)
+		}
+		if err != nil {
+			x.over = err
+			return lockstep.Outcome[V]{}, notApplied(s.db.path, err)
+		}
+		x.found = append(x.found, func(c *conn) (bool, error) { return b.found(c, d) })
+	}
+	if err := b.outcomes[0].Err; err != nil {
+		x.over = err
+	}
+	return b.outcomes[0], nil
+}
+
+// Commit implements lockstep.Txn.
+func (t *txn) Commit(ctx context.Context) error {
+	if t.over != nil {
+		if t.a.ended() {
+			return invalid("%w", errOver)
+		}
+		t.sql.close()
+		t.a.finish(t.over)
+		return notApplied(t.a.db.path, t.over)
+	}
+	t.over = errOver
+	t.a.verify = t.verify
+	_, err := t.a.wait(ctx, func() {
+		err := t.sql.close()
+		if err == nil {
+			err = t.a.commit()
+		}
+		t.a.finish(err)
+	})
+	return err
+}
+
+// verify asks each set in turn; the first that can tell tells for all.
+func (t *txn) verify(c *conn) (bool, error) {
+	for _, found := range t.found {
+		applied, err := found(c)
+		if !errors.Is(err, errUntold) {
+			return applied, err
+		}
+	}
+	return false, errUntold
+}
+
+// Rollback implements lockstep.Txn.
+func (t *txn) Rollback(context.Context) error {
+	if t.a.ended() {
+		return nil
+	}
+	t.over = errOver
+	t.sql.close()
+	t.a.finish(errRolledBack)
+	return nil
+}
+
+var errRolledBack = fmt.Errorf("the transaction was rolled back")
+
+// Settle implements lockstep.Txn.
+func (t *txn) Settle(ctx context.Context) (applied bool, err error) { return t.a.settle(ctx) }
+
+// ended tells whether the attempt has been finished, or is being committed.
+func (a *attempt) ended() bool {
+	select {
+	case <-a.done:
+		return true
+	default:
+		return a.phase.Load() != working
+	}
+}

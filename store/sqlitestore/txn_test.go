@@ -1,0 +1,227 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"testing"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// both are a key-value table and a mapped one in one database.
+func both(t *testing.T) (*Store[string, string], *Table[string, justName]) {
+	t.Helper()
+	path := newPath(t)
+	run(t, path, "CREATE TABLE t (id TEXT PRIMARY KEY, name TEXT NOT NULL)", "CREATE TABLE log (line TEXT UNIQUE)")
+	db := openAt(t, path)
+	kv, err := OpenIn[string, string](t.Context(), db, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := NewTable[string, justName](t.Context(), db, "t", TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kv, table
+}
+
+func begin(t *testing.T, db *Database) (lockstep.Txn, *sql.Tx) {
+	t.Helper()
+	x, err := db.begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { x.Rollback(background) })
+	tx, ok := SQL(x)
+	if !ok {
+		t.Fatal("the transaction has no SQL")
+	}
+	return x, tx
+}
+
+func apply[V any](t *testing.T, s lockstep.Store[string, V], x lockstep.Txn, k string, v V) {
+	t.Helper()
+	o, err := s.Capabilities().Apply(t.Context(), x, lockstep.ChangeSet[string, V]{Changes: []lockstep.Change[string, V]{{Key: k, Value: v}}})
+	if err != nil || o.Err != nil {
+		t.Fatal(err, o.Err)
+	}
+}
+
+func TestOneTransactionOfTwoStoresAndTheCallersSQL(t *testing.T) {
+	for _, commit := range []bool{true, false} {
+		kv, table := both(t)
+		x, tx := begin(t, kv.db)
+		apply(t, kv, x, "a", "1")
+		apply(t, table, x, "b", justName{"2"})
+		if again, ok := SQL(x); !ok || again != tx {
+			t.Error("SQL answers with another transaction the second time")
+		}
+		var name, value string
+		if err := tx.QueryRow("SELECT (SELECT name FROM t WHERE id = 'b'), (SELECT value FROM lockstep WHERE key = 'a')").Scan(&name, &value); err != nil {
+			t.Fatal(err)
+		}
+		if name != "2" || value != `"1"` {
+			t.Errorf("the caller's SQL sees %q and %q", name, value)
+		}
+		st, err := tx.PrepareContext(t.Context(), "INSERT INTO log VALUES (?)")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.Exec("line"); err != nil {
+			t.Fatal(err)
+		}
+		if get(t, kv, "a").Exists || get(t, table, "b").Exists {
+			t.Error("readers see what is not committed")
+		}
+		want := int64(0)
+		if commit {
+			want = 1
+			if err := x.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := x.Rollback(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for _, q := range []string{"SELECT count(*) FROM log", "SELECT count(*) FROM t", "SELECT count(*) FROM lockstep"} {
+			if n := countIn(t, kv.db, q); n != want {
+				t.Errorf("committed=%t: %s is %d, want %d", commit, q, n, want)
+			}
+		}
+		if _, err := tx.Exec("INSERT INTO log VALUES ('late')"); err == nil {
+			t.Error("the caller's SQL goes on after the end")
+		}
+		if _, ok := SQL(x); ok {
+			t.Error("SQL of a transaction that is over")
+		}
+		put(t, kv, "after", "the lock is free")
+	}
+}
+
+func TestTheCallersSQLCannotEndTheTransaction(t *testing.T) {
+	kv, _ := both(t)
+	x, tx := begin(t, kv.db)
+	apply(t, kv, x, "a", "1")
+	for _, q := range []string{"COMMIT", "end", " /* x */ ROLLBACK", "-- y\nBEGIN", "SELECT 1; COMMIT", "ROLLBACK TRANSACTION", "commit;"} {
+		if _, err := tx.Exec(q); !errors.Is(err, errEnds) {
+			t.Errorf("%q: %v", q, err)
+		}
+		if _, err := tx.Prepare(q); !errors.Is(err, errEnds) {
+			t.Errorf("preparing %q: %v", q, err)
+		}
+	}
+	for _, q := range []string{"SAVEPOINT a", "INSERT INTO log VALUES ('COMMIT; x')", "ROLLBACK TO a", "ROLLBACK TRANSACTION TO SAVEPOINT a", "RELEASE a"} {
+		if _, err := tx.Exec(q); err != nil {
+			t.Errorf("%q: %v", q, err)
+		}
+	}
+	if err := tx.Commit(); !errors.Is(err, errEnds) {
+		t.Errorf("the caller's Commit: %v", err)
+	}
+	if get(t, kv, "a").Exists {
+		t.Fatal("the caller has committed")
+	}
+	if err := x.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !get(t, kv, "a").Exists {
+		t.Error("the transaction was not committed")
+	}
+}
+
+// After an error that has rolled everything back, nothing else may slip into the
+// database by itself.
+func TestAnErrorThatEndsTheTransactionFromInside(t *testing.T) {
+	for name, fail := range map[string]func(t *testing.T, tx *sql.Tx) error{
+		"Rollback": func(t *testing.T, tx *sql.Tx) error { return errors.Join(tx.Rollback(), errEnds) },
+		"ConflictClause": func(t *testing.T, tx *sql.Tx) error {
+			_, err := tx.Exec("INSERT OR ROLLBACK INTO log VALUES ('twice'), ('twice')")
+			return err
+		},
+		"Interrupted": func(t *testing.T, tx *sql.Tx) error {
+			ctx, cancel := context.WithCancel(t.Context())
+			started := make(chan struct{})
+			go func() { <-started; cancel() }()
+			close(started)
+			_, err := tx.ExecContext(ctx, "INSERT INTO log WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kv, _ := both(t)
+			x, tx := begin(t, kv.db)
+			apply(t, kv, x, "a", "1")
+			if err := fail(t, tx); err == nil {
+				t.Fatal("nothing failed")
+			}
+			if _, err := tx.Exec("INSERT INTO log VALUES ('stray')"); err == nil {
+				t.Error("a statement ran after the end")
+			}
+			err := x.Commit(t.Context())
+			if err == nil || errors.Is(err, lockstep.ErrUnknownOutcome) {
+				t.Errorf("Commit: %v", err)
+			}
+			if n := countIn(t, kv.db, "SELECT (SELECT count(*) FROM log) + (SELECT count(*) FROM lockstep)"); n != 0 {
+				t.Errorf("%d rows are left", n)
+			}
+			put(t, kv, "after", "the connection is sound")
+		})
+	}
+}
+
+// A statement that fails by itself leaves the transaction as it was.
+func TestAnErrorThatLeavesTheTransaction(t *testing.T) {
+	kv, _ := both(t)
+	x, tx := begin(t, kv.db)
+	apply(t, kv, x, "a", "1")
+	for _, q := range []string{"INSERT INTO log VALUES ('x'), ('x')", "SELECT * FROM nowhere", "nonsense"} {
+		if _, err := tx.Exec(q); err == nil {
+			t.Errorf("%q succeeded", q)
+		}
+	}
+	if _, err := tx.Exec("INSERT INTO log VALUES ('fine')"); err != nil {
+		t.Error(err)
+	}
+	if err := x.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := countIn(t, kv.db, "SELECT count(*) FROM log"); n != 1 {
+		t.Errorf("%d lines", n)
+	}
+}
+
+func TestTransactionsOfOthers(t *testing.T) {
+	kv, _ := both(t)
+	other, _ := both(t)
+	x, _ := begin(t, other.db)
+	_, err := kv.apply(t.Context(), x, lockstep.ChangeSet[string, string]{})
+	wantError(t, err, lockstep.ErrInvalid, kv.db.path)
+	if _, ok := SQL(nil); ok {
+		t.Error("SQL of nil")
+	}
+	if kv.Capabilities().Database == other.Capabilities().Database {
+		t.Error("two databases say that they are one")
+	}
+}
+
+// A set that was refused spoils the transaction, and COMMIT says why.
+func TestARefusedSetSpoilsTheTransaction(t *testing.T) {
+	kv, table := both(t)
+	put(t, kv, "a", "old")
+	x, _ := begin(t, kv.db)
+	apply(t, table, x, "b", justName{"2"})
+	o, err := kv.apply(t.Context(), x, lockstep.ChangeSet[string, string]{Changes: []lockstep.Change[string, string]{
+		{Key: "a", Value: "new", Expect: lockstep.Expect{Kind: lockstep.ExpectAbsent}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, o.Err, lockstep.ErrConflict)
+	_, err = kv.apply(t.Context(), x, lockstep.ChangeSet[string, string]{})
+	wantError(t, err, lockstep.ErrInvalid)
+	wantError(t, x.Commit(t.Context()), lockstep.ErrConflict)
+	if get(t, table, "b").Exists || get(t, kv, "a").Value != "old" {
+		t.Error("part of the transaction was committed")
+	}
+	put(t, kv, "a", "new")
+}
