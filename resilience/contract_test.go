@@ -1,0 +1,91 @@
+package resilience_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/resilience"
+	"github.com/lockstep-cache/lockstep/store/memstore"
+	"github.com/lockstep-cache/lockstep/store/storetest"
+)
+
+// A store with retries around it is the store that it was.
+func TestContract(t *testing.T) {
+	storetest.Run(t, harness(func(inner storetest.Store) storetest.Store { return inner }))
+}
+
+// With retries around it, a store that fails every other call in passing keeps
+// the contract of one that never fails.
+func TestContractOverPassingFailures(t *testing.T) {
+	storetest.Run(t, harness(func(inner storetest.Store) storetest.Store { return &stumbling{Store: inner} }))
+}
+
+func harness(around func(storetest.Store) storetest.Store) storetest.Harness {
+	open := func(t testing.TB, db *memstore.Database) storetest.Store {
+		inner := memstore.New(memstore.Options[string, storetest.Doc]{Database: db})
+		store, err := resilience.Retry(around(inner), resilience.RetryPolicy{MaxDelay: time.Microsecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	return storetest.Harness{
+		Bubble: true,
+		Open:   func(t testing.TB) storetest.Store { return open(t, nil) },
+		OpenTwo: func(t testing.TB) (a, b storetest.Store) {
+			db := memstore.NewDatabase()
+			return open(t, db), open(t, db)
+		},
+		Lacks: []storetest.Feature{storetest.Restart},
+	}
+}
+
+// stumbling fails every other call that may be tried again, before it reaches
+// the store.
+type stumbling struct {
+	storetest.Store
+	calls atomic.Uint64
+}
+
+func (s *stumbling) stumble() error {
+	if n := s.calls.Add(1); n%2 == 1 {
+		return fmt.Errorf("call %d: %w", n, lockstep.ErrUnavailable)
+	}
+	return nil
+}
+
+func (s *stumbling) Load(ctx context.Context, keys []string) (map[string]lockstep.Row[storetest.Doc], error) {
+	if err := s.stumble(); err != nil {
+		return nil, err
+	}
+	return s.Store.Load(ctx, keys)
+}
+
+func (s *stumbling) Commit(ctx context.Context, sets []lockstep.ChangeSet[string, storetest.Doc]) ([]lockstep.Outcome[storetest.Doc], error) {
+	if err := s.stumble(); err != nil {
+		return nil, err
+	}
+	return s.Store.Commit(ctx, sets)
+}
+
+func (s *stumbling) Capabilities() lockstep.Capabilities[string, storetest.Doc] {
+	c := s.Store.Capabilities()
+	begin, scan := c.Begin, c.Scan
+	c.Begin = func(ctx context.Context) (lockstep.Txn, error) {
+		if err := s.stumble(); err != nil {
+			return nil, err
+		}
+		return begin(ctx)
+	}
+	c.Scan = func(ctx context.Context, cursor any, limit int) (lockstep.Page[string, storetest.Doc], error) {
+		if err := s.stumble(); err != nil {
+			return lockstep.Page[string, storetest.Doc]{}, err
+		}
+		return scan(ctx, cursor, limit)
+	}
+	return c
+}

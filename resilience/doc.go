@@ -1,0 +1,30 @@
+// Package resilience makes a store fit for a database that is not always there.
+// Each part is a lockstep.Store around a Store, so that they can be stacked and
+// left out, and the cache does not know of them:
+//
+//	store, err := sqlitestore.Open[string, User](ctx, "app.db", sqlitestore.Options{})
+//	…
+//	patient, err := resilience.Retry(store, resilience.RetryPolicy{})
+//	…
+//	cache, err := lockstep.New(patient, lockstep.Options[string, User]{})
+//
+// What the inner store can do beside Load and Commit, the outer one can do too.
+//
+// # Three kinds of error
+//
+// Everything here turns on one question: could the database have done it?
+//
+//   - Passing: it was not done, and doing it again may succeed. For a commit this
+//     is lockstep.ErrUnavailable alone, by which a store says that it never sent
+//     the commit or that the database rolled it back. For what only reads it is
+//     any error that is not of the second kind, as reading twice does no harm.
+//   - Permanent: it was not done, and doing it again will not help. The database
+//     refused it (ErrInvalid, ErrTooLarge, ErrConflict), the store cannot do it
+//     (ErrUnsupported), or nobody wants it any more (ErrClosed, an ended context).
+//   - Unknown: it may have been done (ErrUnknownOutcome). It is never tried again
+//     here, and the error is passed on as it is, for the cache to settle. Doing it
+//     again first would undo what somebody else was told is written meanwhile.
+//
+// An error of several kinds is the worst of them: unknown before permanent
+// before passing.
+package resilience

@@ -1,0 +1,40 @@
+package resilience_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/resilience"
+	"github.com/lockstep-cache/lockstep/store/memstore"
+)
+
+// A cache over a database that may be away for a few seconds.
+func ExampleRetry() {
+	ctx := context.Background()
+	store := memstore.New(memstore.Options[string, int]{})
+
+	patient, err := resilience.Retry(store, resilience.RetryPolicy{
+		MaxAttempts: 20,
+		MaxElapsed:  5 * time.Second,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	cache, err := lockstep.New(patient, lockstep.Options[string, int]{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer cache.Close(ctx)
+
+	if _, err := cache.Set(ctx, "apples", 12); err != nil {
+		fmt.Println(err)
+		return
+	}
+	stats := cache.Stats()
+	fmt.Println(stats.Committed, "written,", stats.Retries, "retries")
+	// Output: 1 written, 0 retries
+}

@@ -1,0 +1,160 @@
+package resilience
+
+import (
+	"errors"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+func TestBadPoliciesAreRefusedByName(t *testing.T) {
+	for _, c := range []struct {
+		policy RetryPolicy
+		fields []string
+	}{
+		{RetryPolicy{MaxAttempts: -1}, []string{"MaxAttempts"}},
+		{RetryPolicy{BaseDelay: -1}, []string{"BaseDelay"}},
+		{RetryPolicy{MaxDelay: -1}, []string{"MaxDelay"}},
+		{RetryPolicy{MaxElapsed: -1}, []string{"MaxElapsed"}},
+		{RetryPolicy{BaseDelay: 2, MaxDelay: 1}, []string{"BaseDelay", "MaxDelay"}},
+	} {
+		store, err := Retry(&script{}, c.policy)
+		if store != nil || !errors.Is(err, lockstep.ErrInvalid) {
+			t.Errorf("%+v: store %v, error %v", c.policy, store, err)
+			continue
+		}
+		for _, field := range c.fields {
+			if !strings.Contains(err.Error(), field) {
+				t.Errorf("%+v: error %q does not name %s", c.policy, err, field)
+			}
+		}
+	}
+	if _, err := Retry[string, int](nil, RetryPolicy{}); !errors.Is(err, lockstep.ErrInvalid) || !strings.Contains(err.Error(), "store") {
+		t.Errorf("nil store: %v", err)
+	}
+}
+
+func TestDefaultsFollowWhatIsSet(t *testing.T) {
+	for _, c := range []struct{ given, want RetryPolicy }{
+		{RetryPolicy{}, RetryPolicy{DefaultMaxAttempts, DefaultBaseDelay, DefaultMaxDelay, 0}},
+		{RetryPolicy{BaseDelay: time.Hour}, RetryPolicy{DefaultMaxAttempts, time.Hour, time.Hour, 0}},
+		{RetryPolicy{MaxDelay: time.Millisecond}, RetryPolicy{DefaultMaxAttempts, time.Millisecond, time.Millisecond, 0}},
+		{RetryPolicy{3, 1, 2, 9}, RetryPolicy{3, 1, 2, 9}},
+	} {
+		if got, err := c.given.normal(); err != nil || got != c.want {
+			t.Errorf("%+v becomes %+v, %v; want %+v", c.given, got, err, c.want)
+		}
+	}
+}
+
+func TestEveryAcceptedPolicyHasBoundedWaits(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		delay := rapid.Int64Range(0, math.MaxInt64)
+		given := RetryPolicy{
+			MaxAttempts: rapid.IntRange(0, math.MaxInt).Draw(t, "attempts"),
+			BaseDelay:   time.Duration(delay.Draw(t, "base")),
+			MaxDelay:    time.Duration(delay.Draw(t, "max")),
+			MaxElapsed:  time.Duration(delay.Draw(t, "max elapsed")),
+		}
+		p, err := given.normal()
+		if err != nil {
+			if given.BaseDelay <= given.MaxDelay {
+				t.Fatalf("refused: %v", err)
+			}
+			return
+		}
+		elapsed := time.Duration(delay.Draw(t, "elapsed"))
+		before := time.Duration(0)
+		for retries := range 70 {
+			longest, wait := p.longest(retries), p.wait(retries, elapsed)
+			if longest < before || longest > p.MaxDelay || longest <= 0 {
+				t.Fatalf("after %d retries at most %v, before at most %v", retries, longest, before)
+			}
+			if wait < 0 || wait > longest || p.MaxElapsed > 0 && wait > max(0, p.MaxElapsed-elapsed) {
+				t.Fatalf("wait of %v after %d retries and %v", wait, retries, elapsed)
+			}
+			before = longest
+		}
+	})
+}
+
+// Full jitter is spread over the whole of the range: of 1,000 waits each tenth
+// of it gets its share.
+func TestJitterIsFull(t *testing.T) {
+	p, _ := RetryPolicy{BaseDelay: time.Second, MaxDelay: time.Second}.normal()
+	var tenths [10]int
+	for range 1000 {
+		tenths[int(p.wait(3, 0)-1)*10/int(time.Second)]++
+	}
+	for i, n := range tenths {
+		if n < 40 { // 100 expected; below 40 once in 10¹¹ runs
+			t.Errorf("%d of 1,000 waits in tenth %d", n, i)
+		}
+	}
+}
+
+// Wrapping hides nothing: whatever the inner store has, the outer one has, and
+// nothing more but a Report. A capability that is added later is covered too.
+func TestCapabilitiesAreForwarded(t *testing.T) {
+	inner := everything{}
+	want, got := reflect.ValueOf(inner.Capabilities()), reflect.ValueOf(retrying(t, inner, RetryPolicy{}).Capabilities())
+	for i := range want.NumField() {
+		field := want.Type().Field(i)
+		w, g := want.Field(i), got.Field(i)
+		switch {
+		case w.IsZero():
+			t.Errorf("the test's store lacks %s", field.Name)
+		case g.IsZero():
+			t.Errorf("%s is lost", field.Name)
+		case field.Type.Kind() != reflect.Func && !reflect.DeepEqual(w.Interface(), g.Interface()):
+			t.Errorf("%s is %v, want %v", field.Name, g, w)
+		}
+	}
+
+	bare := retrying(t, bareStore{}, RetryPolicy{}).Capabilities()
+	if bare.Report == nil {
+		t.Error("no Report")
+	}
+	bare.Report(new(lockstep.Stats))
+	bare.Report = nil
+	if !reflect.ValueOf(bare).IsZero() {
+		t.Errorf("a store that can do nothing gained %+v", bare)
+	}
+}
+
+type bareStore struct{ *script }
+
+func (bareStore) Capabilities() (none lockstep.Capabilities[string, int]) { return none }
+
+// everything has every capability; none of its functions can be called.
+type everything struct{ *script }
+
+func (everything) Capabilities() (all lockstep.Capabilities[string, int]) {
+	fill(reflect.ValueOf(&all).Elem())
+	return all
+}
+
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int:
+		v.SetInt(1)
+	case reflect.String:
+		v.SetString("filled")
+	case reflect.Interface:
+		v.Set(reflect.ValueOf("filled"))
+	case reflect.Func:
+		v.Set(reflect.MakeFunc(v.Type(), func([]reflect.Value) []reflect.Value { panic("not to be called") }))
+	}
+}
