@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver that plain connections use
+
+	"github.com/lockstep-cache/lockstep/internal/demo"
+	"github.com/lockstep-cache/lockstep/store/sqlitestore"
+)
+
+// guest is the demo in a database file that may be somebody's. It leaves the
+// file as it found it, but for its size: the tables, the journal mode, and
+// whether there was a file at all.
+type guest struct {
+	db     database
+	url    sqlitestore.URL
+	prefix string // of the demo's tables
+
+	fresh   bool   // there was no file
+	journal string // its journal mode; sqlitestore makes it wal
+	listed  bool   // it had tables of Lockstep's, and their list
+}
+
+// visit opens the database.
+func visit(ctx context.Context, u storeURL) (*guest, error) {
+	if u.sqlite.Table != "" || u.sqlite.Codec != "" {
+		return nil, usagef("--store %s: the demo makes tables of its own, so that table and codec have no place here", u.text)
+	}
+	g := &guest{url: u.sqlite, prefix: fmt.Sprintf("lockstep_demo_%08x_", rand.Uint32())}
+	_, err := os.Stat(g.url.Path)
+	g.fresh = errors.Is(err, fs.ErrNotExist)
+	if err == nil {
+		// Whatever is wrong with the file is better said by open.
+		_ = g.look(ctx)
+	}
+	g.db, err = u.open(ctx)
+	return g, err
+}
+
+// look notes what the file is like.
+func (g *guest) look(ctx context.Context) error {
+	db, err := g.plain(1)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return errors.Join(
+		db.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&g.journal),
+		db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'lockstep_tables')").Scan(&g.listed),
+	)
+}
+
+// plain opens the file as another program would, with the durability that the
+// cache has too.
+func (g *guest) plain(connections int) (*sql.DB, error) {
+	path, err := filepath.Abs(g.url.Path)
+	if err != nil {
+		return nil, err
+	}
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // a drive's letter
+	}
+	synchronous := "full"
+	if g.url.Database.AllowUnsafeDurability {
+		synchronous = "normal"
+	}
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: "mode=rw&_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=synchronous(" + synchronous + ")"}
+	db, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+func (g *guest) database(temporary bool) demo.Database {
+	name := "SQLite, in " + g.url.Path
+	if temporary {
+		name = "SQLite, in a temporary file"
+	}
+	return demo.Database{
+		Name:     name,
+		Prefix:   g.prefix,
+		Users:    opener[demo.User](g.db),
+		Products: opener[demo.Product](g.db),
+		Accounts: opener[demo.Account](g.db),
+		Plain:    g.plain,
+	}
+}
+
+func opener[V any](db database) demo.Opener[V] {
+	return func(ctx context.Context, table string) (demo.Store[V], error) {
+		return openTable[string, V](ctx, db, table)
+	}
+}
+
+// leave closes the database and takes away what the demo has brought, also when
+// ctx has ended.
+func (g *guest) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	err := g.db.Close()
+	if err == nil {
+		err = g.tidy(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: the tables %s… could not be removed: %w", g.url.Path, g.prefix, err)
+	}
+	return nil
+}
+
+func (g *guest) tidy(ctx context.Context) error {
+	db, err := g.plain(1)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	left, err := g.dropTables(ctx, db)
+	if err != nil {
+		return err
+	}
+	if g.fresh && left == 0 {
+		if err := db.Close(); err != nil {
+			return err
+		}
+		return os.Remove(g.url.Path)
+	}
+	if g.journal != "" && g.journal != "wal" {
+		// It needs the file for itself. If another program has it open, the demo's
+		// mode stays, in which every program can go on.
+		_, _ = db.ExecContext(ctx, "PRAGMA journal_mode = "+g.journal)
+	}
+	return nil
+}
+
+// dropTables removes the demo's tables, and tells how much else is in the file.
+func (g *guest) dropTables(ctx context.Context, db *sql.DB) (left int, err error) {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Rollback()
+	// The prefix has no character that GLOB knows.
+	rows, err := tx.QueryContext(ctx, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB ?", g.prefix+"*")
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	var tables []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return 0, err
+		}
+		tables = append(tables, name)
+	}
+	if err := rows.Err(); err != nil {
+		return 0, err
+	}
+	for _, name := range tables {
+		if _, err := tx.ExecContext(ctx, `DROP TABLE "`+name+`"`); err != nil {
+			return 0, err
+		}
+	}
+	if len(tables) > 0 {
+		if err := g.unlist(ctx, tx); err != nil {
+			return 0, err
+		}
+	}
+	if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&left); err != nil {
+		return 0, err
+	}
+	return left, tx.Commit()
+}
+
+// unlist takes the demo's tables off Lockstep's list, and the list away if the
+// demo has brought it and nobody else uses it by now.
+func (g *guest) unlist(ctx context.Context, tx *sql.Tx) error {
+	if _, err := tx.ExecContext(ctx, "DELETE FROM lockstep_tables WHERE name GLOB ?", g.prefix+"*"); err != nil || g.listed {
+		return err
+	}
+	var others int
+	if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM lockstep_tables").Scan(&others); err != nil || others > 0 {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "DROP TABLE lockstep_tables")
+	return err
+}

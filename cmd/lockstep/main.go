@@ -1,0 +1,88 @@
+// Command lockstep is the command line of Lockstep: one verb, one file.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// verbs are what lockstep can be asked to do. Each is a struct of its flags
+// with a method Run(context.Context, io.Writer) error; either argument may be
+// left out. The context ends at an interrupt, and the writer is the standard
+// output.
+type verbs struct {
+	Demo    demoVerb    `cmd:"" help:"Show the patterns at work on a real database."`
+	Version versionVerb `cmd:"" help:"Say which version this is."`
+}
+
+// Exit statuses: a verb that failed, or found what it looked for to be wrong,
+// and a command line that cannot be understood.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is a command line that was understood and cannot be followed.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func main() {
+	// A verb may have something to put away when nobody reads its output any more:
+	// it learns of that by an error.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+// run is main with everything it touches as an argument. It returns the exit
+// status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status int) {
+	// Kong prints help in the middle of parsing, and expects Exit not to return.
+	type exit int
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case exit:
+			status = int(r)
+		default:
+			panic(r)
+		}
+	}()
+
+	parser, err := kong.New(&verbs{},
+		kong.Name("lockstep"),
+		kong.Description("Keeps a cache and a database in step."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(exit(code)) }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.BindTo(stdout, (*io.Writer)(nil)),
+	)
+	if err != nil {
+		panic(err) // the tags of verbs are wrong, which no user can mend
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "lockstep: %v\nlockstep --help lists what there is.\n", err)
+		return exitUsage
+	}
+	err = command.Run()
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(stderr, "lockstep: %v\n", err)
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	return exitFailed
+}
