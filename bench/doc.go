@@ -1,0 +1,10 @@
+// Package bench holds Lockstep beside its rivals, in one run on one machine.
+//
+// A benchmark has one sub-benchmark a case, and below that one a rival, named
+// for it: BenchmarkWrite/writers=128/direct. Rivals of one case thus run one
+// after the other. Program paired runs everything in rounds, so that a machine
+// which slows down slows all of them, and prints the ratios within the rounds.
+// make bench is that program.
+//
+// It is a module of its own, so that nobody who uses Lockstep gets a rival.
+package bench

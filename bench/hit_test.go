@@ -1,0 +1,113 @@
+package bench
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/memstore"
+	"github.com/maypok86/otter/v2"
+)
+
+// A hit is asked of entries that are all in memory, with keys of 16 bytes, a
+// few of which are asked for far more often than the others.
+const (
+	hitEntries  = 100_000
+	hitRequests = 1 << 20 // the length of the sequence of keys
+)
+
+// rowKeys returns n keys of 16 bytes.
+func rowKeys(n int) []string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("user:%011d", i)
+	}
+	return keys
+}
+
+// hitKeys returns the keys of all entries, and the sequence in which they are
+// asked for.
+func hitKeys() (keys, asked []string) {
+	keys = rowKeys(hitEntries)
+	zipf := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.01, 1, hitEntries-1)
+	asked = make([]string, hitRequests)
+	for i := range asked {
+		// A copy: a program's keys come from outside, and are never the very
+		// string that memory holds.
+		asked[i] = strings.Clone(keys[zipf.Uint64()])
+	}
+	return keys, asked
+}
+
+// benchmarkHits measures get, for which every key that is asked for must be a
+// hit, on as many cores as Go may use.
+func benchmarkHits(b *testing.B, asked []string, get func(key string) bool) {
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		at := rand.IntN(hitRequests)
+		for pb.Next() {
+			if !get(asked[at]) {
+				b.Errorf("%s was a miss", asked[at])
+				return
+			}
+			at = (at + 1) % hitRequests
+		}
+	})
+}
+
+func BenchmarkHit(b *testing.B) {
+	keys, asked := hitKeys()
+	for _, cores := range []int{1, 2} {
+		b.Run(fmt.Sprintf("cores=%d", cores), func(b *testing.B) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
+
+			bare := otter.Must(&otter.Options[string, string]{
+				// The bound is soft: with exactly as many, a few would be evicted.
+				MaximumSize: hitEntries + hitEntries/10,
+			})
+			defer bare.StopAllGoroutines()
+			for _, key := range keys {
+				bare.Set(key, key)
+			}
+			b.Run("otter", func(b *testing.B) {
+				benchmarkHits(b, asked, func(key string) bool {
+					_, ok := bare.GetIfPresent(key)
+					return ok
+				})
+			})
+
+			cache, err := lockstep.New(memstore.New(memstore.Options[string, string]{}), lockstep.Options[string, string]{
+				MaxEntries: hitEntries + hitEntries/10,
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer cache.Close(b.Context())
+			warm(b, cache, keys)
+			b.Run("lockstep", func(b *testing.B) {
+				ctx := b.Context()
+				benchmarkHits(b, asked, func(key string) bool {
+					_, err := cache.Get(ctx, key)
+					return err == nil
+				})
+			})
+		})
+	}
+}
+
+// warm writes a row for each key, which leaves all of them in memory.
+func warm(b *testing.B, cache *lockstep.Cache[string, string], keys []string) {
+	for chunk := range slices.Chunk(keys, 1000) {
+		values := make(map[string]string, len(chunk))
+		for _, key := range chunk {
+			values[key] = key
+		}
+		if err := cache.SetMany(b.Context(), values); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
