@@ -1,0 +1,55 @@
+# make help explains the targets. PKG narrows those that take packages:
+# make race PKG=./internal/gate COUNT=100
+
+PKG      ?= ./...
+COUNT    ?= 1
+FUZZTIME ?= 10s
+BENCH    ?= .
+ROUNDS   ?= 5
+
+# ST1012 wants every error's name to begin with Err. Keep is an answer, not a
+# failure, and is read at the place where it is returned.
+STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -checks inherit,-ST1012
+
+.DEFAULT_GOAL := help
+.PHONY: help test race fuzz bench lint format imports static vulnerabilities cross build clean
+
+help: ## what the targets do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: format ## everything that a change must pass: gofmt, vet, import rules, all tests under the race detector; installs a C compiler if there is none
+	@scripts/race vet ./...
+	@scripts/race test -shuffle=on ./...
+
+race: ## the tests alone, under the race detector; PKG=./internal/gate COUNT=100 looks for rare failures
+	@scripts/race test -shuffle=on -count=$(COUNT) $(PKG)
+
+fuzz: ## every fuzz target in turn, each for FUZZTIME (10s)
+	@scripts/fuzz $(FUZZTIME) '$(PKG)'
+
+bench: ## Lockstep beside its rivals, in ROUNDS (5) interleaved rounds; BENCH=Hit chooses; results go to bench/results too
+	@cd bench && go run ./paired -bench '$(BENCH)' -rounds $(ROUNDS)
+
+lint: format imports static vulnerabilities cross ## gofmt, vet, staticcheck, known vulnerabilities, import rules, cross-compilation
+
+format: ## is every file as gofmt writes it?
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "not as gofmt writes them (gofmt -w . mends it):"; echo "$$files"; exit 1; }
+
+imports: ## does every package import only what it may?
+	@go test -count=1 ./tools/imports
+
+static: ## vet and staticcheck, the benchmarks' module included
+	@go vet ./... && $(STATICCHECK) ./...
+	@cd bench && go vet ./... && $(STATICCHECK) ./...
+
+vulnerabilities: ## are there known vulnerabilities in what we depend on?
+	@scripts/vulnerabilities
+
+cross: ## does it compile for Linux, macOS and Windows, on amd64 and arm64?
+	@scripts/cross
+
+build: ## bin/lockstep, the command, for this machine
+	@CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/lockstep
+
+clean: ## removes what build made
+	@rm -rf bin
