@@ -134,9 +134,23 @@ func TestMaxBytes(t *testing.T) {
 		synctest.Wait()
 		s.forgot("giant")
 		s.reads("giant", 101)
-		s.readsNothing("nobody") // weighs 1
+	})
+}
+
+// A remembered absent row weighs what Weigher says of the zero value, and at
+// least 1. Memory is far from full here: in full memory the policy may well
+// choose the newcomer to make room.
+func TestAbsentRowsHaveAWeight(t *testing.T) {
+	o := options{MaxBytes: 1000, Weigher: func(_ string, value int) uint32 { return uint32(value) }}
+	inBubble(t, o, func(s *scene) {
+		s.write("somebody", 10)
+		s.readsNothing("nobody")
 		if n := s.loads(func() { s.readsNothing("nobody") }); n != 0 {
 			t.Error("an absent row is not remembered")
+		}
+		synctest.Wait()
+		if stats := s.Stats(); stats.Bytes != 11 {
+			t.Errorf("Stats say %d bytes, want 10 for the row and 1 for the absent one", stats.Bytes)
 		}
 	})
 }
