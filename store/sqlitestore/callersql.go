@@ -148,51 +148,6 @@ func (c *lentConn) open() bool {
 	return false
 }
 
-// endsTransaction tells whether a statement would end the transaction, or begin
-// another. It looks at each statement's first word; a semicolon inside a string
-// can make it refuse too much, but only before one of these words.
-func endsTransaction(query string) bool {
-	for part := range strings.SplitSeq(query, ";") {
-		switch strings.ToUpper(firstWord(part)) {
-		case "COMMIT", "END", "BEGIN", "ROLLBACK":
-			// ROLLBACK TO a savepoint stays inside.
-			if words := strings.Fields(strings.ToUpper(part)); len(words) > 1 && words[0] == "ROLLBACK" &&
-				(words[1] == "TO" || len(words) > 2 && words[1] == "TRANSACTION" && words[2] == "TO") {
-				continue
-			}
-			return true
-		}
-	}
-	return false
-}
-
-// firstWord skips white space and comments.
-func firstWord(s string) string {
-	for {
-		s = strings.TrimLeft(s, " \t\r\n\f")
-		switch {
-		case strings.HasPrefix(s, "--"):
-			_, rest, ok := strings.Cut(s, "\n")
-			if !ok {
-				return ""
-			}
-			s = rest
-		case strings.HasPrefix(s, "/*"):
-			_, rest, ok := strings.Cut(s, "*/")
-			if !ok {
-				return ""
-			}
-			s = rest
-		default:
-			end := strings.IndexFunc(s, func(r rune) bool { return r < 'A' || r > 'Z' && r < 'a' || r > 'z' })
-			if end >= 0 {
-				s = s[:end]
-			}
-			return s
-		}
-	}
-}
-
 func (c *lentConn) Close() error              { return nil }
 func (c *lentConn) Begin() (driver.Tx, error) { return lentTx{}, nil }
 func (c *lentConn) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) {

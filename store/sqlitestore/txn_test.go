@@ -3,8 +3,14 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"modernc.org/sqlite"
 
 	"github.com/lockstep-cache/lockstep"
 )
@@ -103,7 +109,8 @@ func TestTheCallersSQLCannotEndTheTransaction(t *testing.T) {
 	kv, _ := both(t)
 	x, tx := begin(t, kv.db)
 	apply(t, kv, x, "a", "1")
-	for _, q := range []string{"COMMIT", "end", " /* x */ ROLLBACK", "-- y\nBEGIN", "SELECT 1; COMMIT", "ROLLBACK TRANSACTION", "commit;"} {
+	for _, q := range []string{"COMMIT", "end", " /* x */ ROLLBACK", "-- y\nBEGIN", "SELECT 1; COMMIT", "ROLLBACK TRANSACTION", "commit;",
+		"/* ; */ COMMIT", "-- ;\nCOMMIT", "COMMIT/**/", "SELECT ';'; END", "SELECT 1 AS [;]; COMMIT", "ROLLBACK/* TO */", "\ufeffCOMMIT", ";COMMIT"} {
 		if _, err := tx.Exec(q); !errors.Is(err, errEnds) {
 			t.Errorf("%q: %v", q, err)
 		}
@@ -111,7 +118,8 @@ func TestTheCallersSQLCannotEndTheTransaction(t *testing.T) {
 			t.Errorf("preparing %q: %v", q, err)
 		}
 	}
-	for _, q := range []string{"SAVEPOINT a", "INSERT INTO log VALUES ('COMMIT; x')", "ROLLBACK TO a", "ROLLBACK TRANSACTION TO SAVEPOINT a", "RELEASE a"} {
+	for _, q := range []string{"SAVEPOINT a", "INSERT INTO log VALUES ('COMMIT; x')", "INSERT INTO log VALUES ('; COMMIT')",
+		"SELECT 1 AS \"a; COMMIT\"", "SELECT 1 /* ; COMMIT */", "ROLLBACK TO a", "ROLLBACK/**/TO a", "ROLLBACK TRANSACTION TO SAVEPOINT a", "RELEASE a"} {
 		if _, err := tx.Exec(q); err != nil {
 			t.Errorf("%q: %v", q, err)
 		}
@@ -130,6 +138,53 @@ func TestTheCallersSQLCannotEndTheTransaction(t *testing.T) {
 	}
 }
 
+// onInterruptMe is what the SQL function interrupt_me calls.
+var onInterruptMe atomic.Pointer[context.CancelFunc]
+
+func init() {
+	sqlite.MustRegisterScalarFunction("interrupt_me", 0, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
+		(*onInterruptMe.Load())()
+		return int64(1), nil
+	})
+}
+
+// SQLite is the judge of which statements end a transaction: whatever passes the
+// check leaves it open.
+func FuzzStatementsThatEndTheTransaction(f *testing.F) {
+	for _, q := range []string{"COMMIT", "/* ; */ END", "SELECT ';COMMIT'", "ROLLBACK TO a", "ROLLBACK TRANSACTION TO a", "BEGIN", "SAVEPOINT a;RELEASE a;COMMIT", "EXPLAIN COMMIT"} {
+		f.Add(q)
+	}
+	db, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { db.Close() })
+	db.SetMaxOpenConns(1)
+	f.Fuzz(func(t *testing.T, q string) {
+		// A conflict clause or a trigger may roll back, which is the connection's to
+		// notice; and no input shall make files.
+		upper := strings.ToUpper(q)
+		if endsTransaction(q) || strings.Contains(upper, "OR ROLLBACK") || strings.Contains(upper, "RAISE") ||
+			strings.Contains(upper, "ATTACH") || strings.Contains(upper, "VACUUM") {
+			return
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.ExecContext(ctx, "BEGIN"); err != nil {
+			t.Fatal(err)
+		}
+		conn.ExecContext(ctx, q) // fails, mostly
+		if _, err := conn.ExecContext(context.Background(), "ROLLBACK"); err != nil && ctx.Err() == nil {
+			t.Errorf("%q passed the check and has ended the transaction: %v", q, err)
+		}
+	})
+}
+
 // After an error that has rolled everything back, nothing else may slip into the
 // database by itself.
 func TestAnErrorThatEndsTheTransactionFromInside(t *testing.T) {
@@ -140,11 +195,11 @@ func TestAnErrorThatEndsTheTransactionFromInside(t *testing.T) {
 			return err
 		},
 		"Interrupted": func(t *testing.T, tx *sql.Tx) error {
+			// A statement whose context ends before it runs leaves the transaction as it
+			// was, so this one ends its own context, and then goes on for ever.
 			ctx, cancel := context.WithCancel(t.Context())
-			started := make(chan struct{})
-			go func() { <-started; cancel() }()
-			close(started)
-			_, err := tx.ExecContext(ctx, "INSERT INTO log WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n")
+			onInterruptMe.Store(&cancel)
+			_, err := tx.ExecContext(ctx, "INSERT INTO log WITH RECURSIVE n(i) AS (SELECT interrupt_me() UNION ALL SELECT i + 1 FROM n) SELECT i FROM n")
 			return err
 		},
 	} {
