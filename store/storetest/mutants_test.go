@@ -258,6 +258,9 @@ func checkThenAct(m *mutant) {
 	}
 }
 
+// mutantRuns is how often a law may pass for a mutant before it counts as blind.
+const mutantRuns = 10
+
 // TestTheSuiteNoticesMutants runs each mutant's law against it, which must fail,
 // and against a store that is as it should be, which must pass.
 func TestTheSuiteNoticesMutants(t *testing.T) {
@@ -266,9 +269,14 @@ func TestTheSuiteNoticesMutants(t *testing.T) {
 			if failures := tryLaw(t, c.law, func(*mutant) {}); failures != nil {
 				t.Errorf("%s fails for a store without faults: %q", c.law, failures)
 			}
-			if failures := tryLaw(t, c.law, c.mutate); failures == nil {
-				t.Errorf("%s passes for a store that %s", c.law, c.name)
+			// A law about races draws its histories at random, and some histories are
+			// sound by luck whatever the store does: some runs must notice, not each.
+			for range mutantRuns {
+				if tryLaw(t, c.law, c.mutate) != nil {
+					return
+				}
 			}
+			t.Errorf("%s passes %d times for a store that %s", c.law, mutantRuns, c.name)
 		})
 	}
 }
