@@ -190,10 +190,22 @@ func TestDeleteAllBeforeItsChecks(t *testing.T) {
 	}
 }
 
+// logged gets a log's lines, as far as there is room.
+type logged chan string
+
+func (l logged) Write(line []byte) (int, error) {
+	select {
+	case l <- string(line):
+	default:
+	}
+	return len(line), nil
+}
+
 // A fence whose own commit fails is no answer.
 func TestAFenceThatFailsIsTakenForTheAnswer(t *testing.T) {
 	s := openStore[string, []byte](t, newPath(t), Options{})
-	c, err := lockstep.New[string, []byte](s, lockstep.Options[string, []byte]{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	failed := make(logged, 100)
+	c, err := lockstep.New[string, []byte](s, lockstep.Options[string, []byte]{Logger: slog.New(slog.NewTextHandler(failed, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +219,13 @@ func TestAFenceThatFailsIsTakenForTheAnswer(t *testing.T) {
 	if !errors.As(err, &w) || w.Outcome != lockstep.Unknown {
 		t.Fatal(err)
 	}
-	time.Sleep(100 * time.Millisecond) // some settlements fail
+	for range 2 { // settlements fail
+		select {
+		case <-failed:
+		case <-time.After(10 * time.Second):
+			t.Fatal("no settlement has failed")
+		}
+	}
 	c.Get(t.Context(), "a")
 	if _, ok := c.Peek("a"); ok {
 		t.Error("memory answers for a key that nobody has settled")
