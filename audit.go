@@ -47,7 +47,7 @@ func (c *Cache[K, V]) Audit(ctx context.Context) (AuditReport[K, V], error) {
 	if err := c.admit(ctx); err != nil {
 		return report, err
 	}
-	chunk := make(map[K]*entry[V], auditChunk)
+	chunk := make(map[K]*entry[K, V], auditChunk)
 	for key, e := range c.memory.All() {
 		if chunk[key] = e; len(chunk) == auditChunk {
 			if err := c.auditChunk(ctx, chunk, &report); err != nil {
@@ -59,7 +59,7 @@ func (c *Cache[K, V]) Audit(ctx context.Context) (AuditReport[K, V], error) {
 	return report, c.auditChunk(ctx, chunk, &report)
 }
 
-func (c *Cache[K, V]) auditChunk(ctx context.Context, chunk map[K]*entry[V], report *AuditReport[K, V]) error {
+func (c *Cache[K, V]) auditChunk(ctx context.Context, chunk map[K]*entry[K, V], report *AuditReport[K, V]) error {
 	if len(chunk) == 0 {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (c *Cache[K, V]) auditChunk(ctx context.Context, chunk map[K]*entry[V], rep
 		case !idle:
 			// A commit under way may have been seen, and the report will not tell.
 			// Its readers must not learn less than the auditor did.
-			c.gate.Observe(key, func(e *entry[V]) bool { return c.atLeast(e, row) })
+			c.gate.Observe(key, func(e *entry[K, V]) bool { return c.atLeast(e, row) })
 			report.InMotion++
 		case !compared:
 			report.InMotion++
@@ -102,7 +102,7 @@ func (c *Cache[K, V]) auditChunk(ctx context.Context, chunk map[K]*entry[V], rep
 			c.counts.differences.Add(1)
 			report.Differences = append(report.Differences, Difference[K, V]{
 				Key:    key,
-				Cached: Row[V]{Value: e.value, Version: e.version, Exists: e.exists},
+				Cached: Row[V]{Value: e.Value, Version: Version(e.Version), Exists: e.Exists},
 				Stored: row,
 			})
 		}
@@ -112,9 +112,9 @@ func (c *Cache[K, V]) auditChunk(ctx context.Context, chunk map[K]*entry[V], rep
 
 // same tells whether the copy is what the row is. The version of an absent row
 // is its tombstone's, which a store may forget.
-func (c *Cache[K, V]) same(e *entry[V], row Row[V]) bool {
-	if e.exists != row.Exists {
+func (c *Cache[K, V]) same(e *entry[K, V], row Row[V]) bool {
+	if e.Exists != row.Exists {
 		return false
 	}
-	return !e.exists || e.version == row.Version && reflect.DeepEqual(e.value, row.Value)
+	return !e.Exists || Version(e.Version) == row.Version && reflect.DeepEqual(e.Value, row.Value)
 }

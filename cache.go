@@ -27,12 +27,12 @@ type Cache[K comparable, V any] struct {
 	copier  copier[V]
 
 	clock  *memory.Clock
-	memory *memory.Map[K, *entry[V]]
-	gate   *gate.Gate[K, *entry[V]]
+	memory *memory.Map[K, V]
+	gate   *gate.Gate[K, *entry[K, V]]
 	queue  *commit.Queue[K, *write[K, V]]
 	events *eventQueue
 	counts counters
-	usable func(*entry[V]) bool // c.fresh, made once
+	usable func(*entry[K, V]) bool // c.fresh, made once
 
 	// id orders caches in a transaction; owners numbers the holders of keys.
 	id     uint64
@@ -95,18 +95,17 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 	return c, nil
 }
 
-func (c *Cache[K, V]) memoryConfig() memory.Config[K, *entry[V]] {
-	config := memory.Config[K, *entry[V]]{
+func (c *Cache[K, V]) memoryConfig() memory.Config[K, V] {
+	config := memory.Config[K, V]{
 		MaxEntries: c.options.MaxEntries,
 		MaxWeight:  uint64(c.options.MaxBytes),
-		Deadline:   (*entry[V]).deadline,
 		Removed:    c.removed,
 		Clock:      c.clock,
 	}
 	if weigh := c.options.Weigher; weigh != nil {
-		config.Weigh = func(key K, e *entry[V]) (weight uint32) {
+		config.Weigh = func(e *entry[K, V]) (weight uint32) {
 			// It runs with locks held, which a panic would keep.
-			protect(c.options.Logger, func() { weight = weigh(key, e.value) })
+			protect(c.options.Logger, func() { weight = weigh(e.Key, e.Value) })
 			return max(1, weight)
 		}
 	}
@@ -115,14 +114,14 @@ func (c *Cache[K, V]) memoryConfig() memory.Config[K, *entry[V]] {
 
 // removed is told, under a lock of memory's, of entries that memory removed by
 // itself.
-func (c *Cache[K, V]) removed(key K, _ *entry[V], cause memory.Cause) {
+func (c *Cache[K, V]) removed(e *entry[K, V], cause memory.Cause) {
 	counter, hook := &c.counts.evictions, c.options.Hooks.Evict
 	if cause == memory.Expired {
 		counter, hook = &c.counts.expirations, c.options.Hooks.Expire
 	}
 	counter.Add(1)
 	if hook != nil {
-		c.events.push(func() { hook(key) })
+		c.events.push(func() { hook(e.Key) })
 	}
 }
 

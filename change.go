@@ -211,7 +211,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V,
 	if err != nil {
 		return none, c.refuse(err), false
 	}
-	value, err = f(old, e.exists)
+	value, err = f(old, e.Exists)
 	if errors.Is(err, Keep) {
 		value, err = c.copyOf(e)
 		return value, err, false
@@ -224,8 +224,8 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V,
 	switch {
 	case !c.can.Versions:
 		checks = []Check[K]{checkOf(key, e)}
-	case e.exists:
-		change.Expect = Expect{Kind: ExpectVersion, Version: e.version}
+	case e.Exists:
+		change.Expect = Expect{Kind: ExpectVersion, Version: Version(e.Version)}
 	default:
 		change.Expect = Expect{Kind: ExpectAbsent}
 	}
@@ -245,19 +245,19 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V,
 }
 
 // checkOf says that the row must still be what was read.
-func checkOf[K comparable, V any](key K, e *entry[V]) Check[K] {
-	check := Check[K]{Key: key, Version: e.version, Absent: !e.exists}
-	if e.exists {
-		check.Value = e.value
+func checkOf[K comparable, V any](key K, e *entry[K, V]) Check[K] {
+	check := Check[K]{Key: key, Version: Version(e.Version), Absent: !e.Exists}
+	if e.Exists {
+		check.Value = e.Value
 	}
 	return check
 }
 
 // copyOf is a private copy of the entry's value.
-func (c *Cache[K, V]) copyOf(e *entry[V]) (V, error) {
-	if !e.exists {
+func (c *Cache[K, V]) copyOf(e *entry[K, V]) (V, error) {
+	if !e.Exists {
 		var none V
 		return none, c.copier.err
 	}
-	return c.copier.private(e.value)
+	return c.copier.private(e.Value)
 }

@@ -1,8 +1,9 @@
 package lockstep
 
 import (
-	"sync/atomic"
 	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/memory"
 )
 
 // Entry is a row as the cache knows it.
@@ -24,43 +25,22 @@ type Entry[K comparable, V any] struct {
 	ExpiresAt time.Time
 }
 
-// entry is a copy in memory, of a row or of the fact that there is none. All but
-// use is immutable.
-type entry[V any] struct {
-	value   V
-	version Version
-	created int64 // clock nanoseconds
-	// lives is nil for a copy of a row that stays, kept for as long as it is there.
-	lives  *lives
-	use    atomic.Uint32 // the clock's second of the last use, plus one; 0 before the first
-	exists bool
-}
-
-type lives struct {
-	deadline  int64     // clock nanoseconds: when the copy must stop answering
-	expiresAt time.Time // the row's
-}
-
-func (e *entry[V]) deadline() int64 {
-	if e.lives == nil {
-		return 0
-	}
-	return e.lives.deadline
-}
+// entry is a copy in memory, of a row or of the fact that there is none.
+type entry[K comparable, V any] = memory.Entry[K, V]
 
 // newEntry makes a copy of a row that was read, or written, no earlier than at
 // began. ttl is how long it may answer; 0 for as long as it is there.
 //
 // The row's own end is counted from began with what the database said was left:
 // at or before the database's own moment, whatever the two clocks say.
-func (c *Cache[K, V]) newEntry(row Row[V], began int64, ttl time.Duration) *entry[V] {
-	e := &entry[V]{version: row.Version, created: c.clock.Precise()}
-	e.exists = row.Exists && !row.over()
-	mortal := e.exists && !row.ExpiresAt.IsZero()
-	if e.exists {
-		e.value = row.Value
+func (c *Cache[K, V]) newEntry(key K, row Row[V], began int64, ttl time.Duration) *entry[K, V] {
+	e := &entry[K, V]{Key: key, Version: uint64(row.Version), Created: c.clock.Precise()}
+	e.Exists = row.Exists && !row.over()
+	mortal := e.Exists && !row.ExpiresAt.IsZero()
+	if e.Exists {
+		e.Value = row.Value
 		if c.options.Clone != nil {
-			e.value = c.options.Clone(e.value)
+			e.Value = c.options.Clone(e.Value)
 		}
 	}
 	var deadline int64
@@ -73,9 +53,9 @@ func (c *Cache[K, V]) newEntry(row Row[V], began int64, ttl time.Duration) *entr
 		}
 	}
 	if deadline != 0 || mortal {
-		e.lives = &lives{deadline: deadline}
+		e.Lives = &memory.Lives{Deadline: deadline}
 		if mortal {
-			e.lives.expiresAt = row.ExpiresAt
+			e.Lives.ExpiresAt = row.ExpiresAt
 		}
 	}
 	return e
@@ -93,56 +73,35 @@ func (c *Cache[K, V]) ttlOf(row Row[V]) (ttl time.Duration, keep bool) {
 	return max(0, c.options.NegativeTTL), c.options.NegativeTTL >= 0
 }
 
-func seconds(clock int64) uint32 { return uint32(clock / int64(time.Second)) }
-
-// used notes a hit at a clock's second, and tells whether it is the first in that
-// second.
-func (e *entry[V]) used(second uint32) (first bool) {
-	if e.use.Load() == second+1 {
-		return false
-	}
-	e.use.Store(second + 1)
-	return true
-}
-
-// accessed is the clock at the last use, to the second; the copy's beginning
-// counts as one.
-func (e *entry[V]) accessed() int64 {
-	if use := e.use.Load(); use > 0 {
-		return max(e.created, int64(use-1)*int64(time.Second))
-	}
-	return e.created
-}
-
 // fresh tells whether the copy may answer. A deadline is compared with the real
 // clock: the coarse one would let a row answer after its end.
-func (c *Cache[K, V]) fresh(e *entry[V]) bool {
-	return e.lives == nil || e.lives.deadline == 0 || c.clock.Precise() < e.lives.deadline
+func (c *Cache[K, V]) fresh(e *entry[K, V]) bool {
+	return e.Lives == nil || e.Lives.Deadline == 0 || c.clock.Precise() < e.Lives.Deadline
 }
 
 // lapsed tells whether the row's lifetime may be over.
-func (c *Cache[K, V]) lapsed(e *entry[V]) bool {
-	return e.lives != nil && !e.lives.expiresAt.IsZero() && !c.fresh(e)
+func (c *Cache[K, V]) lapsed(e *entry[K, V]) bool {
+	return e.Lives != nil && !e.Lives.ExpiresAt.IsZero() && !c.fresh(e)
 }
 
 // out returns the copy's value for a caller.
-func (c *Cache[K, V]) out(e *entry[V]) V {
-	if c.options.Clone != nil && e.exists {
-		return c.options.Clone(e.value)
+func (c *Cache[K, V]) out(e *entry[K, V]) V {
+	if c.options.Clone != nil && e.Exists {
+		return c.options.Clone(e.Value)
 	}
-	return e.value
+	return e.Value
 }
 
-func (c *Cache[K, V]) public(key K, e *entry[V]) Entry[K, V] {
+func (c *Cache[K, V]) public(key K, e *entry[K, V]) Entry[K, V] {
 	p := Entry[K, V]{
-		Key: key, Value: c.out(e), Version: e.version,
-		CreatedAt:  c.clock.Time(e.created),
-		AccessedAt: c.clock.Time(e.accessed()),
+		Key: key, Value: c.out(e), Version: Version(e.Version),
+		CreatedAt:  c.clock.Time(e.Created),
+		AccessedAt: c.clock.Time(e.Accessed()),
 	}
-	if e.lives != nil {
-		p.ExpiresAt = e.lives.expiresAt
-		if e.lives.deadline != 0 {
-			p.TTL = max(1, time.Duration(e.lives.deadline-c.clock.Precise()))
+	if e.Lives != nil {
+		p.ExpiresAt = e.Lives.ExpiresAt
+		if e.Lives.Deadline != 0 {
+			p.TTL = max(1, time.Duration(e.Lives.Deadline-c.clock.Precise()))
 		}
 	}
 	return p

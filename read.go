@@ -10,7 +10,7 @@ import (
 	"github.com/lockstep-cache/lockstep/internal/gate"
 )
 
-type flight[K comparable, V any] = gate.Flight[K, *entry[V]]
+type flight[K comparable, V any] = gate.Flight[K, *entry[K, V]]
 
 // Get returns the value of the key. An absent row is ErrNotFound.
 //
@@ -26,7 +26,7 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, error) {
 			return none, err
 		}
 	}
-	if !e.exists {
+	if !e.Exists {
 		var none V
 		return none, ErrNotFound
 	}
@@ -39,7 +39,7 @@ func (c *Cache[K, V]) GetEntry(ctx context.Context, key K) (Entry[K, V], error) 
 	if err != nil {
 		return Entry[K, V]{}, err
 	}
-	if !e.exists {
+	if !e.Exists {
 		return Entry[K, V]{}, ErrNotFound
 	}
 	return c.public(key, e), nil
@@ -48,14 +48,14 @@ func (c *Cache[K, V]) GetEntry(ctx context.Context, key K) (Entry[K, V], error) 
 // Exists tells whether the key has a row. It costs what Get costs.
 func (c *Cache[K, V]) Exists(ctx context.Context, key K) (bool, error) {
 	e, err := c.read(ctx, key)
-	return err == nil && e.exists, err
+	return err == nil && e.Exists, err
 }
 
 // Peek returns what memory would answer. It does not ask the database, is not
 // counted, and does not keep the entry from being evicted.
 func (c *Cache[K, V]) Peek(key K) (V, bool) {
 	e, ok := c.memory.Get(key)
-	if !ok || !e.exists || !c.fresh(e) {
+	if !ok || !e.Exists || !c.fresh(e) {
 		var none V
 		return none, false
 	}
@@ -63,7 +63,7 @@ func (c *Cache[K, V]) Peek(key K) (V, bool) {
 }
 
 // read returns the entry for the key, which may say that there is no row.
-func (c *Cache[K, V]) read(ctx context.Context, key K) (*entry[V], error) {
+func (c *Cache[K, V]) read(ctx context.Context, key K) (*entry[K, V], error) {
 	if e := c.hit(ctx, key); e != nil {
 		return e, nil
 	}
@@ -71,7 +71,7 @@ func (c *Cache[K, V]) read(ctx context.Context, key K) (*entry[V], error) {
 }
 
 // hit returns memory's answer, or nil.
-func (c *Cache[K, V]) hit(ctx context.Context, key K) *entry[V] {
+func (c *Cache[K, V]) hit(ctx context.Context, key K) *entry[K, V] {
 	e, ok := c.memory.Get(key)
 	if !ok || !c.fresh(e) {
 		return nil
@@ -89,20 +89,20 @@ func (c *Cache[K, V]) hit(ctx context.Context, key K) *entry[V] {
 // which leaves the frequencies in proportion. Telling it of every hit would cost
 // more than the hit. The count of hits is the lot that is drawn; a counter in the
 // entry would be a word that all cores write.
-func (c *Cache[K, V]) touch(key K, e *entry[V]) {
+func (c *Cache[K, V]) touch(key K, e *entry[K, V]) {
 	n := c.counts.hits.Add(1)
-	if e.used(c.clock.Second()) || n%32 == 0 {
+	if e.Used(c.clock.Second()) || n%32 == 0 {
 		c.memory.Note(key)
 	}
-	if !e.exists {
+	if !e.Exists {
 		c.counts.negativeHits.Add(1)
 	}
 	if hook := c.options.Hooks.Hit; hook != nil {
-		protect(c.options.Logger, func() { hook(key, !e.exists) })
+		protect(c.options.Logger, func() { hook(key, !e.Exists) })
 	}
 }
 
-func (c *Cache[K, V]) miss(ctx context.Context, key K) (*entry[V], error) {
+func (c *Cache[K, V]) miss(ctx context.Context, key K) (*entry[K, V], error) {
 	if err := c.admit(ctx, key); err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (c *Cache[K, V]) miss(ctx context.Context, key K) (*entry[V], error) {
 
 // load returns the entry from a load that nothing acknowledged before the call
 // can be newer than. usable decides whether memory's copy will do after all.
-func (c *Cache[K, V]) load(ctx context.Context, key K, usable func(*entry[V]) bool) (*entry[V], error) {
+func (c *Cache[K, V]) load(ctx context.Context, key K, usable func(*entry[K, V]) bool) (*entry[K, V], error) {
 	for {
 		e, joined, err := c.loadOnce(ctx, key, usable)
 		if err != nil || !joined || !c.lapsed(e) {
@@ -123,7 +123,7 @@ func (c *Cache[K, V]) load(ctx context.Context, key K, usable func(*entry[V]) bo
 // loadOnce also tells whether the load may have begun before the call. A row
 // whose lifetime is over when it arrives was then there when somebody asked, but
 // not for everybody who did.
-func (c *Cache[K, V]) loadOnce(ctx context.Context, key K, usable func(*entry[V]) bool) (e *entry[V], joined bool, err error) {
+func (c *Cache[K, V]) loadOnce(ctx context.Context, key K, usable func(*entry[K, V]) bool) (e *entry[K, V], joined bool, err error) {
 	f, start, e := c.gate.Join(key, usable)
 	if f == nil {
 		// Somebody's load landed between the look at memory and the look at the gate.
@@ -192,10 +192,10 @@ func (c *Cache[K, V]) land(flights []*flight[K, V], rows map[K]Row[V], began int
 		err = ErrClosed
 	}
 	for _, f := range flights {
-		var e *entry[V]
+		var e *entry[K, V]
 		keep, err := false, err
 		if err == nil {
-			e, keep, err = c.loaded(rows[f.Key], began)
+			e, keep, err = c.loaded(f.Key, rows[f.Key], began)
 		}
 		if next := c.gate.Land(f, e, err, keep); next != nil {
 			waiting = append(waiting, next)
@@ -206,10 +206,10 @@ func (c *Cache[K, V]) land(flights []*flight[K, V], rows map[K]Row[V], began int
 
 // loaded makes a copy of a row that was loaded. A panic in the program's Clone is
 // an error like one in the store's Load.
-func (c *Cache[K, V]) loaded(row Row[V], began int64) (e *entry[V], keep bool, err error) {
+func (c *Cache[K, V]) loaded(key K, row Row[V], began int64) (e *entry[K, V], keep bool, err error) {
 	ttl, keep := c.ttlOf(row)
 	err = guarded("Clone", nil, func() error {
-		e = c.newEntry(row, began, ttl)
+		e = c.newEntry(key, row, began, ttl)
 		return nil
 	})
 	return e, keep && err == nil, err
@@ -276,7 +276,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
 	values := make(map[K]V, len(keys))
 	entries, err := c.readMany(ctx, keys)
 	for key, e := range entries {
-		if e.exists {
+		if e.Exists {
 			values[key] = c.out(e)
 		}
 	}
@@ -284,11 +284,11 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
 }
 
 // readMany returns the entries of all keys that can be read.
-func (c *Cache[K, V]) readMany(ctx context.Context, keys []K) (map[K]*entry[V], error) {
+func (c *Cache[K, V]) readMany(ctx context.Context, keys []K) (map[K]*entry[K, V], error) {
 	if err := c.admit(ctx, keys...); err != nil {
 		return nil, err
 	}
-	entries := make(map[K]*entry[V], len(keys))
+	entries := make(map[K]*entry[K, V], len(keys))
 	waits := make(map[K]*flight[K, V])
 	var starts []*flight[K, V]
 	for _, key := range keys {

@@ -51,7 +51,7 @@ func (c *Cache[K, V]) pages(ctx context.Context, f func(Page[K, V]) bool) error 
 		c.gate.ObserveBusy()
 		for i, key := range page.Keys {
 			row := page.Rows[i]
-			c.gate.Observe(key, func(e *entry[V]) bool { return c.atLeast(e, row) })
+			c.gate.Observe(key, func(e *entry[K, V]) bool { return c.atLeast(e, row) })
 		}
 		if !f(page) || page.Next == nil {
 			return nil
@@ -73,11 +73,11 @@ func (c *Cache[K, V]) scanPage(ctx context.Context, cursor any) (page Page[K, V]
 
 // atLeast tells whether memory's copy is at least as new as the row that was
 // read. Without versions only an equal one is known to be.
-func (c *Cache[K, V]) atLeast(e *entry[V], row Row[V]) bool {
-	if c.can.Versions && (e.exists || c.can.Tombstones) {
-		return e.version >= row.Version
+func (c *Cache[K, V]) atLeast(e *entry[K, V], row Row[V]) bool {
+	if c.can.Versions && (e.Exists || c.can.Tombstones) {
+		return Version(e.Version) >= row.Version
 	}
-	return e.exists == row.Exists && e.version == row.Version && (!row.Exists || reflect.DeepEqual(e.value, row.Value))
+	return e.Exists == row.Exists && Version(e.Version) == row.Version && (!row.Exists || reflect.DeepEqual(e.Value, row.Value))
 }
 
 // WarmOptions bounds a Warm.
@@ -108,7 +108,7 @@ func (c *Cache[K, V]) Warm(ctx context.Context, options WarmOptions) (n int, err
 		if limit > 0 {
 			keys = keys[:min(len(keys), limit-n)]
 		}
-		var entries map[K]*entry[V]
+		var entries map[K]*entry[K, V]
 		if entries, inner = c.readMany(ctx, keys); inner != nil {
 			return false
 		}

@@ -23,7 +23,7 @@ func (c *Cache[K, V]) In(tx *Tx) InTx[K, V] {
 		return InTx[K, V]{err: fmt.Errorf("%w: Transact", ErrUnsupported)}
 	}
 	p, err := tx.join(c.id, c.can.Database, func() part {
-		return &share[K, V]{c: c, read: make(map[K]*entry[V]), written: make(map[K]int)}
+		return &share[K, V]{c: c, read: make(map[K]*entry[K, V]), written: make(map[K]int)}
 	})
 	if err != nil {
 		return InTx[K, V]{err: err}
@@ -65,10 +65,10 @@ func (a InTx[K, V]) Get(ctx context.Context, key K) (V, error) {
 		}
 		s.read[key] = e
 	}
-	if !e.exists {
+	if !e.Exists {
 		return none, ErrNotFound
 	}
-	return s.c.copier.private(e.value)
+	return s.c.copier.private(e.Value)
 }
 
 // Set writes the row when the transaction commits.
@@ -101,7 +101,7 @@ func (a InTx[K, V]) change(change Change[K, V]) error {
 }
 
 // readInTx is read, for the one caller that may read inside a transaction.
-func (c *Cache[K, V]) readInTx(ctx context.Context, key K) (*entry[V], error) {
+func (c *Cache[K, V]) readInTx(ctx context.Context, key K) (*entry[K, V], error) {
 	if e, ok := c.memory.Get(key); ok && c.fresh(e) {
 		c.touch(key, e)
 		return e, nil
@@ -115,7 +115,7 @@ func (c *Cache[K, V]) readInTx(ctx context.Context, key K) (*entry[V], error) {
 // share is one cache's part of a transaction.
 type share[K comparable, V any] struct {
 	c       *Cache[K, V]
-	read    map[K]*entry[V]
+	read    map[K]*entry[K, V]
 	changes []Change[K, V]
 	written map[K]int // index into changes
 }
@@ -131,7 +131,7 @@ func (s *share[K, V]) discardWrites() {
 func (s *share[K, V]) current() bool {
 	for key, e := range s.read {
 		now, ok := s.c.memory.Get(key)
-		if ok && s.c.fresh(now) && (now.version != e.version || now.exists != e.exists) {
+		if ok && s.c.fresh(now) && (now.Version != e.Version || now.Exists != e.Exists) {
 			return false
 		}
 	}

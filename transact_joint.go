@@ -269,9 +269,9 @@ func (j *jointShare[K, V]) hold() {
 }
 
 func (j *jointShare[K, V]) release(err error) {
-	p := gate.Drop[*entry[V]]()
+	p := gate.Drop[*entry[K, V]]()
 	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrUnknownOutcome) {
-		p = gate.Unchanged[*entry[V]]()
+		p = gate.Unchanged[*entry[K, V]]()
 	}
 	for _, key := range j.keys {
 		j.c.gate.Release(key, p)

@@ -251,26 +251,26 @@ func (c *Cache[K, V]) publish(w *write[K, V], o Outcome[V], began int64) {
 	}
 }
 
-func (c *Cache[K, V]) publication(w *write[K, V], o Outcome[V], i int, began int64) gate.Publication[*entry[V]] {
+func (c *Cache[K, V]) publication(w *write[K, V], o Outcome[V], i int, began int64) gate.Publication[*entry[K, V]] {
 	switch {
 	case errors.Is(o.Err, ErrConflict):
-		return gate.Drop[*entry[V]]()
+		return gate.Drop[*entry[K, V]]()
 	case o.Err != nil:
-		return gate.Unchanged[*entry[V]]()
+		return gate.Unchanged[*entry[K, V]]()
 	case o.Rows == nil:
-		return gate.Drop[*entry[V]]()
+		return gate.Drop[*entry[K, V]]()
 	}
 	ttl, keep := c.ttlOf(o.Rows[i])
 	if !keep {
-		return gate.Drop[*entry[V]]()
+		return gate.Drop[*entry[K, V]]()
 	}
 	if w.ttl > 0 {
 		ttl = w.ttl
 	}
-	publication := gate.Drop[*entry[V]]()
+	publication := gate.Drop[*entry[K, V]]()
 	// A panic in the program's Clone does not undo a commit.
 	if err := guarded("Clone", nil, func() error {
-		publication = gate.Install(c.newEntry(o.Rows[i], began, ttl))
+		publication = gate.Install(c.newEntry(w.op.Keys[i], o.Rows[i], began, ttl))
 		return nil
 	}); err != nil {
 		c.options.Logger.Error("lockstep: a committed row is not kept in memory", "error", err)

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
-	"github.com/puzpuzpuz/xsync/v4"
 )
 
 // Cause says why an entry left the map without being asked to.
@@ -33,18 +32,15 @@ const (
 )
 
 // Config describes a Map.
-type Config[K comparable, E any] struct {
+type Config[K comparable, V any] struct {
 	// MaxEntries or MaxWeight bounds the map; the other is 0.
 	MaxEntries int
 	MaxWeight  uint64
 	// Weigh is needed with MaxWeight.
-	Weigh func(K, E) uint32
-	// Deadline returns when the entry's time is over, in Clock's nanoseconds; 0
-	// for never.
-	Deadline func(E) int64
+	Weigh func(*Entry[K, V]) uint32
 	// Removed is called for each entry that was evicted or expired, with a
 	// bucket's lock held: it must be quick and must not call the Map.
-	Removed func(K, E, Cause)
+	Removed func(*Entry[K, V], Cause)
 	Clock   *Clock
 }
 
@@ -55,44 +51,45 @@ type Config[K comparable, E any] struct {
 // index, if it is still the same entry. So index never keeps what policy does not
 // know of, beyond the moment of a call; policy may know a key that index has just
 // lost, which costs a place until it is evicted.
-type Map[K comparable, E comparable] struct {
-	index    *xsync.Map[K, E]
-	policy   *otter.Cache[K, E]
+type Map[K comparable, V any] struct {
+	index    *index[K, V]
+	policy   *otter.Cache[K, *Entry[K, V]]
 	weighted bool
 }
 
 // New returns an empty map. It starts a goroutine; Close ends it.
-func New[K comparable, E comparable](config Config[K, E]) (*Map[K, E], error) {
-	m := &Map[K, E]{index: xsync.NewMap[K, E](), weighted: config.MaxWeight > 0}
-	options := &otter.Options[K, E]{
+func New[K comparable, V any](config Config[K, V]) (*Map[K, V], error) {
+	m := &Map[K, V]{index: newIndex[K, V](), weighted: config.MaxWeight > 0}
+	options := &otter.Options[K, *Entry[K, V]]{
 		MaximumSize:   config.MaxEntries,
 		MaximumWeight: config.MaxWeight,
-		Weigher:       config.Weigh,
 		Clock:         config.Clock,
-		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[K, E]) time.Duration {
-			deadline := config.Deadline(e.Value)
-			if deadline == 0 {
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[K, *Entry[K, V]]) time.Duration {
+			if e.Value.Deadline() == 0 {
 				return math.MaxInt64
 			}
-			return max(1, time.Duration(deadline-config.Clock.NowNano()))
+			return max(1, time.Duration(e.Value.Deadline()-config.Clock.NowNano()))
 		}),
 		// The atomic handler runs inline. The other kind starts a goroutine for
 		// each entry that is replaced.
-		OnAtomicDeletion: func(e otter.DeletionEvent[K, E]) {
-			m.drop(e.Key, e.Value)
+		OnAtomicDeletion: func(e otter.DeletionEvent[K, *Entry[K, V]]) {
+			m.index.remove(e.Key, e.Value)
 			switch e.Cause {
 			case otter.CauseOverflow:
-				config.Removed(e.Key, e.Value, Evicted)
+				config.Removed(e.Value, Evicted)
 			case otter.CauseExpiration:
-				config.Removed(e.Key, e.Value, Expired)
+				config.Removed(e.Value, Expired)
 			default:
 				// A new copy may have come before the sweep that would have found the
 				// old one expired.
-				if d := config.Deadline(e.Value); d != 0 && d <= config.Clock.Precise() {
-					config.Removed(e.Key, e.Value, Expired)
+				if d := e.Value.Deadline(); d != 0 && d <= config.Clock.Precise() {
+					config.Removed(e.Value, Expired)
 				}
 			}
 		},
+	}
+	if weigh := config.Weigh; weigh != nil {
+		options.Weigher = func(_ K, e *Entry[K, V]) uint32 { return weigh(e) }
 	}
 	var err error
 	if m.policy, err = otter.New(options); err != nil {
@@ -101,48 +98,40 @@ func New[K comparable, E comparable](config Config[K, E]) (*Map[K, E], error) {
 	return m, nil
 }
 
-// drop removes the key from index if the entry is still e.
-func (m *Map[K, E]) drop(key K, e E) {
-	m.index.Compute(key, func(now E, there bool) (E, xsync.ComputeOp) {
-		if there && now == e {
-			return now, xsync.DeleteOp
-		}
-		return now, xsync.CancelOp
-	})
-}
-
 // Get returns the entry and leaves no trace.
-func (m *Map[K, E]) Get(key K) (E, bool) { return m.index.Load(key) }
+func (m *Map[K, V]) Get(key K) (*Entry[K, V], bool) {
+	e := m.index.get(key)
+	return e, e != nil
+}
 
 // Note tells the policy that the key was used: it moves up, and counts once more
 // in the frequency that decides which entry makes room.
-func (m *Map[K, E]) Note(key K) { m.policy.GetIfPresent(key) }
+func (m *Map[K, V]) Note(key K) { m.policy.GetIfPresent(key) }
 
-// Set puts the entry in the key's place.
-func (m *Map[K, E]) Set(key K, e E) {
-	m.index.Store(key, e)
+// Set puts the entry in the key's place, which is e.Key.
+func (m *Map[K, V]) Set(key K, e *Entry[K, V]) {
+	m.index.set(e)
 	m.policy.Set(key, e)
 }
 
 // Delete removes the key.
-func (m *Map[K, E]) Delete(key K) {
-	m.index.Delete(key)
+func (m *Map[K, V]) Delete(key K) {
+	m.index.remove(key, nil)
 	m.policy.Invalidate(key)
 }
 
 // Clear removes every key that was there when it began.
-func (m *Map[K, E]) Clear() {
-	m.index.Clear()
+func (m *Map[K, V]) Clear() {
+	m.index.clear()
 	m.policy.InvalidateAll()
 }
 
-// All yields the entries, each at most once; those that come or go meanwhile
-// may be among them.
-func (m *Map[K, E]) All() iter.Seq2[K, E] { return m.index.All() }
+// All yields the entries; those that come or go meanwhile may be among them.
+func (m *Map[K, V]) All() iter.Seq2[K, *Entry[K, V]] { return m.index.all() }
 
 // Size returns the number of entries, their weight where the map is bounded by
 // it, and the bound.
-func (m *Map[K, E]) Size() (entries, weight, maximum uint64) {
+func (m *Map[K, V]) Size() (entries, weight, maximum uint64) {
 	if m.weighted {
 		weight = m.policy.WeightedSize()
 	}
@@ -150,7 +139,7 @@ func (m *Map[K, E]) Size() (entries, weight, maximum uint64) {
 }
 
 // Settle runs the maintenance that is due, evictions among it.
-func (m *Map[K, E]) Settle() { m.policy.CleanUp() }
+func (m *Map[K, V]) Settle() { m.policy.CleanUp() }
 
 // Close ends the map's goroutine. The entries stay.
-func (m *Map[K, E]) Close() { m.policy.StopAllGoroutines() }
+func (m *Map[K, V]) Close() { m.policy.StopAllGoroutines() }

@@ -9,15 +9,9 @@ import (
 	"time"
 )
 
-// entry is a value with a deadline, in the clock's nanoseconds.
-type entry struct {
-	value    int
-	deadline int64
-}
-
 // rig is a map that notes what it removes by itself.
 type rig struct {
-	*Map[string, *entry]
+	*Map[string, int]
 	t     *testing.T
 	clock *Clock
 
@@ -25,7 +19,7 @@ type rig struct {
 	removed []string // "key cause"
 }
 
-func inBubble(t *testing.T, config Config[string, *entry], test func(t *testing.T, m *rig)) {
+func inBubble(t *testing.T, config Config[string, int], test func(t *testing.T, m *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := newRig(t, config)
@@ -35,14 +29,13 @@ func inBubble(t *testing.T, config Config[string, *entry], test func(t *testing.
 	})
 }
 
-func newRig(t *testing.T, config Config[string, *entry]) *rig {
+func newRig(t *testing.T, config Config[string, int]) *rig {
 	m := &rig{t: t, clock: NewClock()}
 	config.Clock = m.clock
-	config.Deadline = func(e *entry) int64 { return e.deadline }
-	config.Removed = func(key string, _ *entry, cause Cause) {
+	config.Removed = func(e *Entry[string, int], cause Cause) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.removed = append(m.removed, fmt.Sprint(key, " ", map[Cause]string{Evicted: "evicted", Expired: "expired"}[cause]))
+		m.removed = append(m.removed, fmt.Sprint(e.Key, " ", map[Cause]string{Evicted: "evicted", Expired: "expired"}[cause]))
 	}
 	var err error
 	if m.Map, err = New(config); err != nil {
@@ -51,16 +44,20 @@ func newRig(t *testing.T, config Config[string, *entry]) *rig {
 	return m
 }
 
-func (m *rig) set(key string, value int) { m.Set(key, &entry{value: value}) }
+func (m *rig) set(key string, value int) { m.Set(key, &Entry[string, int]{Key: key, Value: value}) }
 
 // setFor sets an entry that is over after a while.
 func (m *rig) setFor(key string, value int, d time.Duration) {
-	m.Set(key, &entry{value: value, deadline: m.clock.Precise() + int64(d)})
+	m.setUntil(key, value, m.clock.Precise()+int64(d))
+}
+
+func (m *rig) setUntil(key string, value int, deadline int64) {
+	m.Set(key, &Entry[string, int]{Key: key, Value: value, Lives: &Lives{Deadline: deadline}})
 }
 
 func (m *rig) has(key string, want int) {
 	m.t.Helper()
-	if e, ok := m.Get(key); !ok || e.value != want {
+	if e, ok := m.Get(key); !ok || e.Value != want {
 		m.t.Errorf("Get(%s) = %+v, %v, want %d", key, e, ok, want)
 	}
 }
@@ -104,7 +101,7 @@ func (m *rig) count() (evicted, expired int) {
 }
 
 func TestSetGetDelete(t *testing.T) {
-	inBubble(t, Config[string, *entry]{MaxEntries: 10}, func(t *testing.T, m *rig) {
+	inBubble(t, Config[string, int]{MaxEntries: 10}, func(t *testing.T, m *rig) {
 		m.hasNot("a")
 		m.set("a", 1)
 		m.has("a", 1)
@@ -117,7 +114,7 @@ func TestSetGetDelete(t *testing.T) {
 		m.set("b", 4)
 		got := make(map[string]int)
 		for key, e := range m.All() {
-			got[key] = e.value
+			got[key] = e.Value
 		}
 		if len(got) != 2 || got["a"] != 3 || got["b"] != 4 {
 			t.Errorf("All: %v", got)
@@ -130,7 +127,7 @@ func TestSetGetDelete(t *testing.T) {
 
 func TestBoundOfEntries(t *testing.T) {
 	const bound, sets = 100, 1000
-	inBubble(t, Config[string, *entry]{MaxEntries: bound}, func(t *testing.T, m *rig) {
+	inBubble(t, Config[string, int]{MaxEntries: bound}, func(t *testing.T, m *rig) {
 		for i := range sets {
 			m.set(fmt.Sprint(i), i)
 		}
@@ -147,8 +144,8 @@ func TestBoundOfEntries(t *testing.T) {
 
 func TestBoundOfWeight(t *testing.T) {
 	const bound = 1000
-	weigh := func(_ string, e *entry) uint32 { return uint32(e.value) }
-	inBubble(t, Config[string, *entry]{MaxWeight: bound, Weigh: weigh}, func(t *testing.T, m *rig) {
+	weigh := func(e *Entry[string, int]) uint32 { return uint32(e.Value) }
+	inBubble(t, Config[string, int]{MaxWeight: bound, Weigh: weigh}, func(t *testing.T, m *rig) {
 		for i := range 200 {
 			m.set(fmt.Sprint(i), 10+i%20)
 		}
@@ -160,7 +157,7 @@ func TestBoundOfWeight(t *testing.T) {
 		}
 		sum := uint64(0)
 		for _, e := range m.All() {
-			sum += uint64(e.value)
+			sum += uint64(e.Value)
 		}
 		if sum != weight {
 			t.Errorf("the entries weigh %d, and Size says %d", sum, weight)
@@ -176,7 +173,7 @@ func TestBoundOfWeight(t *testing.T) {
 // no use.
 func TestNote(t *testing.T) {
 	const bound, noted = 100, 20
-	inBubble(t, Config[string, *entry]{MaxEntries: bound}, func(t *testing.T, m *rig) {
+	inBubble(t, Config[string, int]{MaxEntries: bound}, func(t *testing.T, m *rig) {
 		for i := range bound {
 			m.set(fmt.Sprint(i), i)
 		}
@@ -207,7 +204,7 @@ func TestNote(t *testing.T) {
 }
 
 func TestExpiredEntriesAreRemoved(t *testing.T) {
-	inBubble(t, Config[string, *entry]{MaxEntries: 10}, func(t *testing.T, m *rig) {
+	inBubble(t, Config[string, int]{MaxEntries: 10}, func(t *testing.T, m *rig) {
 		m.setFor("short", 1, 10*time.Second)
 		m.setFor("long", 2, time.Minute)
 		m.set("for ever", 3)
@@ -230,7 +227,7 @@ func TestExpiredEntriesAreRemoved(t *testing.T) {
 
 // Nothing but the sweep may be there to notice: a new copy comes first.
 func TestReplacingAnExpiredEntry(t *testing.T) {
-	inBubble(t, Config[string, *entry]{MaxEntries: 10}, func(t *testing.T, m *rig) {
+	inBubble(t, Config[string, int]{MaxEntries: 10}, func(t *testing.T, m *rig) {
 		m.setFor("k", 1, time.Millisecond)
 		m.setFor("d", 1, time.Millisecond)
 		time.Sleep(2 * time.Millisecond)
@@ -245,9 +242,9 @@ func TestReplacingAnExpiredEntry(t *testing.T) {
 
 // A deadline that is over when the entry is set is no reason to keep it for ever.
 func TestAnEntryThatIsOverAlready(t *testing.T) {
-	inBubble(t, Config[string, *entry]{MaxEntries: 10}, func(t *testing.T, m *rig) {
+	inBubble(t, Config[string, int]{MaxEntries: 10}, func(t *testing.T, m *rig) {
 		time.Sleep(time.Hour)
-		m.Set("k", &entry{deadline: int64(time.Minute)})
+		m.setUntil("k", 1, int64(time.Minute))
 		time.Sleep(4 * time.Second)
 		synctest.Wait()
 		m.gone("k expired")
@@ -256,7 +253,7 @@ func TestAnEntryThatIsOverAlready(t *testing.T) {
 
 // A longer life follows a shorter one, and the other way round.
 func TestANewCopyHasItsOwnDeadline(t *testing.T) {
-	inBubble(t, Config[string, *entry]{MaxEntries: 10}, func(t *testing.T, m *rig) {
+	inBubble(t, Config[string, int]{MaxEntries: 10}, func(t *testing.T, m *rig) {
 		m.setFor("longer", 1, 5*time.Second)
 		m.setFor("longer", 2, time.Minute)
 		m.setFor("shorter", 1, time.Minute)
@@ -275,7 +272,7 @@ func TestANewCopyHasItsOwnDeadline(t *testing.T) {
 }
 
 func TestManyAtOnce(t *testing.T) {
-	m := newRig(t, Config[string, *entry]{MaxEntries: 64})
+	m := newRig(t, Config[string, int]{MaxEntries: 64})
 	defer m.clock.Close()
 	defer m.Close()
 	var running sync.WaitGroup
@@ -317,7 +314,7 @@ func TestManyAtOnce(t *testing.T) {
 // the other does not know of, or it would keep it for ever.
 func TestTheTwoMapsAgree(t *testing.T) {
 	const keys, bound = 200, 64
-	m := newRig(t, Config[string, *entry]{MaxEntries: bound})
+	m := newRig(t, Config[string, int]{MaxEntries: bound})
 	defer m.clock.Close()
 	defer m.Close()
 	var locks [keys]sync.Mutex // as the gate's
@@ -348,7 +345,7 @@ func TestTheTwoMapsAgree(t *testing.T) {
 	running.Wait()
 	m.Settle()
 	answers := 0
-	for key, e := range m.index.All() {
+	for key, e := range m.index.all() {
 		answers++
 		if known, ok := m.policy.GetEntryQuietly(key); !ok || known.Value != e {
 			t.Errorf("memory answers for %s, and the policy does not know", key)

@@ -52,7 +52,7 @@ var rules = []rule{
 		why:    "a program that imports the root gets no driver and no command-line library",
 		of:     []string{"."},
 		never:  []string{"database/sql/..."},
-		others: []string{"github.com/maypok86/otter/v2/...", "github.com/puzpuzpuz/xsync/v4/..."},
+		others: []string{"github.com/maypok86/otter/v2/..."},
 		deep:   true,
 	},
 	{
@@ -65,7 +65,7 @@ var rules = []rule{
 		why:    "the eviction engine stays behind one interface",
 		of:     []string{"..."},
 		except: []string{"internal/memory"},
-		never:  []string{"github.com/maypok86/otter/v2/...", "github.com/puzpuzpuz/xsync/v4/..."},
+		never:  []string{"github.com/maypok86/otter/v2/..."},
 	},
 	{
 		why:    "the command-line library belongs to the command",

@@ -1,0 +1,57 @@
+package memory
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Entry is a copy of a row, or of the fact that there is none. All but its note
+// of use is immutable, so whoever holds one while it is replaced reads something
+// consistent. It is one allocation, but for its Lives.
+type Entry[K comparable, V any] struct {
+	Key     K
+	Value   V
+	Version uint64
+	Created int64 // Clock nanoseconds
+	// Lives is nil for a copy of a row that stays, kept for as long as it is there.
+	Lives *Lives
+	use   atomic.Uint32 // the Clock's second of the last use, plus one; 0 before the first
+	// Exists is false for the copy of an absence.
+	Exists bool
+}
+
+// Lives says when a copy's time is over, and when its row's.
+type Lives struct {
+	// Deadline is when the copy must stop answering, in Clock nanoseconds; 0 for
+	// never.
+	Deadline int64
+	// ExpiresAt is the end of the row; zero for a row that stays.
+	ExpiresAt time.Time
+}
+
+// Deadline returns that of the copy's Lives.
+func (e *Entry[K, V]) Deadline() int64 {
+	if e.Lives == nil {
+		return 0
+	}
+	return e.Lives.Deadline
+}
+
+// Used notes a use at a Clock's second, and tells whether it is the first in that
+// second.
+func (e *Entry[K, V]) Used(second uint32) (first bool) {
+	if e.use.Load() == second+1 {
+		return false
+	}
+	e.use.Store(second + 1)
+	return true
+}
+
+// Accessed is the clock at the last use, to the second; the copy's beginning
+// counts as one.
+func (e *Entry[K, V]) Accessed() int64 {
+	if use := e.use.Load(); use > 0 {
+		return max(e.Created, int64(use-1)*int64(time.Second))
+	}
+	return e.Created
+}
