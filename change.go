@@ -14,7 +14,7 @@ import (
 // The options are IfVersion or IfAbsent, Lifetime and TTL. Without Lifetime, a
 // row that had one stays from now on.
 func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, options ...WriteOption) (Version, error) {
-	o, err := gather(options, false)
+	o, err := gather(options, ofSet)
 	if err != nil {
 		return 0, c.refuse(err)
 	}
@@ -29,7 +29,7 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, options ...WriteO
 // Delete removes the row, and tells whether there was one. Deleting an absent row
 // is no error. The option is IfVersion.
 func (c *Cache[K, V]) Delete(ctx context.Context, key K, options ...WriteOption) (existed bool, err error) {
-	o, err := gather(options, true)
+	o, err := gather(options, ofDelete)
 	if err != nil {
 		return false, c.refuse(err)
 	}
@@ -176,8 +176,15 @@ func (c *Cache[K, V]) refuse(err error) error {
 // times. When it returns Keep, nothing is written and Update returns what f was
 // given; any other error ends the update, and is returned as not applied. f must
 // not call Update or Transact for the same key.
-func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, exists bool) (V, error)) (V, error) {
+//
+// The options are Lifetime and TTL. Without Lifetime, a row that has an end keeps
+// it: an update changes the value, where Set makes a new row of it.
+func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, exists bool) (V, error), options ...WriteOption) (V, error) {
 	var none V
+	o, err := gather(options, ofUpdate)
+	if err != nil {
+		return none, c.refuse(err)
+	}
 	if !c.can.Checks || c.can.ReadOnly {
 		return none, c.refuse(fmt.Errorf("%w: Update", ErrUnsupported))
 	}
@@ -190,7 +197,7 @@ func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, exists bo
 	}
 	defer turns.Give(held)
 	for attempt := 1; ; attempt++ {
-		value, err, collided := c.updateOnce(ctx, key, f)
+		value, err, collided := c.updateOnce(ctx, key, f, o)
 		if !collided || attempt == maxAttempts || ctx.Err() != nil {
 			return value, err
 		}
@@ -201,7 +208,7 @@ func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, exists bo
 
 // updateOnce also tells whether the write collided with another one. An error of
 // f's that happens to be a conflict is not that.
-func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V, error)) (value V, err error, collided bool) {
+func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V, error), o writeOptions) (value V, err error, collided bool) {
 	var none V
 	e, err := c.read(ctx, key)
 	if err != nil {
@@ -219,7 +226,10 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V,
 	if err != nil {
 		return none, notApplied(err), false
 	}
-	change := Change[K, V]{Key: key, Value: value}
+	change := Change[K, V]{Key: key, Value: value, Lifetime: o.lifetime}
+	if e.Exists && e.Lives != nil {
+		change.ExpiresAt = e.Lives.ExpiresAt // Lifetime goes before it
+	}
 	var checks []Check[K]
 	switch {
 	case !c.can.Versions:
@@ -233,6 +243,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V,
 	if err != nil {
 		return none, c.refuse(err), false
 	}
+	w.ttl = o.ttl
 	if _, err := c.perform(ctx, w); err != nil {
 		return none, err, conflicted(err)
 	}

@@ -180,6 +180,10 @@ const (
 	optTTL
 )
 
+func (k writeOptionKind) String() string {
+	return [...]string{optIfVersion: "IfVersion", optIfAbsent: "IfAbsent", optLifetime: "Lifetime", optTTL: "TTL"}[k]
+}
+
 // IfVersion makes the write only if the row exists with that version. The
 // database decides; otherwise the error is a *ConflictError.
 func IfVersion(v Version) WriteOption { return WriteOption{kind: optIfVersion, version: v} }
@@ -203,17 +207,37 @@ type writeOptions struct {
 	ttl      time.Duration
 }
 
-func gather(options []WriteOption, deletes bool) (w writeOptions, err error) {
+// taker is what options are given to, and says which it takes.
+type taker struct {
+	name  string
+	takes optionSet
+}
+
+type optionSet [optTTL + 1]bool
+
+var (
+	ofSet    = taker{"Set", optionSet{optIfVersion: true, optIfAbsent: true, optLifetime: true, optTTL: true}}
+	ofUpdate = taker{"Update", optionSet{optLifetime: true, optTTL: true}}
+	ofDelete = taker{"Delete", optionSet{optIfVersion: true}}
+)
+
+func gather(options []WriteOption, by taker) (w writeOptions, err error) {
+	var seen optionSet
 	for _, o := range options {
+		switch {
+		case o.kind == 0:
+			return w, fmt.Errorf("%w option: the zero WriteOption", ErrInvalid)
+		case !by.takes[o.kind]:
+			return w, fmt.Errorf("%w option: %s does not take %s", ErrInvalid, by.name, o.kind)
+		case seen[o.kind]:
+			return w, fmt.Errorf("%w option: %s is given twice", ErrInvalid, o.kind)
+		}
+		seen[o.kind] = true
 		switch o.kind {
-		case optIfVersion, optIfAbsent:
-			if w.expect.Kind != ExpectAnything {
-				return w, fmt.Errorf("%w option: more than one of IfVersion and IfAbsent", ErrInvalid)
-			}
+		case optIfVersion:
+			w.expect = Expect{Kind: ExpectVersion, Version: o.version}
+		case optIfAbsent:
 			w.expect = Expect{Kind: ExpectAbsent}
-			if o.kind == optIfVersion {
-				w.expect = Expect{Kind: ExpectVersion, Version: o.version}
-			}
 		case optLifetime:
 			if o.d < time.Microsecond {
 				return w, fmt.Errorf("%w option: Lifetime(%v) is under a microsecond", ErrInvalid, o.d)
@@ -224,12 +248,10 @@ func gather(options []WriteOption, deletes bool) (w writeOptions, err error) {
 				return w, fmt.Errorf("%w option: TTL(%v) is not above zero", ErrInvalid, o.d)
 			}
 			w.ttl = o.d
-		default:
-			return w, fmt.Errorf("%w option: the zero WriteOption", ErrInvalid)
 		}
 	}
-	if deletes && (w.expect.Kind == ExpectAbsent || w.lifetime != 0 || w.ttl != 0) {
-		return w, fmt.Errorf("%w option: Delete takes IfVersion only", ErrInvalid)
+	if seen[optIfVersion] && seen[optIfAbsent] {
+		return w, fmt.Errorf("%w option: IfVersion and IfAbsent exclude each other", ErrInvalid)
 	}
 	return w, nil
 }

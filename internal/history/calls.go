@@ -213,25 +213,6 @@ func (c *client) setFor(ctx context.Context, name string, table int) {
 	c.lapses = append(c.lapses, lapse{c.wrote(ctx, op, err), lifetime})
 }
 
-// lapse is the end of a row that was written with a lifetime.
-type lapse struct {
-	set      *Op
-	lifetime time.Duration
-}
-
-// op may be called once it is known what became of the write.
-func (l lapse) op() *Op {
-	w := l.set.Writes[0]
-	op := &Op{
-		Client: l.set.Client, Name: "the end of a lifetime", Fate: Conditional,
-		Reads:  []Row{{Key: w.Key, Exists: true, Value: w.Value}},
-		Writes: []Row{{Key: w.Key, Lapsed: true}},
-	}
-	op.Call, _ = later(l.set.Call, l.lifetime)
-	_, op.Return = later(l.set.Return, l.lifetime)
-	return op
-}
-
 // condition is what a conditional write expects: no row, or the version that the
 // client has last been told of, which may be an old one.
 func (c *client) condition(at cell) (expect lockstep.Expect, row Row) {
@@ -371,7 +352,7 @@ func (c *client) update(ctx context.Context, name string, table int) {
 		if err == nil && value != op.Writes[0].Value {
 			op.Broken = fmt.Sprintf("returned %d", value)
 		}
-		c.wrote(ctx, op, err)
+		c.updates = append(c.updates, c.wrote(ctx, op, err))
 	case err == nil && (plan != 0 || value != old.Value):
 		op.Broken = fmt.Sprintf("was to keep %d and returned %d", old.Value, value)
 		c.log.Return(op)

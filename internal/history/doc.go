@@ -29,7 +29,8 @@
 //	In(tx).Get, Update's function each read also by itself: it may be undone, but
 //	                              was never of a moment before the call
 //	Lifetime                      its end is an operation too, at its moment: the
-//	                              row is absent if it is still the one written
+//	                              row is absent if it is still the one written, or
+//	                              one that an Update has made of it
 //
 // Invalidations, refreshes, evictions and the like are not operations. They
 // happen, and must not show.

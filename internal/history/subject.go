@@ -95,7 +95,10 @@ func tableOf(c *lockstep.Cache[int, int64]) Table {
 		DeleteIf: func(ctx context.Context, key int, version lockstep.Version) (bool, error) {
 			return c.Delete(ctx, key, lockstep.IfVersion(version))
 		},
-		SetMany: c.SetMany, DeleteMany: c.DeleteMany, DeleteAll: c.DeleteAll, Update: c.Update,
+		SetMany: c.SetMany, DeleteMany: c.DeleteMany, DeleteAll: c.DeleteAll,
+		Update: func(ctx context.Context, key int, f func(int64, bool) (int64, error)) (int64, error) {
+			return c.Update(ctx, key, f)
+		},
 		Invalidate: c.Invalidate, InvalidateAll: c.InvalidateAll, Refresh: c.Refresh,
 		Warm: func(ctx context.Context) error {
 			_, err := c.Warm(ctx, lockstep.WarmOptions{})

@@ -83,15 +83,11 @@ func (w Workload) Run(ctx context.Context, s Subject) *History {
 			c.counts[map[Fate]string{Applied: doubtsApplied, NotApplied: doubtsVoid, Unknown: doubtsForgiven}[op.Fate]]++
 		}
 		h.Ops = append(h.Ops, c.log.Ops()...)
-		for _, l := range c.lapses {
-			if l.set.Fate != NotApplied {
-				h.Ops = append(h.Ops, l.op())
-			}
-		}
 		for what, n := range c.counts {
 			h.Counts[what] += n
 		}
 	}
+	h.Ops = append(h.Ops, lapses(clients)...)
 	return h
 }
 
@@ -119,6 +115,7 @@ type client struct {
 	version map[cell]int64
 
 	doubted     []*Op
+	updates     []*Op
 	lapses      []lapse
 	settlements sync.WaitGroup
 }
