@@ -76,7 +76,7 @@ type Config[K comparable, T any] struct {
 	MaxDelay time.Duration // how long a batch may wait to fill up; 0: not at all
 	Limit    int           // writes that may wait, at least 1
 	MaxWait  time.Duration // how long a write may wait
-	// Run commits a batch, on a goroutine of its own, and returns when the
+	// Run commits a batch, on a goroutine of the queue's, and returns when the
 	// batch's place is free again.
 	Run func([]*Op[K, T])
 	// Dropped is called, with no lock held, for each write that the queue gave
@@ -102,6 +102,7 @@ type Queue[K comparable, T any] struct {
 	exclusive        bool
 	closed           bool
 	idle             chan struct{} // closed when closed and nothing is left
+	parked           []chan []*Op[K, T] // of the workers that wait for a batch
 	staleTimer       *time.Timer
 	staleArmed       bool
 	delayTimer       *time.Timer
@@ -113,7 +114,8 @@ type keyState[K comparable, T any] struct {
 	parked []*Op[K, T] // by number
 }
 
-// New returns a queue. It starts no goroutine before there is work.
+// New returns a queue. It starts no goroutine before there is work, and keeps at
+// most InFlight of them until it is closed and idle.
 func New[K comparable, T any](config Config[K, T]) *Queue[K, T] {
 	return &Queue[K, T]{config: config, keys: make(map[K]*keyState[K, T]), idle: make(chan struct{})}
 }
@@ -226,6 +228,10 @@ func (q *Queue[K, T]) checkIdleLocked() {
 	case <-q.idle:
 	default:
 		close(q.idle)
+		for _, worker := range q.parked {
+			close(worker)
+		}
+		q.parked = nil
 		for _, timer := range []*time.Timer{q.staleTimer, q.delayTimer} {
 			if timer != nil {
 				timer.Stop()
@@ -236,22 +242,52 @@ func (q *Queue[K, T]) checkIdleLocked() {
 
 // dispatch starts as many batches as there are places and work for.
 func (q *Queue[K, T]) dispatch() {
-	for q.inFlight < q.config.InFlight && !q.exclusive {
-		if q.mustGatherLocked() {
+	for {
+		batch := q.nextLocked()
+		if batch == nil {
 			break
 		}
-		batch := q.takeLocked()
-		if len(batch) == 0 {
-			break
+		if n := len(q.parked); n > 0 {
+			worker := q.parked[n-1]
+			q.parked = q.parked[:n-1]
+			worker <- batch // it has room for one
+		} else {
+			go q.work(batch)
 		}
-		q.inFlight++
-		go q.run(batch)
 	}
 	q.checkIdleLocked()
 }
 
-func (q *Queue[K, T]) run(batch []*Op[K, T]) {
-	q.config.Run(batch)
+// nextLocked takes the next batch and its place; nil if there is none of either.
+func (q *Queue[K, T]) nextLocked() []*Op[K, T] {
+	if q.inFlight >= q.config.InFlight || q.exclusive || q.mustGatherLocked() {
+		return nil
+	}
+	batch := q.takeLocked()
+	if len(batch) == 0 {
+		return nil
+	}
+	q.inFlight++
+	return batch
+}
+
+// work runs one batch after another, and waits for more until the queue is
+// closed. A goroutine for each batch would be simpler; but a database's stack is
+// deep, and a new goroutine grows and copies its own for every commit, which a
+// lone writer feels.
+func (q *Queue[K, T]) work(batch []*Op[K, T]) {
+	more := make(chan []*Op[K, T], 1)
+	for batch != nil {
+		q.config.Run(batch)
+		if batch = q.done(batch, more); batch == nil {
+			batch = <-more
+		}
+	}
+}
+
+// done frees the batch's place and returns the next batch. If there is none, it
+// will be sent to more, or more is closed.
+func (q *Queue[K, T]) done(batch []*Op[K, T], more chan []*Op[K, T]) (next []*Op[K, T]) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.inFlight--
@@ -261,5 +297,9 @@ func (q *Queue[K, T]) run(batch []*Op[K, T]) {
 			q.freeLocked(op)
 		}
 	}
+	if next = q.nextLocked(); next == nil {
+		q.parked = append(q.parked, more)
+	}
 	q.dispatch()
+	return next
 }
