@@ -10,7 +10,9 @@ import (
 // FromFunc returns a read-only store that loads by calling load: one line to
 // cache a function. load returns ErrNotFound for a key that has no value. It is
 // called from many goroutines, for one key at a time, and should return soon
-// after its context ends.
+// after its context ends. An error of load's fails all reads that share the call
+// of Store.Load, as those of one GetMany do, unless it is ErrInvalid: that is
+// about its key alone.
 func FromFunc[K comparable, V any](load func(ctx context.Context, key K) (V, error)) Store[K, V] {
 	if load == nil {
 		return nil

@@ -49,6 +49,7 @@
 //	memory has none                     the row, from one load however many readers wait
 //	there is no such row                ErrNotFound, which memory remembers too
 //	the load failed                     the store's error, to all who waited for that load
+//	the store refused one of the keys   the store's error, to those who asked for that key
 //	the store panicked in the load      an error, to all who waited for that load
 //	the reader's context ended          its error; the load goes on while others wait
 //

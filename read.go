@@ -167,24 +167,48 @@ func (c *Cache[K, V]) launch(ctx context.Context, flights ...*flight[K, V]) {
 	}
 	go func() {
 		defer c.tasks.end()
-		for len(flights) > 0 {
-			flights = c.fly(ctx, flights)
-		}
+		c.fly(ctx, flights)
 	}()
 }
 
-// fly loads the flights' keys in one call, lands them, and returns those that
-// waited for them to end.
-func (c *Cache[K, V]) fly(caller context.Context, flights []*flight[K, V]) []*flight[K, V] {
+// fly loads the flights' keys in one call and lands them; then those that waited
+// for them to end, and so on.
+//
+// A load that the store refuses is made again in two halves, until the flight
+// that is refused is alone: the others have nothing to do with it. Loads that
+// fail in another way are not, because a database that is away would be asked
+// once for each key. Loads take turns in the order in which they arose, so that
+// a key which is asked for again and again keeps none of the others waiting.
+func (c *Cache[K, V]) fly(caller context.Context, flights []*flight[K, V]) {
+	loads := [][]*flight[K, V]{flights}
+	for len(loads) > 0 {
+		flights, loads = loads[0], loads[1:]
+		rows, began, err := c.loadFlights(caller, flights)
+		if half := len(flights) / 2; half > 0 && refused(err) {
+			loads = append(loads, flights[:half], flights[half:])
+			continue
+		}
+		if waiting := c.land(flights, rows, began, err); len(waiting) > 0 {
+			loads = append(loads, waiting)
+		}
+	}
+}
+
+// refused tells whether the store has said of a load that it can never succeed.
+func refused(err error) bool {
+	return errors.Is(err, ErrInvalid) || errors.Is(err, ErrTooLarge)
+}
+
+func (c *Cache[K, V]) loadFlights(caller context.Context, flights []*flight[K, V]) (rows map[K]Row[V], began int64, err error) {
 	keys := make([]K, len(flights))
 	for i, f := range flights {
 		keys[i] = f.Key
 	}
 	ctx, cancel := loadContext(caller, flights)
 	defer cancel()
-	began := c.clock.Precise()
-	rows, err := c.loadRows(ctx, keys)
-	return c.land(flights, rows, began, err)
+	began = c.clock.Precise()
+	rows, err = c.loadRows(ctx, keys)
+	return rows, began, err
 }
 
 func (c *Cache[K, V]) land(flights []*flight[K, V], rows map[K]Row[V], began int64, err error) (waiting []*flight[K, V]) {
@@ -271,7 +295,9 @@ func (c *Cache[K, V]) loadRows(ctx context.Context, keys []K) (rows map[K]Row[V]
 // GetMany returns the values of those keys that have rows. Hits come from
 // memory; the rest is loaded in one call, which readers of single keys share.
 // The values need not be of one moment; Transact gives that. When some keys
-// cannot be read, the map has the others, and the error joins the causes.
+// cannot be read, the map has the others, and the error joins the causes. A key
+// that the store refuses does not take the others with it, at the cost of a few
+// loads more.
 func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
 	values := make(map[K]V, len(keys))
 	entries, err := c.readMany(ctx, keys)

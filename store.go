@@ -51,6 +51,8 @@ type Store[K comparable, V any] interface {
 	// Load returns what the database holds for the keys: rows and, where the
 	// store keeps them, tombstones with their version. A key that is not in the
 	// map has no row. An error means that nothing is known about any of the keys.
+	// One that is ErrInvalid or ErrTooLarge is taken for the refusal of some key
+	// or row, and the others are asked for again without it.
 	Load(ctx context.Context, keys []K) (map[K]Row[V], error)
 
 	// Commit applies the change sets, in order, in one durable transaction and
