@@ -115,7 +115,7 @@ func (e *plainDoubt[K, V]) Is(target error) bool { return target == ErrUnknownOu
 func (s plainStore[K, V]) Commit(ctx context.Context, sets []ChangeSet[K, V]) ([]Outcome[V], error) {
 	outcomes := make([]Outcome[V], len(sets))
 	for i, set := range sets {
-		err := guarded("the data store", errPlainPanic, func() error { return s.apply(ctx, set) })
+		err := aside("the data store", errPlainPanic, func() error { return s.apply(ctx, set) })
 		switch {
 		case err == nil:
 			outcomes[i] = asWritten(set)
@@ -128,8 +128,9 @@ func (s plainStore[K, V]) Commit(ctx context.Context, sets []ChangeSet[K, V]) ([
 	return outcomes, nil
 }
 
-// errPlainPanic is the error of a call that panicked: it may have written before.
-var errPlainPanic = errors.New("lockstep: the data store panicked")
+// errPlainPanic is the error of a call that panicked, or ended its goroutine: it
+// may have written before.
+var errPlainPanic = errors.New("lockstep: the data store did not return")
 
 func believed(err error) bool {
 	return ours(err) && !errors.Is(err, ErrUnknownOutcome)

@@ -32,7 +32,8 @@
 //	                                                                 returns
 //	commit ran into CommitTimeout       ErrUnknownOutcome            dropped; set right when it returns
 //	the reply was lost                  ErrUnknownOutcome            dropped and in doubt until settled
-//	the store panicked in a commit      ErrUnknownOutcome            dropped and in doubt until settled
+//	the store panicked in a commit, or  ErrUnknownOutcome            dropped and in doubt until settled
+//	ended its goroutine (t.FailNow)
 //	Close ran out of time               as above, or not applied:    empty
 //	                                    ErrClosed
 //
@@ -50,7 +51,8 @@
 //	there is no such row                ErrNotFound, which memory remembers too
 //	the load failed                     the store's error, to all who waited for that load
 //	the store refused one of the keys   the store's error, to those who asked for that key
-//	the store panicked in the load      an error, to all who waited for that load
+//	the store panicked in the load, or  an error, to all who waited for that load
+//	ended its goroutine (t.FailNow)
 //	the reader's context ended          its error; the load goes on while others wait
 //
 // # States of a key

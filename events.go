@@ -106,25 +106,33 @@ func (q *eventQueue) push(f func()) {
 	q.waiting = append(q.waiting, f)
 	if !q.running {
 		q.running = true
-		go q.run()
+		go q.run(nil)
 	}
 }
 
-func (q *eventQueue) run() {
+func (q *eventQueue) run(batch []func()) {
+	idle := false
+	defer func() {
+		if !idle {
+			// A hook is ending the goroutine. The events behind it need another.
+			go q.run(batch)
+		}
+	}()
 	for {
+		for len(batch) > 0 {
+			f := batch[0]
+			batch = batch[1:]
+			protect(q.logger, f)
+		}
 		q.mu.Lock()
-		batch := q.waiting
-		q.waiting = nil
-		if len(batch) == 0 {
+		batch, q.waiting = q.waiting, nil
+		if idle = len(batch) == 0; idle {
 			q.running = false
 			q.idle.Broadcast()
 			q.mu.Unlock()
 			return
 		}
 		q.mu.Unlock()
-		for _, f := range batch {
-			protect(q.logger, f)
-		}
 	}
 }
 

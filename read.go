@@ -131,20 +131,26 @@ func (c *Cache[K, V]) loadOnce(ctx context.Context, key K, usable func(*entry[K,
 		return e, false, nil
 	}
 	defer c.gate.Leave(f)
-	if usable != nil {
-		c.missed(key)
-	}
-	if start {
-		c.launch(ctx, f)
-	} else {
-		c.counts.joinedLoads.Add(1)
-	}
+	c.board(ctx, f, start, usable != nil)
 	select {
 	case <-f.Done():
 		e, err = f.Result()
 		return e, !start, err
 	case <-ctx.Done():
 		return nil, !start, ended(ctx)
+	}
+}
+
+// board counts a reader of a flight, and launches the flight if that is the
+// reader's to do, whatever the hook does: others wait for it by now.
+func (c *Cache[K, V]) board(ctx context.Context, f *flight[K, V], start, missed bool) {
+	if start {
+		defer c.launch(ctx, f)
+	} else {
+		c.counts.joinedLoads.Add(1)
+	}
+	if missed {
+		c.missed(f.Key)
 	}
 }
 
@@ -161,14 +167,11 @@ func (c *Cache[K, V]) missed(key K) {
 func (c *Cache[K, V]) launch(ctx context.Context, flights ...*flight[K, V]) {
 	if !c.tasks.begin() {
 		for len(flights) > 0 {
-			flights = c.land(flights, nil, 0, ErrClosed)
+			flights = c.land(&flights, nil, 0, ErrClosed)
 		}
 		return
 	}
-	go func() {
-		defer c.tasks.end()
-		c.fly(ctx, flights)
-	}()
+	go c.fly(ctx, flights)
 }
 
 // fly loads the flights' keys in one call and lands them; then those that waited
@@ -179,16 +182,32 @@ func (c *Cache[K, V]) launch(ctx context.Context, flights ...*flight[K, V]) {
 // fail in another way are not, because a database that is away would be asked
 // once for each key. Loads take turns in the order in which they arose, so that
 // a key which is asked for again and again keeps none of the others waiting.
+//
+// Every flight lands, also when the store, a hook or Clone ends the goroutine.
 func (c *Cache[K, V]) fly(caller context.Context, flights []*flight[K, V]) {
+	defer c.tasks.end()
 	loads := [][]*flight[K, V]{flights}
+	flights = nil
+	defer func() {
+		// Nothing is left unless the goroutine is being ended from within.
+		if len(flights) > 0 {
+			loads = append(loads, c.land(&flights, nil, 0, errLoadExited))
+		}
+		for _, flights := range loads {
+			if len(flights) > 0 {
+				c.launch(caller, flights...)
+			}
+		}
+	}()
 	for len(loads) > 0 {
 		flights, loads = loads[0], loads[1:]
 		rows, began, err := c.loadFlights(caller, flights)
 		if half := len(flights) / 2; half > 0 && refused(err) {
 			loads = append(loads, flights[:half], flights[half:])
+			flights = nil
 			continue
 		}
-		if waiting := c.land(flights, rows, began, err); len(waiting) > 0 {
+		if waiting := c.land(&flights, rows, began, err); len(waiting) > 0 {
 			loads = append(loads, waiting)
 		}
 	}
@@ -211,16 +230,20 @@ func (c *Cache[K, V]) loadFlights(caller context.Context, flights []*flight[K, V
 	return rows, began, err
 }
 
-func (c *Cache[K, V]) land(flights []*flight[K, V], rows map[K]Row[V], began int64, err error) (waiting []*flight[K, V]) {
+// land takes the flights off the list as they land, and returns those that waited
+// for them.
+func (c *Cache[K, V]) land(flights *[]*flight[K, V], rows map[K]Row[V], began int64, err error) (waiting []*flight[K, V]) {
 	if err != nil && c.closing.Err() != nil && c.life.Err() != nil {
 		err = ErrClosed
 	}
-	for _, f := range flights {
+	for len(*flights) > 0 {
+		f := (*flights)[0]
 		var e *entry[K, V]
 		keep, err := false, err
 		if err == nil {
 			e, keep, err = c.loaded(f.Key, rows[f.Key], began)
 		}
+		*flights = (*flights)[1:]
 		if next := c.gate.Land(f, e, err, keep); next != nil {
 			waiting = append(waiting, next)
 		}
@@ -275,6 +298,7 @@ func (v valuesOf) Value(key any) any { return v.values.Value(key) }
 // loadRows calls the store. A panic is an error for everybody who waits.
 func (c *Cache[K, V]) loadRows(ctx context.Context, keys []K) (rows map[K]Row[V], err error) {
 	began := c.clock.Precise()
+	err = errLoadExited // unless Load returns, or panics
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("lockstep: the store panicked in a load: %v\n%s", p, debug.Stack())
@@ -289,7 +313,8 @@ func (c *Cache[K, V]) loadRows(ctx context.Context, keys []K) (rows map[K]Row[V]
 			protect(c.options.Logger, func() { hook(LoadEvent[K]{Keys: keys, Duration: took, Err: err}) })
 		}
 	}()
-	return c.store.Load(ctx, keys)
+	rows, err = c.store.Load(ctx, keys)
+	return rows, err
 }
 
 // GetMany returns the values of those keys that have rows. Hits come from
@@ -316,33 +341,12 @@ func (c *Cache[K, V]) readMany(ctx context.Context, keys []K) (map[K]*entry[K, V
 	}
 	entries := make(map[K]*entry[K, V], len(keys))
 	waits := make(map[K]*flight[K, V])
-	var starts []*flight[K, V]
-	for _, key := range keys {
-		if entries[key] != nil || waits[key] != nil {
-			continue
+	defer func() {
+		for _, f := range waits {
+			c.gate.Leave(f)
 		}
-		if e := c.hit(ctx, key); e != nil {
-			entries[key] = e
-			continue
-		}
-		f, start, e := c.gate.Join(key, c.usable)
-		if f == nil {
-			c.touch(key, e)
-			entries[key] = e
-			continue
-		}
-		defer c.gate.Leave(f)
-		c.missed(key)
-		waits[key] = f
-		if start {
-			starts = append(starts, f)
-		} else {
-			c.counts.joinedLoads.Add(1)
-		}
-	}
-	if len(starts) > 0 {
-		c.launch(ctx, starts...)
-	}
+	}()
+	c.boardMany(ctx, keys, entries, waits)
 	var errs []error
 	for key, f := range waits {
 		select {
@@ -362,6 +366,39 @@ func (c *Cache[K, V]) readMany(ctx context.Context, keys []K) (map[K]*entry[K, V
 		}
 	}
 	return entries, errors.Join(errs...)
+}
+
+// boardMany finds the keys' entries, or flights that will bring them, and launches
+// those flights that are new, whatever the hooks do.
+func (c *Cache[K, V]) boardMany(ctx context.Context, keys []K, entries map[K]*entry[K, V], waits map[K]*flight[K, V]) {
+	var starts []*flight[K, V]
+	defer func() {
+		if len(starts) > 0 {
+			c.launch(ctx, starts...)
+		}
+	}()
+	for _, key := range keys {
+		if entries[key] != nil || waits[key] != nil {
+			continue
+		}
+		if e := c.hit(ctx, key); e != nil {
+			entries[key] = e
+			continue
+		}
+		f, start, e := c.gate.Join(key, c.usable)
+		if f == nil {
+			c.touch(key, e)
+			entries[key] = e
+			continue
+		}
+		waits[key] = f
+		if start {
+			starts = append(starts, f)
+		} else {
+			c.counts.joinedLoads.Add(1)
+		}
+		c.missed(key)
+	}
 }
 
 // containsSame tells whether the very same error is there: one load's, met at

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -139,12 +138,10 @@ func (c *Cache[K, V]) askStore(ctx context.Context, cause error, sets int) (s Se
 	if c.can.Settle == nil {
 		return s, fmt.Errorf("%w: store %q cannot settle", ErrUnsupported, c.can.Name)
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("lockstep: the store panicked in Settle: %v\n%s", p, debug.Stack())
-		}
-	}()
-	s, err = c.can.Settle(ctx, cause)
+	err = aside("Settle", nil, func() (err error) {
+		s, err = c.can.Settle(ctx, cause)
+		return err
+	})
 	if err == nil && s.Applied && s.Outcomes != nil && len(s.Outcomes) != sets {
 		err = fmt.Errorf("the store settled %d sets of %d", len(s.Outcomes), sets)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -65,12 +64,7 @@ func commitJointly(ctx context.Context, parts []jointPart) error {
 		p.pending()
 		p.hold() // before anybody can be told that the outcome is unknown
 	}
-	go func() {
-		runJointly(&v, parts)
-		for _, p := range parts {
-			p.leave()
-		}
-	}()
+	go runJointly(&v, parts)
 	select {
 	case <-v.answered:
 	case <-ctx.Done():
@@ -113,13 +107,34 @@ func runJointly(v *verdict, parts []jointPart) {
 			doubtJointly(v, parts, errors.New("the cache was closed during the commit"))
 		}
 	})
-	txn, err := applyJointly(ctx, parts)
-	if err == nil {
+	err := fmt.Errorf("%w: the store ended the transaction's goroutine (runtime.Goexit)", ErrUnavailable)
+	var txn Txn
+	returned := false
+	defer func() {
+		overdue.Stop()
+		abandoned()
+		if returned {
+			concludeJointly(v, parts, txn, err)
+		} else {
+			go concludeJointly(v, parts, txn, err)
+		}
+	}()
+	if open, refusal := applyJointly(ctx, parts); refusal != nil {
+		err = refusal
+	} else {
+		txn, err = open, errCommitExited // unless Commit returns, or panics
 		err = guarded("Commit", ErrUnknownOutcome, func() error { return txn.Commit(ctx) })
 	}
-	overdue.Stop()
-	abandoned()
+	returned = true
+}
 
+// concludeJointly ends a joint transaction, whose outcome is err.
+func concludeJointly(v *verdict, parts []jointPart, txn Txn, err error) {
+	defer func() {
+		for _, p := range parts {
+			p.leave()
+		}
+	}()
 	if !changeAnything(parts) {
 		err = certain(err)
 	}
@@ -150,7 +165,7 @@ func runJointly(v *verdict, parts []jointPart) {
 		p.release(err)
 	}
 	v.finish(0, err, func(wasDoubted bool) {
-		lead.count(err, wasDoubted)
+		parts[0].count(err, wasDoubted)
 		for _, p := range parts {
 			p.finished(err, wasDoubted)
 		}
@@ -167,18 +182,24 @@ func applyJointly(ctx context.Context, parts []jointPart) (txn Txn, err error) {
 	if err != nil {
 		return nil, certain(err)
 	}
-	for _, p := range parts {
-		if err = guarded("Apply", nil, func() error { return p.apply(ctx, txn) }); err != nil {
-			break
+	open, applied := txn, false
+	defer func() {
+		if applied {
+			return
 		}
-	}
-	if err != nil {
-		// Rollback has a deadline of its own: the commit's may be the reason.
+		// Deferred, because Apply may be ending the goroutine. Rollback has a deadline
+		// of its own: the commit's may be the reason.
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), parts[0].overdue())
 		defer cancel()
-		rollback := guarded("Rollback", nil, func() error { return txn.Rollback(undo) })
-		return nil, certain(errors.Join(err, rollback))
+		rollback := guarded("Rollback", nil, func() error { return open.Rollback(undo) })
+		err = certain(errors.Join(err, rollback))
+	}()
+	for _, p := range parts {
+		if err = guarded("Apply", nil, func() error { return p.apply(ctx, txn) }); err != nil {
+			return nil, err
+		}
 	}
+	applied = true
 	return txn, nil
 }
 
@@ -189,20 +210,6 @@ func certain(err error) error {
 		return fmt.Errorf("%w: %v", ErrUnavailable, err)
 	}
 	return err
-}
-
-// guarded turns a panic in code that is not ours into an error, which is kind,
-// or ErrUnavailable.
-func guarded(what string, kind error, f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			if kind == nil {
-				kind = ErrUnavailable
-			}
-			err = fmt.Errorf("%w: panic in %s: %v\n%s", kind, what, p, debug.Stack())
-		}
-	}()
-	return f()
 }
 
 // jointShare is a share in a joint transaction.
@@ -290,7 +297,7 @@ func (j *jointShare[K, V]) settle(ask func(context.Context) (bool, error)) (appl
 	j.c.counts.inDoubt.Add(1)
 	defer j.c.counts.inDoubt.Add(-1)
 	s, err := j.c.settle(func(ctx context.Context) (s Settlement[V], err error) {
-		err = guarded("Settle", nil, func() (err error) {
+		err = aside("Settle", nil, func() (err error) {
 			s.Applied, err = ask(ctx)
 			return err
 		})

@@ -142,7 +142,17 @@ func (c *Cache[K, V]) commitBatch(ops []*commit.Op[K, *write[K, V]]) {
 			c.doubt(op.Item, errors.New("the cache was closed during the commit"))
 		}
 	})
+	returned := false
+	defer func() {
+		if !returned {
+			// The store is ending the goroutine. As after a panic, nobody knows.
+			overdue.Stop()
+			abandoned()
+			c.settleBatch(ops, sets, errCommitExited)
+		}
+	}()
 	outcomes, err := c.commit(ctx, sets)
+	returned = true
 	overdue.Stop()
 	abandoned()
 	c.counts.commitLatency.Record(c.since(began))
@@ -269,7 +279,10 @@ func (c *Cache[K, V]) publication(w *write[K, V], o Outcome[V], i int, began int
 	}
 	publication := gate.Drop[*entry[K, V]]()
 	// A panic in the program's Clone does not undo a commit.
-	if err := guarded("Clone", nil, func() error {
+	if c.options.Clone == nil {
+		return gate.Install(c.newEntry(w.op.Keys[i], o.Rows[i], began, ttl))
+	}
+	if err := aside("Clone", nil, func() error {
 		publication = gate.Install(c.newEntry(w.op.Keys[i], o.Rows[i], began, ttl))
 		return nil
 	}); err != nil {

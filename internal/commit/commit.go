@@ -101,7 +101,7 @@ type Queue[K comparable, T any] struct {
 	lent             int // calls of Take
 	exclusive        bool
 	closed           bool
-	idle             chan struct{} // closed when closed and nothing is left
+	idle             chan struct{}      // closed when closed and nothing is left
 	parked           []chan []*Op[K, T] // of the workers that wait for a batch
 	staleTimer       *time.Timer
 	staleArmed       bool
@@ -278,15 +278,30 @@ func (q *Queue[K, T]) nextLocked() []*Op[K, T] {
 func (q *Queue[K, T]) work(batch []*Op[K, T]) {
 	more := make(chan []*Op[K, T], 1)
 	for batch != nil {
-		q.config.Run(batch)
-		if batch = q.done(batch, more); batch == nil {
+		if batch = q.run(batch, more); batch == nil {
 			batch = <-more
 		}
 	}
 }
 
+func (q *Queue[K, T]) run(batch []*Op[K, T], more chan []*Op[K, T]) (next []*Op[K, T]) {
+	returned := false
+	defer func() {
+		// Run may end its goroutine (runtime.Goexit), which must not keep the place
+		// nor the keys.
+		if !returned {
+			if next := q.done(batch, nil); next != nil {
+				go q.work(next)
+			}
+		}
+	}()
+	q.config.Run(batch)
+	returned = true
+	return q.done(batch, more)
+}
+
 // done frees the batch's place and returns the next batch. If there is none, it
-// will be sent to more, or more is closed.
+// will be sent to more, or more is closed; unless more is nil.
 func (q *Queue[K, T]) done(batch []*Op[K, T], more chan []*Op[K, T]) (next []*Op[K, T]) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -297,7 +312,7 @@ func (q *Queue[K, T]) done(batch []*Op[K, T], more chan []*Op[K, T]) (next []*Op
 			q.freeLocked(op)
 		}
 	}
-	if next = q.nextLocked(); next == nil {
+	if next = q.nextLocked(); next == nil && more != nil {
 		q.parked = append(q.parked, more)
 	}
 	q.dispatch()
