@@ -39,7 +39,9 @@ type Stats struct {
 	InDoubt int
 
 	// Transactions are calls of Transact that committed, and Reruns how often
-	// Transact and Update ran their function again.
+	// Transact and Update ran their function again because a row had changed that
+	// it had read, whether the database found that out or memory. A transaction of
+	// several caches counts in one of them, the one that was opened first.
 	Transactions, Reruns uint64
 
 	// Batches are calls of Store.Commit; RowsPerBatch is the mean number of

@@ -45,6 +45,9 @@ type part interface {
 	turns(all bool) []uint64
 	discardWrites()
 
+	// countRerun counts that the function runs again.
+	countRerun()
+
 	// commit is for a transaction of one cache.
 	commit(ctx context.Context) error
 	// joint is for one of several.
@@ -75,11 +78,15 @@ func Transact(ctx context.Context, f func(ctx context.Context, tx *Tx) error) er
 	}
 	var held []uint64
 	defer func() { turns.Give(held) }()
+	var tx *Tx
 	for attempt := 1; ; attempt++ {
 		if ctx.Err() != nil {
 			return notApplied(ended(ctx))
 		}
-		tx := &Tx{}
+		if attempt > 1 {
+			tx.active()[0].countRerun() // it has read something, or it would not run again
+		}
+		tx = &Tx{}
 		result := tx.run(ctx, f)
 		err := tx.end(ctx, result, &held)
 		if !errors.Is(err, errRerun) {
@@ -159,23 +166,29 @@ func finished(result error) error {
 	return notApplied(result)
 }
 
-func (tx *Tx) commit(ctx context.Context) error {
+// active are the parts that have done something, in one order for all
+// transactions, so that two of them do not wait for each other inside the
+// database.
+func (tx *Tx) active() []part {
 	var active []part
 	for _, p := range tx.parts {
 		if p.reads() > 0 || p.writes() > 0 {
 			active = append(active, p)
 		}
 	}
-	if len(active) == 1 {
-		return active[0].commit(ctx)
-	}
-	// One order for all transactions, so that two of them do not wait for each
-	// other inside the database.
 	slices.SortFunc(active, func(a, b part) int {
 		i, _ := a.cache()
 		j, _ := b.cache()
 		return int(i) - int(j)
 	})
+	return active
+}
+
+func (tx *Tx) commit(ctx context.Context) error {
+	active := tx.active()
+	if len(active) == 1 {
+		return active[0].commit(ctx)
+	}
 	parts := make([]jointPart, len(active))
 	for i, p := range active {
 		parts[i] = p.joint()

@@ -124,6 +124,8 @@ func (s *share[K, V]) cache() (uint64, any) { return s.c.id, s.c.can.Database }
 func (s *share[K, V]) reads() int           { return len(s.read) }
 func (s *share[K, V]) writes() int          { return len(s.changes) }
 
+func (s *share[K, V]) countRerun() { s.c.counts.reruns.Add(1) }
+
 func (s *share[K, V]) discardWrites() {
 	s.changes, s.written = nil, make(map[K]int)
 }
@@ -175,8 +177,6 @@ func (s *share[K, V]) commit(ctx context.Context) error {
 	_, err := s.c.perform(ctx, s.c.newWrite(s.set()))
 	if err == nil {
 		s.c.counts.transactions.Add(1)
-	} else if conflicted(err) {
-		s.c.counts.reruns.Add(1)
 	}
 	return err
 }
