@@ -36,27 +36,24 @@ type entry[K comparable, V any] = memory.Entry[K, V]
 func (c *Cache[K, V]) newEntry(key K, row Row[V], began int64, ttl time.Duration) *entry[K, V] {
 	e := &entry[K, V]{Key: key, Version: uint64(row.Version), Created: c.clock.Precise()}
 	e.Exists = row.Exists && !row.over()
-	mortal := e.Exists && !row.ExpiresAt.IsZero()
 	if e.Exists {
 		e.Value = row.Value
 		if c.options.Clone != nil {
 			e.Value = c.options.Clone(e.Value)
 		}
 	}
-	var deadline int64
+	var lives memory.Lives
 	if ttl > 0 {
-		deadline = saturate(began, ttl)
+		lives.Deadline = saturate(began, ttl)
 	}
-	if mortal {
-		if end := saturate(began, row.Remaining); deadline == 0 || end < deadline {
-			deadline = end
+	if e.Exists && !row.ExpiresAt.IsZero() {
+		lives.End, lives.ExpiresAt = saturate(began, row.Remaining), row.ExpiresAt
+		if lives.Deadline == 0 || lives.End < lives.Deadline {
+			lives.Deadline = lives.End
 		}
 	}
-	if deadline != 0 || mortal {
-		e.Lives = &memory.Lives{Deadline: deadline}
-		if mortal {
-			e.Lives.ExpiresAt = row.ExpiresAt
-		}
+	if lives.Deadline != 0 {
+		e.Lives = &lives
 	}
 	return e
 }
@@ -81,7 +78,7 @@ func (c *Cache[K, V]) fresh(e *entry[K, V]) bool {
 
 // lapsed tells whether the row's lifetime may be over.
 func (c *Cache[K, V]) lapsed(e *entry[K, V]) bool {
-	return e.Lives != nil && !e.Lives.ExpiresAt.IsZero() && !c.fresh(e)
+	return e.Lives != nil && e.Lives.End != 0 && c.clock.Precise() >= e.Lives.End
 }
 
 // out returns the copy's value for a caller.

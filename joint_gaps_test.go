@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/cachetest"
@@ -59,6 +60,36 @@ func TestRerunsOfJointTransactionsAreNotCounted(t *testing.T) {
 		}
 		if n := a.Stats().Reruns + b.Stats().Reruns; n != 2 {
 			t.Errorf("%d reruns are counted, of 2", n)
+		}
+	})
+}
+
+func TestAJointTransactionBelievesARowThatEndedBeforeItsCommit(t *testing.T) {
+	inBubble(t, options{}, func(s *scene) {
+		slow := true
+		a, b, _ := pair(s, func() {
+			if slow {
+				slow = false
+				time.Sleep(time.Minute) // the lock of a row, say
+			}
+		})
+		if _, err := a.Set(s.ctx, "lease", 1, lockstep.Lifetime(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		runs := 0
+		errOver := errors.New("the lease is over")
+		err := lockstep.Transact(s.ctx, func(ctx context.Context, tx *lockstep.Tx) error {
+			runs++
+			if _, err := a.In(tx).Get(ctx, "lease"); errors.Is(err, lockstep.ErrNotFound) {
+				return errOver
+			}
+			return b.In(tx).Set(ctx, "k", 1)
+		})
+		if runs != 2 || !errors.Is(err, errOver) {
+			t.Errorf("after %d runs: %v", runs, err)
+		}
+		if ok, _ := b.Exists(s.ctx, "k"); ok {
+			t.Error("the row is written under a lease that was over")
 		}
 	})
 }

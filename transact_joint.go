@@ -23,6 +23,8 @@ import (
 type jointPart interface {
 	begin(ctx context.Context) (Txn, error)
 	apply(ctx context.Context, txn Txn) error
+	// lapsed is a conflict if the lifetime of a row that was read may be over.
+	lapsed() error
 	// context is the commit's own: no caller can end it.
 	context() (context.Context, context.CancelFunc)
 	overdue() time.Duration
@@ -199,6 +201,14 @@ func applyJointly(ctx context.Context, parts []jointPart) (txn Txn, err error) {
 			return nil, err
 		}
 	}
+	// The checks were made one cache after the other, each with waits of its own. A
+	// row that has ended meanwhile was not changed by anybody: no lock of the
+	// database's has kept it.
+	for _, p := range parts {
+		if err = p.lapsed(); err != nil {
+			return nil, err
+		}
+	}
 	applied = true
 	return txn, nil
 }
@@ -216,13 +226,14 @@ func certain(err error) error {
 type jointShare[K comparable, V any] struct {
 	c     *Cache[K, V]
 	set   ChangeSet[K, V]
+	read  map[K]*entry[K, V]
 	keys  []K
 	owner uint64
 	rows  []Row[V]
 }
 
 func (s *share[K, V]) joint() jointPart {
-	j := &jointShare[K, V]{c: s.c, set: s.set(), owner: s.c.owners.Add(1)}
+	j := &jointShare[K, V]{c: s.c, set: s.set(), read: s.read, owner: s.c.owners.Add(1)}
 	for i := range j.set.Changes {
 		j.keys = append(j.keys, j.set.Changes[i].Key)
 	}
@@ -243,6 +254,15 @@ func (j *jointShare[K, V]) apply(ctx context.Context, txn Txn) error {
 	}
 	j.rows = o.Rows
 	return err
+}
+
+func (j *jointShare[K, V]) lapsed() error {
+	for key, e := range j.read {
+		if j.c.lapsed(e) {
+			return &ConflictError{Key: key, Version: Version(e.Version)}
+		}
+	}
+	return nil
 }
 
 func (j *jointShare[K, V]) context() (context.Context, context.CancelFunc) {

@@ -25,7 +25,10 @@ type Lives struct {
 	// Deadline is when the copy must stop answering, in Clock nanoseconds; 0 for
 	// never.
 	Deadline int64
-	// ExpiresAt is the end of the row; zero for a row that stays.
+	// End is when the row is over, in Clock nanoseconds, at or before the database's
+	// own moment; 0 for a row that stays. ExpiresAt is the same by the database's
+	// clock.
+	End       int64
 	ExpiresAt time.Time
 }
 
