@@ -53,7 +53,8 @@ func (c *Cache[K, V]) newEntry(key K, row Row[V], began int64, ttl time.Duration
 		}
 	}
 	if lives.Deadline != 0 {
-		e.Lives = &lives
+		its := lives // most copies have none, and allocate none
+		e.Lives = &its
 	}
 	return e
 }
