@@ -47,8 +47,10 @@ func endsTransaction(query string) bool {
 // or one byte of anything else. It is empty for white space and comments.
 func nextToken(s string) (token, rest string) {
 	switch c := s[0]; {
-	case strings.IndexByte(" \t\n\f\r", c) >= 0 || strings.HasPrefix(s, "\ufeff"):
-		return "", strings.TrimLeft(s, " \t\n\f\r\ufeff")
+	case strings.IndexByte(" \t\n\v\f\r", c) >= 0 || strings.HasPrefix(s, "\ufeff"):
+		// SQLite takes a vertical tab for white space after other white space only,
+		// and parses nothing that has it elsewhere.
+		return "", strings.TrimLeft(s, " \t\n\v\f\r\ufeff")
 	case strings.HasPrefix(s, "--"):
 		_, rest, _ = strings.Cut(s, "\n")
 		return "", rest
@@ -68,14 +70,32 @@ func nextToken(s string) (token, rest string) {
 		}
 		return s, ""
 	case isLetter(c):
-		end := 1
-		for end < len(s) && (isLetter(s[end]) || s[end] >= '0' && s[end] <= '9' || s[end] == '$') {
-			end++
+		end := wordEnd(s)
+		return s[:end], s[end:]
+	case strings.IndexByte("$@:#", c) >= 0:
+		// A parameter. The name may have a suffix in parentheses, as Tcl's variables
+		// have, in which quotes and semicolons are part of the name.
+		end := wordEnd(s)
+		if strings.HasPrefix(s[end:], "(") {
+			if n := strings.IndexAny(s[end:], ") \t\n\v\f\r"); n >= 0 {
+				end += n + 1
+			}
 		}
 		return s[:end], s[end:]
 	default:
 		return s[:1], s[1:]
 	}
+}
+
+// wordEnd is where the word ends that s begins with, whatever its first byte is.
+// Two colons are part of a parameter's name in SQLite, and begin another token
+// here, which ends no statement either.
+func wordEnd(s string) int {
+	end := 1
+	for end < len(s) && (isLetter(s[end]) || s[end] >= '0' && s[end] <= '9' || s[end] == '$') {
+		end++
+	}
+	return end
 }
 
 // isLetter is SQLite's: whatever is not ASCII is one.
