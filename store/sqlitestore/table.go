@@ -145,7 +145,8 @@ func newTableStatements(m *mapping) tableStatements {
 		s.update = fmt.Sprintf("UPDATE OR ABORT %s SET %s WHERE %s", quote(m.table), strings.Join(set, ", "), where)
 	}
 	if m.version >= 0 {
-		s.highest = fmt.Sprintf("SELECT max(%s) FROM %s", quote(m.value[m.version].column), quote(m.table))
+		// To max, a text is more than any number.
+		s.highest = fmt.Sprintf("SELECT max(%[1]s) FROM %[2]s WHERE typeof(%[1]s) = 'integer'", quote(m.value[m.version].column), quote(m.table))
 	}
 	return s
 }

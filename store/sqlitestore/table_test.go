@@ -295,6 +295,83 @@ func TestReadOnlyTable(t *testing.T) {
 	wantError(t, err, lockstep.ErrUnsupported, "ReadOnly")
 }
 
+// A row that no value can be made of is an error for its own key, which says where
+// to look; the sets that share its batch are committed, and so is a write of it.
+func TestAnUnreadableRowFailsItsBatch(t *testing.T) {
+	type V struct {
+		N     int   `db:"n"`
+		Price money `db:"price,readonly"` // its Scan panics at NULL
+	}
+	s := openTable[string, V](t, TableOptions{}, "CREATE TABLE t (id TEXT PRIMARY KEY, n INTEGER, price TEXT DEFAULT '1.50')",
+		"CREATE TRIGGER free AFTER UPDATE ON t WHEN new.n = 0 BEGIN UPDATE t SET price = NULL WHERE id = new.id; END")
+	set := func(k string, n int) lockstep.ChangeSet[string, V] {
+		return lockstep.ChangeSet[string, V]{Changes: []lockstep.Change[string, V]{{Key: k, Value: V{N: n}}}}
+	}
+	read := put(t, s, "bad", V{N: 1}).Value
+	for column, spoil := range map[string]string{
+		"n":     "UPDATE t SET n = 'many' WHERE id = 'bad'",
+		"price": "UPDATE t SET price = NULL WHERE id = 'bad'",
+	} {
+		t.Run(column, func(t *testing.T) {
+			put(t, s, "bad", V{N: 1})
+			run(t, s.db.path, "UPDATE t SET price = '1.50'", spoil)
+			unreadable := func() {
+				t.Helper()
+				_, err := s.Load(t.Context(), []string{"bad"})
+				wantError(t, err, lockstep.ErrInvalid, "table t", "key bad", "column "+column)
+				_, err = s.scan(t.Context(), nil, 10)
+				wantError(t, err, lockstep.ErrInvalid, "table t", "key bad", "column "+column)
+			}
+			unreadable()
+			outcomes, err := s.Commit(t.Context(), []lockstep.ChangeSet[string, V]{
+				set("before", 1), {Checks: []lockstep.Check[string]{{Key: "bad", Value: read}}}, set("after", 2),
+			})
+			if err != nil || outcomes[0].Err != nil || outcomes[2].Err != nil {
+				t.Fatalf("%v, %v", outcomes, err)
+			}
+			wantError(t, outcomes[1].Err, lockstep.ErrConflict, "bad")
+			if get(t, s, "after").Value.N != 2 {
+				t.Error("what shared the batch is not there")
+			}
+			unreadable()
+		})
+	}
+	run(t, s.db.path, "UPDATE t SET price = '1.50', n = 1")
+	// The write itself makes the row unreadable.
+	outcomes, err := s.Commit(t.Context(), []lockstep.ChangeSet[string, V]{set("before", 3), set("bad", 0), set("after", 3)})
+	if err != nil || outcomes[0].Err != nil || outcomes[1].Err != nil || outcomes[2].Err != nil {
+		t.Fatalf("%v, %v", outcomes, err)
+	}
+	if outcomes[1].Rows != nil {
+		t.Errorf("rows of what cannot be read: %+v", outcomes[1].Rows)
+	}
+	if r := get(t, s, "after"); r.Value.N != 3 || outcomes[2].Rows[0] != r {
+		t.Errorf("the neighbour is %+v, and was %+v", r, outcomes[2].Rows)
+	}
+	_, err = s.Load(t.Context(), []string{"bad"})
+	wantError(t, err, lockstep.ErrInvalid, "key bad", "column price")
+	if _, err := commitOne(s, lockstep.Change[string, V]{Key: "bad", Delete: true}); err != nil {
+		t.Errorf("deleting it: %v", err)
+	}
+}
+
+// A version that is no number is not 0, and does not keep DeleteAll from the others.
+func TestAnUnreadableVersionIsTakenForNone(t *testing.T) {
+	s := openTable[string, justName](t, TableOptions{VersionColumn: "v"}, "CREATE TABLE t (id TEXT PRIMARY KEY, name TEXT, v INTEGER)")
+	first := put(t, s, "good", justName{"x"})
+	put(t, s, "bad", justName{"x"})
+	run(t, s.db.path, "UPDATE t SET v = 'one' WHERE id = 'bad'")
+	_, err := s.Load(t.Context(), []string{"bad"})
+	wantError(t, err, lockstep.ErrInvalid, "table t", "key bad", "column v", "version")
+	outcomes, err := s.Commit(t.Context(), []lockstep.ChangeSet[string, justName]{{DeleteAll: true}})
+	if err != nil || outcomes[0].Err != nil {
+		t.Fatalf("DeleteAll: %v, %v", outcomes, err)
+	}
+	if r := put(t, s, "good", justName{"x"}); r.Version <= first.Version {
+		t.Errorf("version %d after %d", r.Version, first.Version)
+	}
+}
+
 // Versions of a mapped table grow across a deletion, although nothing keeps them.
 func TestTableVersionsGrow(t *testing.T) {
 	type V struct {

@@ -11,7 +11,8 @@ import (
 
 // Load implements lockstep.Store, at the cost of Store.Load and the decoding of
 // each column. A row that does not fit the fields, such as a NULL where none can
-// be held, is an error that is ErrInvalid and names the column.
+// be held, is an error that is ErrInvalid and names the table, the key and the
+// column; it can be written and deleted like any other.
 func (t *Table[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V], error) {
 	var bound []any
 	for _, k := range keys {
@@ -33,8 +34,8 @@ func (t *Table[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V]
 				if err != nil {
 					return err
 				}
-				rows[k], err = t.row(row[len(t.m.key):])
-				return named(k, err)
+				rows[k], err = t.row(k, row[len(t.m.key):])
+				return err
 			})
 		})
 	})
@@ -44,24 +45,19 @@ func (t *Table[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V]
 	return rows, nil
 }
 
-func named(key any, err error) error {
-	if err != nil {
-		return fmt.Errorf("key %v: %w", key, err)
-	}
-	return nil
-}
-
-// row makes a Row of the mapped columns.
-func (t *Table[K, V]) row(columns []driver.Value) (lockstep.Row[V], error) {
+// row makes a Row of the mapped columns. A version is unreadable like any other
+// column: taken for 0, it would be the version of every state that the row has.
+func (t *Table[K, V]) row(k K, columns []driver.Value) (lockstep.Row[V], error) {
 	v, err := t.scanValue(columns)
+	if err == nil && t.versioned() && columns[t.m.version] != nil {
+		if _, ok := columns[t.m.version].(int64); !ok {
+			err = fmt.Errorf("%w: column %s %w", errDecode, t.m.value[t.m.version].column, mismatch(columns[t.m.version], "version"))
+		}
+	}
 	if err != nil {
-		return lockstep.Row[V]{}, err
+		return lockstep.Row[V]{}, fmt.Errorf("table %s: key %v: %w", t.m.table, k, err)
 	}
-	r := lockstep.Row[V]{Value: v, Exists: true}
-	if t.versioned() {
-		r.Version = lockstep.Version(t.versionOf(columns))
-	}
-	return r, nil
+	return lockstep.Row[V]{Value: v, Exists: true, Version: lockstep.Version(t.versionOf(columns))}, nil
 }
 
 func (t *Table[K, V]) versionOf(columns []driver.Value) int64 {
@@ -96,9 +92,9 @@ func (t *Table[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep
 			if err != nil {
 				return err
 			}
-			r, err := t.row(row[len(t.m.key):])
+			r, err := t.row(k, row[len(t.m.key):])
 			if err != nil {
-				return named(k, err)
+				return err
 			}
 			last = last[:0]
 			for _, v := range row[:len(t.m.key)] {

@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"reflect"
+	"runtime/debug"
 
 	"github.com/lockstep-cache/lockstep"
 )
@@ -28,7 +29,7 @@ func (t *Table[K, V]) scanKey(row []driver.Value) (k K, err error) {
 	rv := reflect.ValueOf(&k).Elem()
 	for i, part := range t.m.key {
 		if err := part.scan(row[i], part.of(rv)); err != nil {
-			return k, fmt.Errorf("%w: column %s %w", errDecode, part.column, err)
+			return k, fmt.Errorf("table %s: %w: key column %s %w", t.m.table, errDecode, part.column, err)
 		}
 	}
 	return k, nil
@@ -43,7 +44,7 @@ func (t *Table[K, V]) bindValue(v V) ([]any, error) {
 			continue
 		}
 		var err error
-		if out[i], err = part.bind(part.of(rv)); err != nil {
+		if out[i], err = part.write(rv); err != nil {
 			return nil, invalid("%s: column %s: %w", part.field, part.column, err)
 		}
 	}
@@ -57,7 +58,7 @@ func (t *Table[K, V]) scanValue(columns []driver.Value) (v V, err error) {
 		if part.field == "" || i == t.m.version && columns[i] == nil {
 			continue // without a field, or of a row from before the column was there
 		}
-		if err := part.scan(columns[i], part.of(rv)); err != nil {
+		if err := part.read(columns[i], rv); err != nil {
 			var zero V
 			return zero, fmt.Errorf("%w: column %s %w", errDecode, part.column, err)
 		}
@@ -70,6 +71,25 @@ func (m mapped) of(rv reflect.Value) reflect.Value {
 		return rv
 	}
 	return rv.FieldByIndex(m.index)
+}
+
+// write and read are bind and scan, where a panic in the field's own methods is an
+// error like any other. A commit runs them for the rows of many callers, of whom
+// one alone has to do with it.
+func (m mapped) write(rv reflect.Value) (_ any, err error) {
+	defer panicked(&err)
+	return m.bind(m.of(rv))
+}
+
+func (m mapped) read(src driver.Value, rv reflect.Value) (err error) {
+	defer panicked(&err)
+	return m.scan(src, m.of(rv))
+}
+
+func panicked(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("makes its type panic: %v\n%s", p, debug.Stack())
+	}
 }
 
 func size(v any) int {
@@ -146,7 +166,7 @@ func (t *Table[K, V]) preview(columns []driver.Value) (v V, err error) {
 		if _, keyed := t.m.keyed[i]; !part.written && !keyed {
 			continue
 		}
-		if err := part.scan(columns[i], part.of(rv)); err != nil {
+		if err := part.read(columns[i], rv); err != nil {
 			return v, fmt.Errorf("%s: column %s %w", part.field, part.column, err)
 		}
 	}

@@ -235,7 +235,7 @@ func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], before map[string][]d
 		if row == nil || out.Rows == nil {
 			continue
 		}
-		if out.Rows[i], err = t.row(row[n:]); err != nil {
+		if out.Rows[i], err = t.row(set.changes[i].Key, row[n:]); err != nil {
 			// The schema accepts what the fields cannot hold: the row is committed, and
 			// its readers will say what is wrong with it.
 			out.Rows = nil
