@@ -26,6 +26,10 @@ type conn struct {
 	raw   driver.Conn
 	stmts map[string]driver.Stmt
 	args  []driver.NamedValue
+
+	// heard is told of rows, see watch; watched says that the driver knows of us.
+	heard   func(r rowName, what string)
+	watched bool
 }
 
 var background = context.Background()
@@ -70,6 +74,9 @@ func (c *conn) close() error {
 		s.Close()
 	}
 	c.stmts = nil
+	if c.watched { // the driver would keep it, and us, for ever
+		c.raw.(sqlite.HookRegisterer).RegisterPreUpdateHook(nil)
+	}
 	return c.raw.Close()
 }
 

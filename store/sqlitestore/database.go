@@ -41,6 +41,10 @@ type Database struct {
 	// has not been opened.
 	readers chan *conn
 
+	// cached has the tables, in lower case, whose rows a cache may hold; see
+	// cacheable. The write lock guards it.
+	cached map[string][]int
+
 	closing   chan struct{}
 	closeOnce sync.Once
 	closeErr  error
@@ -71,6 +75,7 @@ func OpenDatabase(ctx context.Context, path string, opts DatabaseOptions) (*Data
 		opts:    opts,
 		writer:  make(chan *conn, 1),
 		readers: make(chan *conn, opts.readers()),
+		cached:  map[string][]int{},
 		closing: make(chan struct{}),
 	}
 	w, err := db.openWriter(ctx)

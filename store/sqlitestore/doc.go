@@ -18,6 +18,8 @@
 //	what happens                              what Commit says             the file
 //	a key or value that cannot be stored      ErrInvalid, ErrTooLarge      unchanged; that set alone
 //	a constraint or a trigger refuses a set   ErrInvalid                   unchanged; that set alone
+//	a set would change rows that it does not  ErrInvalid                   unchanged; that set alone
+//	name and a cache may hold (see Table)
 //	an expectation or a check fails           *ConflictError               unchanged; that set alone
 //	the file is locked until ctx ends         ErrUnavailable               unchanged
 //	the disk is full                          ErrUnavailable               unchanged

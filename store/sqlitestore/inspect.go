@@ -18,6 +18,7 @@ type column struct {
 	notNull    bool
 	hasDefault bool
 	generated  bool
+	place      int    // among the table's columns, hidden ones included
 	pk         int    // its place in the primary key, from 1; 0: not in it
 	collation  string // of a column of the primary key
 }
@@ -27,6 +28,7 @@ type shape struct {
 	name    string // as the schema spells it
 	kind    string // table, view, virtual, shadow
 	columns []column
+	acts    bool // the schema changes rows by itself
 }
 
 // inspect reads the shape of a table of the main database. A table that does not
@@ -42,7 +44,7 @@ func inspect(c *conn, table string) (*shape, error) {
 	if err != nil || s.kind == "" {
 		return s, err
 	}
-	err = c.query(`SELECT name, type, "notnull", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?)`, []any{s.name},
+	err = c.query(`SELECT name, type, "notnull", dflt_value IS NOT NULL, pk, hidden, cid FROM pragma_table_xinfo(?)`, []any{s.name},
 		func(row []driver.Value) error {
 			var col column
 			col.name, _ = row[0].(string)
@@ -54,6 +56,8 @@ func inspect(c *conn, table string) (*shape, error) {
 			col.pk = int(pk)
 			col.collation = "BINARY"
 			hidden, _ := row[5].(int64)
+			place, _ := row[6].(int64)
+			col.place = int(place)
 			col.generated = hidden == 2 || hidden == 3
 			if hidden != 1 {
 				s.columns = append(s.columns, col)
@@ -63,6 +67,11 @@ func inspect(c *conn, table string) (*shape, error) {
 	if err != nil {
 		return nil, err
 	}
+	acts, err := c.integer(actsQuery)
+	if err != nil {
+		return nil, err
+	}
+	s.acts = acts == 1
 	// An INTEGER PRIMARY KEY has no index, and nothing to collate.
 	err = c.query(`SELECT x.name, x.coll FROM pragma_index_list(?) AS l, pragma_index_xinfo(l.name) AS x
 WHERE l.origin = 'pk' AND x.key = 1`, []any{s.name},
@@ -105,6 +114,7 @@ type mapped struct {
 	index  []int  // nil: the whole key
 	converter
 	written bool // by the store, from the field
+	place   int  // column.place, of a key's column
 }
 
 // mapping is how K and V lie in a table.
@@ -160,7 +170,7 @@ func (m *mapping) mapKey(s *shape, k reflect.Type) (mistakes []error) {
 		if err != nil {
 			mistakes = append(mistakes, fmt.Errorf("key column %s: %w", key[0].name, err))
 		}
-		m.key = []mapped{{column: key[0].name, field: k.String(), converter: c}}
+		m.key = []mapped{{column: key[0].name, field: k.String(), converter: c, place: key[0].place}}
 		return mistakes
 	}
 	fields, mistakes := dbtag.Fields(k)
@@ -185,7 +195,7 @@ func (m *mapping) mapKey(s *shape, k reflect.Type) (mistakes []error) {
 		if err != nil {
 			mistakes = append(mistakes, fmt.Errorf("key column %s: %w", col.name, err))
 		}
-		m.key = append(m.key, mapped{column: col.name, field: f.Name, index: f.Index, converter: c})
+		m.key = append(m.key, mapped{column: col.name, field: f.Name, index: f.Index, converter: c, place: col.place})
 	}
 	for _, f := range fields {
 		if !slices.ContainsFunc(key, func(c *column) bool { return strings.EqualFold(c.name, f.Column) }) {

@@ -111,6 +111,9 @@ func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options
 	if err != nil {
 		return nil, err
 	}
+	if err := db.cacheable(ctx, opts.Table, nil); err != nil {
+		return nil, err
+	}
 	s := &Store[K, V]{db: db, opts: opts, codec: values, key: key, sql: newStatements(opts.Table)}
 	s.clock.raise(floor)
 	db.keeper.add(opts.Table, s.sweep)

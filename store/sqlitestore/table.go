@@ -31,8 +31,13 @@ type TableOptions struct {
 // written must be zero or equal to the key.
 //
 // Every row that is written is read back in the same transaction, and so the
-// cache gets what generated columns, defaults and triggers have made of it. What
-// a trigger does to other rows it does behind the cache's back.
+// cache gets what generated columns, defaults and triggers have made of it. A
+// write by which a trigger, or a foreign key's action (ON DELETE CASCADE and its
+// like), would change rows beside it that a cache may hold, of this table or of
+// another one that was opened in the same Database, is refused: the error is
+// ErrInvalid and names the row, its table and what would have changed it. It is
+// made when the same transaction also names that row, by DeleteMany or Transact.
+// Where the schema has triggers or such actions, a text key cannot contain a NUL.
 //
 // With a field tagged `db:"…,version"`, or a VersionColumn, the table has versions: max(version+1, µs
 // since 1970), as in a table of our own, but without tombstones. Across a
@@ -45,12 +50,15 @@ type Table[K comparable, V any] struct {
 	m     *mapping
 	sql   tableStatements
 	clock clock
+	// acts says that something in the schema changes rows by itself.
+	acts bool
 	// deferred is set once a set has left a deferred foreign key unresolved: from
 	// then on each set has a savepoint, to be taken back alone.
 	deferred atomic.Bool
 }
 
-// NewTable maps the table of that name. It reads the schema once; an error that
+// NewTable maps the table of that name. It reads the schema once, and
+// waits for the commit under way; an error that
 // is ErrInvalid names everything that does not fit, column by column: a table or
 // column that does not exist, no primary key, a key column that compares or
 // converts differently from Go's ==, a tag that is wrong, a NOT NULL column that
@@ -74,7 +82,14 @@ func NewTable[K comparable, V any](ctx context.Context, db *Database, table stri
 	if err != nil {
 		return nil, err
 	}
-	return &Table[K, V]{db: db, opts: opts, m: m, sql: newTableStatements(m)}, nil
+	var key []int
+	for _, part := range m.key {
+		key = append(key, part.place)
+	}
+	if err := db.cacheable(ctx, s.name, key); err != nil {
+		return nil, err
+	}
+	return &Table[K, V]{db: db, opts: opts, m: m, sql: newTableStatements(m), acts: s.acts}, nil
 }
 
 // Database returns the database that the table is in.

@@ -140,7 +140,7 @@ func (b *tableBatch[K, V]) run(ctx context.Context, a *attempt) error {
 		if err := a.left(ctx); err != nil {
 			return err
 		}
-		out, steps, err := b.t.applySet(a.conn, &b.sets[i], len(b.sets) > 1)
+		out, steps, err := b.t.applySet(a.conn, &b.sets[i], nil, len(b.sets) > 1)
 		if errors.Is(err, errAgain) {
 			if out.Err != nil {
 				b.outcomes[i], b.refused[i] = out, true
@@ -220,7 +220,7 @@ func (t *Table[K, V]) apply(_ context.Context, tx lockstep.Txn, set lockstep.Cha
 		x.over = err
 		return b.outcomes[0], nil
 	}
-	out, steps, err := t.applySet(x.a.conn, &b.sets[0], false)
+	out, steps, err := t.applySet(x.a.conn, &b.sets[0], &x.touched, false)
 	switch {
 	case errors.Is(err, errAgain):
 		x.over = out.Err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime/debug"
+	"strings"
 
 	"github.com/lockstep-cache/lockstep"
 )
@@ -17,6 +18,10 @@ func (t *Table[K, V]) bindKey(k K) ([]any, error) {
 		var err error
 		if out[i], err = part.bind(part.of(rv)); err != nil {
 			return nil, invalid("key %v: column %s: %w", k, part.column, err)
+		}
+		// The driver ends a text at a NUL when it tells of a row.
+		if s, ok := out[i].(string); ok && t.acts && strings.Contains(s, "\x00") {
+			return nil, invalid("key %q: column %s: a NUL, in a schema with triggers or foreign keys' actions", fmt.Sprint(k), part.column)
 		}
 		if n := size(out[i]); n > defaultKeyBytes {
 			return nil, tooLarge("the key's column %s would have %d bytes, and the limit is %d", part.column, n, defaultKeyBytes)

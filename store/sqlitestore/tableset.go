@@ -15,8 +15,9 @@ import (
 
 // applySet checks a set and makes its changes. An Outcome with an Err has left no
 // trace; an error is about the transaction. In company says that other sets
-// depend on the transaction's going on.
-func (t *Table[K, V]) applySet(c *conn, set *tableSet[K, V], company bool) (lockstep.Outcome[V], []step, error) {
+// depend on the transaction's going on; so has what earlier sets of a transaction
+// have touched, and is nil for a set that has to stand alone.
+func (t *Table[K, V]) applySet(c *conn, set *tableSet[K, V], so *touched, company bool) (lockstep.Outcome[V], []step, error) {
 	none := lockstep.Outcome[V]{}
 	before, err := t.readRaw(c, set.bound)
 	if err != nil {
@@ -34,7 +35,7 @@ func (t *Table[K, V]) applySet(c *conn, set *tableSet[K, V], company bool) (lock
 			return none, nil, err
 		}
 	}
-	out, steps, err := t.change(c, set, before)
+	out, steps, err := t.change(c, set, so, before)
 	if err == nil && unresolved(c) {
 		if company && !savepoint {
 			t.deferred.Store(true)
@@ -191,39 +192,16 @@ func equalColumn(a, b any) bool {
 }
 
 // change makes the set's changes, and reads the rows again.
-func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], before map[string][]driver.Value) (lockstep.Outcome[V], []step, error) {
+func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], so *touched, before map[string][]driver.Value) (lockstep.Outcome[V], []step, error) {
 	n := len(t.m.key)
 	out := lockstep.Outcome[V]{
 		Rows:    make([]lockstep.Row[V], len(set.changes)),
 		Existed: make([]bool, len(set.changes)),
 	}
-	if set.deleteAll {
-		if err := t.deleteAll(c); err != nil {
-			return out, nil, err
-		}
-		clear(before)
-	}
 	steps := make([]step, len(set.changes))
-	for i, ch := range set.changes {
-		key := ch.Prepared.(*preparedRow).key
-		row := before[keyText(key)]
-		out.Existed[i] = row != nil
-		steps[i] = step{key: key, before: row}
-		version := int64(0)
-		if t.versioned() {
-			version = t.clock.read()
-			if row != nil {
-				version = max(version, t.versionOf(row[n:])+1)
-			}
-		}
-		if err := t.write(c, ch, row != nil, version); err != nil {
-			return out, nil, err
-		}
-		if ch.Delete {
-			// No tombstone keeps this version; the floor does while this process runs.
-			t.clock.raise(version)
-			out.Rows[i].Version = lockstep.Version(version)
-		}
+	err := t.witnessed(c, set, so, func() error { return t.changeRows(c, set, before, out, steps) })
+	if err != nil {
+		return out, nil, err
 	}
 	after, err := t.readRaw(c, set.bound[:set.written*n])
 	if err != nil {
@@ -242,6 +220,39 @@ func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], before map[string][]d
 		}
 	}
 	return out, steps, nil
+}
+
+// changeRows makes the changes, and notes what was there before them.
+func (t *Table[K, V]) changeRows(c *conn, set *tableSet[K, V], before map[string][]driver.Value, out lockstep.Outcome[V], steps []step) error {
+	n := len(t.m.key)
+	if set.deleteAll {
+		if err := t.deleteAll(c); err != nil {
+			return err
+		}
+		clear(before)
+	}
+	for i, ch := range set.changes {
+		key := ch.Prepared.(*preparedRow).key
+		row := before[keyText(key)]
+		out.Existed[i] = row != nil
+		steps[i] = step{key: key, before: row}
+		version := int64(0)
+		if t.versioned() {
+			version = t.clock.read()
+			if row != nil {
+				version = max(version, t.versionOf(row[n:])+1)
+			}
+		}
+		if err := t.write(c, ch, row != nil, version); err != nil {
+			return err
+		}
+		if ch.Delete {
+			// No tombstone keeps this version; the floor does while this process runs.
+			t.clock.raise(version)
+			out.Rows[i].Version = lockstep.Version(version)
+		}
+	}
+	return nil
 }
 
 func (t *Table[K, V]) deleteAll(c *conn) error {
@@ -288,6 +299,13 @@ func (t *Table[K, V]) write(c *conn, ch lockstep.Change[K, V], exists bool, vers
 	}
 	if err != nil {
 		return fmt.Errorf("key %v: %w", ch.Key, err)
+	}
+	if changed == 0 && ch.Delete {
+		// What the deletion of its parent, in the same set, has taken with it is gone.
+		rows, err := t.readRaw(c, p.key)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
 	}
 	if changed == 0 {
 		return invalid("key %v: a trigger has ignored the change", ch.Key)

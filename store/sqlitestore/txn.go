@@ -19,6 +19,8 @@ type txn struct {
 	// found are the verifications of the sets that were applied.
 	found []func(c *conn) (bool, error)
 	sql   callerSQL
+	// touched is what mapped tables' sets have changed.
+	touched touched
 }
 
 var errOver = errors.New("the transaction is over")
@@ -36,7 +38,7 @@ func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
 		_, err := a.answer()
 		return nil, err
 	}
-	return &txn{a: a}, nil
+	return &txn{a: a, touched: touched{named: map[rowName]bool{}, pending: map[rowName]error{}}}, nil
 }
 
 // open returns the transaction behind t, if it is one of db that can go on.
@@ -77,6 +79,9 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 
 // Commit implements lockstep.Txn.
 func (t *txn) Commit(ctx context.Context) error {
+	if t.over == nil {
+		t.over = t.touched.err()
+	}
 	if t.over != nil {
 		if t.a.ended() {
 			return invalid("%w", errOver)
