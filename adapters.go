@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+
+	"github.com/lockstep-cache/lockstep/internal/nils"
 )
 
 // FromFunc returns a read-only store that loads by calling load: one line to
@@ -78,7 +80,7 @@ type DataStore[K comparable, V any] interface {
 // Writes are not combined: one that fails must not fail others. Up to 16 of them
 // run at once, on different keys.
 func FromDataStore[K comparable, V any](ds DataStore[K, V]) Store[K, V] {
-	if isNil(ds) {
+	if nils.Is(ds) {
 		return nil
 	}
 	return plainStore[K, V]{ds}
@@ -115,6 +117,10 @@ func (e *plainDoubt[K, V]) Is(target error) bool { return target == ErrUnknownOu
 func (s plainStore[K, V]) Commit(ctx context.Context, sets []ChangeSet[K, V]) ([]Outcome[V], error) {
 	outcomes := make([]Outcome[V], len(sets))
 	for i, set := range sets {
+		if err := plainRefusal(set); err != nil {
+			outcomes[i] = Outcome[V]{Err: err}
+			continue
+		}
 		err := aside("the data store", errPlainPanic, func() error { return s.apply(ctx, set) })
 		switch {
 		case err == nil:
@@ -132,15 +138,23 @@ func (s plainStore[K, V]) Commit(ctx context.Context, sets []ChangeSet[K, V]) ([
 // may have written before.
 var errPlainPanic = errors.New("lockstep: the data store did not return")
 
+// believed tells whether an error says that nothing was written. Others of ours
+// say nothing about this write: they may come from whatever else the program did
+// in its method.
 func believed(err error) bool {
-	return ours(err) && !errors.Is(err, ErrUnknownOutcome)
+	for _, e := range []error{ErrInvalid, ErrConflict, ErrTooLarge, ErrUnavailable} {
+		if errors.Is(err, e) {
+			return !errors.Is(err, ErrUnknownOutcome)
+		}
+	}
+	return false
 }
 
-func (s plainStore[K, V]) apply(ctx context.Context, set ChangeSet[K, V]) error {
+// plainRefusal says what of the set four plain methods cannot do.
+func plainRefusal[K comparable, V any](set ChangeSet[K, V]) error {
 	if set.DeleteAll || len(set.Checks) > 0 {
 		return fmt.Errorf("%w: checks and DeleteAll", ErrUnsupported)
 	}
-	values := make(map[K]V, len(set.Changes))
 	for _, c := range set.Changes {
 		if c.Expect.Kind != ExpectAnything || c.Lifetime != 0 || !c.ExpiresAt.IsZero() {
 			return fmt.Errorf("%w: conditions and lifetimes", ErrUnsupported)
@@ -148,12 +162,19 @@ func (s plainStore[K, V]) apply(ctx context.Context, set ChangeSet[K, V]) error 
 		if c.Delete && len(set.Changes) > 1 {
 			return fmt.Errorf("%w: a deletion among several changes", ErrUnsupported)
 		}
-		values[c.Key] = c.Value
 	}
+	return nil
+}
+
+func (s plainStore[K, V]) apply(ctx context.Context, set ChangeSet[K, V]) error {
 	switch only := set.Changes; {
 	case len(only) == 0:
 		return nil
 	case len(only) > 1:
+		values := make(map[K]V, len(only))
+		for _, c := range only {
+			values[c.Key] = c.Value
+		}
 		return s.ds.WriteBatch(ctx, values)
 	case only[0].Delete:
 		return s.ds.Delete(ctx, only[0].Key)

@@ -300,6 +300,32 @@ func TestADataStoresRefusalIsBelieved(t *testing.T) {
 	}
 }
 
+// Others of ours say nothing about the write: they come from whatever else the
+// program did in its method.
+func TestAnErrorThatSaysNothingOfAWriteIsAnUnknownOutcome(t *testing.T) {
+	for _, elsewhere := range []error{
+		lockstep.ErrNotFound, lockstep.ErrUnsupported, lockstep.ErrClosed, lockstep.ErrInTransaction, lockstep.Keep,
+	} {
+		withDataStore(t, func(t *testing.T, cache *lockstep.Cache[string, int], d *dataStore) {
+			d.rows["k"] = 1
+			if _, err := cache.Get(t.Context(), "k"); err != nil {
+				t.Fatal(err)
+			}
+			d.fail = func(write func()) error {
+				write()
+				return fmt.Errorf("telling the search index: %w", elsewhere)
+			}
+			_, err := cache.Set(t.Context(), "k", 2)
+			if !errors.Is(err, lockstep.ErrUnknownOutcome) {
+				t.Errorf("Set: %v", err)
+			}
+			if got, err := cache.Get(t.Context(), "k"); got != 2 || err != nil {
+				t.Errorf("Get = %d, %v", got, err)
+			}
+		})
+	}
+}
+
 // Of a batch some rows are as written and some are not.
 func TestADataStoresHalfABatch(t *testing.T) {
 	withDataStore(t, func(t *testing.T, cache *lockstep.Cache[string, int], d *dataStore) {

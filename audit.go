@@ -111,10 +111,21 @@ func (c *Cache[K, V]) auditChunk(ctx context.Context, chunk map[K]*entry[K, V], 
 }
 
 // same tells whether the copy is what the row is. The version of an absent row
-// is its tombstone's, which a store may forget.
+// is its tombstone's, which a store may forget. Of a value that does not equal its
+// own copy, for there is a NaN in it, the version alone can tell.
 func (c *Cache[K, V]) same(e *entry[K, V], row Row[V]) bool {
-	if e.Exists != row.Exists {
+	if e.Exists != row.Exists || !e.Exists {
+		return e.Exists == row.Exists
+	}
+	if Version(e.Version) != row.Version {
 		return false
 	}
-	return !e.Exists || Version(e.Version) == row.Version && reflect.DeepEqual(e.Value, row.Value)
+	if c.options.Clone != nil {
+		row.Value = c.options.Clone(row.Value)
+	}
+	if reflect.DeepEqual(e.Value, row.Value) {
+		return true
+	}
+	twin, err := c.copier.private(e.Value)
+	return err == nil && !reflect.DeepEqual(e.Value, twin)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/lockstep-cache/lockstep/internal/deepcopy"
 	"github.com/lockstep-cache/lockstep/internal/gate"
 	"github.com/lockstep-cache/lockstep/internal/memory"
+	"github.com/lockstep-cache/lockstep/internal/nils"
 	"github.com/lockstep-cache/lockstep/internal/turn"
 )
 
@@ -58,7 +59,7 @@ var turns turn.Table
 // goroutines, which Close ends. The error is ErrInvalid and names every option
 // that is wrong.
 func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[K, V], error) {
-	if isNil(store) {
+	if nils.Is(store) {
 		return nil, fmt.Errorf("%w: store is nil", ErrInvalid)
 	}
 	can := store.Capabilities()
@@ -147,7 +148,7 @@ func (c *Cache[K, V]) Close(ctx context.Context) error {
 		}
 		queued, underWay := c.queue.Drop()
 		left = fmt.Errorf("lockstep: close: %w: %d queued writes dropped, %d under way or in doubt abandoned",
-			context.Cause(ctx), queued, underWay+c.joint.running())
+			ended(ctx), queued, underWay+c.joint.running())
 		break
 	}
 	c.endLife(ErrClosed)
@@ -155,7 +156,7 @@ func (c *Cache[K, V]) Close(ctx context.Context) error {
 		// What is given a cancelled context usually ends at once. Look again before
 		// it is called stuck.
 		if n := c.tasks.running(); n > 0 {
-			left = errors.Join(left, fmt.Errorf("lockstep: close: %w: %d calls of the store have not returned", context.Cause(ctx), n))
+			left = errors.Join(left, fmt.Errorf("lockstep: close: %w: %d calls of the store have not returned", ended(ctx), n))
 		}
 	}
 	if err := c.events.drain(ctx); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 )
 
 // Set writes the row and returns its committed version. With nil, the database
@@ -174,8 +175,10 @@ func (c *Cache[K, V]) refuse(err error) error {
 //
 // f gets a private copy and whether the row exists. It may be called several
 // times. When it returns Keep, nothing is written and Update returns what f was
-// given; any other error ends the update, and is returned as not applied. f must
-// not call Update or Transact for the same key.
+// given; any other error ends the update, and is returned as not applied. Either
+// is an answer about the row, so one that f gave from memory's copy costs a load,
+// and f is called again if somebody else has changed the row. f must not call
+// Update or Transact for the same key.
 //
 // The options are Lifetime and TTL. Without Lifetime, a row that has an end keeps
 // it: an update changes the value, where Set makes a new row of it.
@@ -210,20 +213,34 @@ func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, exists bo
 // f's that happens to be a conflict is not that.
 func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V, error), o writeOptions) (value V, err error, collided bool) {
 	var none V
-	e, err := c.read(ctx, key)
-	if err != nil {
-		return none, c.refuse(err), false
+	e := c.hit(ctx, key)
+	fromMemory := e != nil
+	if !fromMemory {
+		if e, err = c.miss(ctx, key); err != nil {
+			return none, c.refuse(err), false
+		}
 	}
 	old, err := c.copyOf(e)
 	if err != nil {
 		return none, c.refuse(err), false
 	}
 	value, err = f(old, e.Exists)
-	if errors.Is(err, Keep) {
-		value, err = c.copyOf(e)
-		return value, err, false
-	}
 	if err != nil {
+		// What f refuses, or keeps, leaves the call without a write that the database
+		// would have checked it by. Memory may be behind what others have written.
+		if fromMemory {
+			now, err := c.load(ctx, key, nil)
+			if err != nil {
+				return none, c.refuse(err), false
+			}
+			if !c.unchanged(e, now) {
+				return none, notApplied(&ConflictError{Key: key, Exists: now.Exists, Version: Version(now.Version)}), true
+			}
+		}
+		if errors.Is(err, Keep) {
+			value, err = c.copyOf(e)
+			return value, err, false
+		}
 		return none, notApplied(err), false
 	}
 	change := Change[K, V]{Key: key, Value: value, Lifetime: o.lifetime}
@@ -244,15 +261,34 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V,
 		return none, c.refuse(err), false
 	}
 	w.ttl = o.ttl
+	// Before the commit: whatever cannot be copied is refused while nothing is
+	// written yet.
+	written, err := c.copier.private(w.set.Changes[0].Value)
+	if err != nil {
+		return none, c.refuse(err), false
+	}
 	if _, err := c.perform(ctx, w); err != nil {
 		return none, err, conflicted(err)
 	}
-	written := w.set.Changes[0].Value
 	if len(w.result.Rows) > 0 {
-		written = w.result.Rows[0].Value
+		if row, err := c.copier.private(w.result.Rows[0].Value); err == nil {
+			written = row
+		}
 	}
-	value, err = c.copier.private(written)
-	return value, err, false
+	return written, nil, false
+}
+
+// unchanged tells whether a row that was read later is still the one that was read
+// before.
+func (c *Cache[K, V]) unchanged(before, now *entry[K, V]) bool {
+	switch {
+	case before.Exists != now.Exists, !now.Exists:
+		return before.Exists == now.Exists
+	case c.can.Versions:
+		return before.Version == now.Version
+	default:
+		return reflect.DeepEqual(before.Value, now.Value)
+	}
 }
 
 // checkOf says that the row must still be what was read.

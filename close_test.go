@@ -294,33 +294,6 @@ func TestCloseDoesNotCloseTheStore(t *testing.T) {
 	}
 }
 
-// A reader who has asked, and has not begun its load when the cache is closed,
-// takes those with it who wait for that load's end.
-func TestAReaderOvertakenByClose(t *testing.T) {
-	var overtaken, proceed chan struct{}
-	inBubbleWith(t, func() options {
-		overtaken, proceed = make(chan struct{}), make(chan struct{})
-		return options{Hooks: lockstep.Hooks[string]{Miss: func(string) {
-			close(overtaken)
-			<-proceed
-		}}}
-	}, func(s *scene) {
-		reader := s.startGet(s.ctx, "k")
-		<-overtaken
-		refresh := s.start(func() error { return s.Refresh(s.ctx, "k") })
-		refresh.hangs()
-		if err := s.Close(s.ctx); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-		close(proceed)
-		for _, c := range []*call{reader, refresh} {
-			if err := c.wait(); !errors.Is(err, lockstep.ErrClosed) {
-				t.Errorf("it returned %v", err)
-			}
-		}
-	})
-}
-
 func TestUseAfterClose(t *testing.T) {
 	inBubble(t, options{}, func(s *scene) {
 		s.write("k", 1)

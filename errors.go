@@ -109,8 +109,9 @@ func (e *WriteError) Is(target error) bool {
 // Wait waits until the write's outcome is known, and tells whether it was
 // applied; version is the version it gave its first key, where the store keeps
 // versions and the settlement could tell. An error means that it is not known:
-// ctx ended first, the cache was closed, or the database has settled the write
-// without leaving a trace of which way. For an error that is not
+// ctx ended first, the cache was closed before it could ask, or the database has
+// settled the write without leaving a trace of which way. A commit that has not
+// returned is waited for, also after Close. For an error that is not
 // ErrUnknownOutcome, Wait returns false at once.
 func (e *WriteError) Wait(ctx context.Context) (applied bool, version Version, err error) {
 	if e.Outcome != Unknown {
@@ -122,7 +123,13 @@ func (e *WriteError) Wait(ctx context.Context) (applied bool, version Version, e
 	select {
 	case <-e.pending.settled():
 	case <-ctx.Done():
-		return false, 0, context.Cause(ctx)
+		err = ended(ctx)
+	}
+	// Of several that are ready select takes any: what is known goes first.
+	select {
+	case <-e.pending.settled():
+	default:
+		return false, 0, err
 	}
 	version, err = e.pending.outcome()
 	switch {

@@ -17,8 +17,8 @@ import (
 //	        → Failed
 //	        → Unknown → Settled
 //
-// Hit, Miss and Load run on the goroutine that reads. The others run on one
-// goroutine of their own, with no lock held, in the order in which things
+// Hit and Miss run on the goroutine that reads. The others run on one goroutine
+// of their own, with no lock held, in the order in which things
 // happened to each key. All may call the cache. A hook that is slow delays the
 // ones behind it and never a write; when 65,536 events wait, further ones are
 // dropped and counted in Stats.HooksDropped. A panic in a hook is logged. Close
@@ -148,7 +148,7 @@ func (q *eventQueue) drain(ctx context.Context) error {
 	defer q.mu.Unlock()
 	for q.running {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return ended(ctx)
 		}
 		q.idle.Wait()
 	}

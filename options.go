@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"reflect"
 	"time"
 )
 
@@ -150,18 +149,6 @@ func (o Options[K, V]) resolve(advice BatchAdvice) (Options[K, V], error) {
 		o.Logger = slog.Default()
 	}
 	return o, errors.Join(errs...)
-}
-
-// isNil tells a nil store, also one that hides in a typed pointer.
-func isNil(v any) bool {
-	if v == nil {
-		return true
-	}
-	switch r := reflect.ValueOf(v); r.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Interface, reflect.Slice, reflect.Chan:
-		return r.IsNil()
-	}
-	return false
 }
 
 // WriteOption is a condition or a lifetime of one write.

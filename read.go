@@ -72,6 +72,15 @@ func (c *Cache[K, V]) read(ctx context.Context, key K) (*entry[K, V], error) {
 
 // hit returns memory's answer, or nil.
 func (c *Cache[K, V]) hit(ctx context.Context, key K) *entry[K, V] {
+	e := c.peek(ctx, key)
+	if e != nil {
+		c.touch(key, e)
+	}
+	return e
+}
+
+// peek is hit, not yet counted.
+func (c *Cache[K, V]) peek(ctx context.Context, key K) *entry[K, V] {
 	e, ok := c.memory.Get(key)
 	if !ok || !c.fresh(e) {
 		return nil
@@ -80,7 +89,6 @@ func (c *Cache[K, V]) hit(ctx context.Context, key K) *entry[K, V] {
 	if openTransactions.Load() > 0 && inTransaction(ctx) {
 		return nil
 	}
-	c.touch(key, e)
 	return e
 }
 
@@ -112,9 +120,9 @@ func (c *Cache[K, V]) miss(ctx context.Context, key K) (*entry[K, V], error) {
 // load returns the entry from a load that nothing acknowledged before the call
 // can be newer than. usable decides whether memory's copy will do after all.
 func (c *Cache[K, V]) load(ctx context.Context, key K, usable func(*entry[K, V]) bool) (*entry[K, V], error) {
-	for {
+	for first := true; ; first = false {
 		e, joined, err := c.loadOnce(ctx, key, usable)
-		if err != nil || !joined || !c.lapsed(e) {
+		if err != nil || !joined || !c.lapsed(e) && (!first || c.fresh(e)) {
 			return e, err
 		}
 	}
@@ -122,7 +130,8 @@ func (c *Cache[K, V]) load(ctx context.Context, key K, usable func(*entry[K, V])
 
 // loadOnce also tells whether the load may have begun before the call. A row
 // whose lifetime is over when it arrives was then there when somebody asked, but
-// not for everybody who did.
+// not for everybody who did; and a copy that is older than its TTL may be older
+// than the call. One that is joined the next time is not.
 func (c *Cache[K, V]) loadOnce(ctx context.Context, key K, usable func(*entry[K, V]) bool) (e *entry[K, V], joined bool, err error) {
 	f, start, e := c.gate.Join(key, usable)
 	if f == nil {
@@ -142,10 +151,11 @@ func (c *Cache[K, V]) loadOnce(ctx context.Context, key K, usable func(*entry[K,
 }
 
 // board counts a reader of a flight, and launches the flight if that is the
-// reader's to do, whatever the hook does: others wait for it by now.
+// reader's to do, before the hook: others wait for it by now, and so does the hook
+// if it reads the key.
 func (c *Cache[K, V]) board(ctx context.Context, f *flight[K, V], start, missed bool) {
 	if start {
-		defer c.launch(ctx, f)
+		c.launch(ctx, f)
 	} else {
 		c.counts.joinedLoads.Add(1)
 	}
@@ -268,7 +278,7 @@ func loadContext[K comparable, V any](caller context.Context, flights []*flight[
 	if len(flights) == 1 {
 		return valuesOf{flights[0].Ctx, caller}, func() {}
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(caller))
+	ctx, cancel := context.WithCancel(valuesOf{context.Background(), caller})
 	var waited atomic.Int64
 	waited.Store(int64(len(flights)))
 	stops := make([]func() bool, len(flights))
@@ -287,13 +297,19 @@ func loadContext[K comparable, V any](caller context.Context, flights []*flight[
 	}
 }
 
-// valuesOf is a context with another one's values.
+// valuesOf is a context with another one's values, without its transaction: a load
+// is everybody's who waits for it, and a store may read other caches in it.
 type valuesOf struct {
 	context.Context
 	values context.Context
 }
 
-func (v valuesOf) Value(key any) any { return v.values.Value(key) }
+func (v valuesOf) Value(key any) any {
+	if key == (transactionKey{}) {
+		return nil
+	}
+	return v.values.Value(key)
+}
 
 // loadRows calls the store. A panic is an error for everybody who waits.
 func (c *Cache[K, V]) loadRows(ctx context.Context, keys []K) (rows map[K]Row[V], err error) {
@@ -310,7 +326,9 @@ func (c *Cache[K, V]) loadRows(ctx context.Context, keys []K) (rows map[K]Row[V]
 			c.counts.loadErrors.Add(1)
 		}
 		if hook := c.options.Hooks.Load; hook != nil {
-			protect(c.options.Logger, func() { hook(LoadEvent[K]{Keys: keys, Duration: took, Err: err}) })
+			// Not here: a hook that reads the keys would wait for this load.
+			event := LoadEvent[K]{Keys: keys, Duration: took, Err: err}
+			c.events.push(func() { hook(event) })
 		}
 	}()
 	rows, err = c.store.Load(ctx, keys)
@@ -355,7 +373,7 @@ func (c *Cache[K, V]) readMany(ctx context.Context, keys []K) (map[K]*entry[K, V
 			return entries, errors.Join(append(errs, ended(ctx))...)
 		}
 		e, err := f.Result()
-		if err == nil && c.lapsed(e) {
+		if err == nil && !c.fresh(e) {
 			// See loadOnce. Whoever began the load could keep it, and may as well ask again.
 			e, err = c.load(ctx, key, c.usable)
 		}
@@ -369,25 +387,19 @@ func (c *Cache[K, V]) readMany(ctx context.Context, keys []K) (map[K]*entry[K, V
 }
 
 // boardMany finds the keys' entries, or flights that will bring them, and launches
-// those flights that are new, whatever the hooks do.
+// those flights that are new.
 func (c *Cache[K, V]) boardMany(ctx context.Context, keys []K, entries map[K]*entry[K, V], waits map[K]*flight[K, V]) {
 	var starts []*flight[K, V]
-	defer func() {
-		if len(starts) > 0 {
-			c.launch(ctx, starts...)
-		}
-	}()
 	for _, key := range keys {
 		if entries[key] != nil || waits[key] != nil {
 			continue
 		}
-		if e := c.hit(ctx, key); e != nil {
+		if e := c.peek(ctx, key); e != nil {
 			entries[key] = e
 			continue
 		}
 		f, start, e := c.gate.Join(key, c.usable)
 		if f == nil {
-			c.touch(key, e)
 			entries[key] = e
 			continue
 		}
@@ -397,6 +409,15 @@ func (c *Cache[K, V]) boardMany(ctx context.Context, keys []K, entries map[K]*en
 		} else {
 			c.counts.joinedLoads.Add(1)
 		}
+	}
+	if len(starts) > 0 {
+		c.launch(ctx, starts...)
+	}
+	// The hooks come after it: one that reads a key of starts would wait for itself.
+	for key, e := range entries {
+		c.touch(key, e)
+	}
+	for key := range waits {
 		c.missed(key)
 	}
 }

@@ -341,3 +341,64 @@ func (u uncopyable[V]) Capabilities() lockstep.Capabilities[string, V] {
 	c.Clone = nil
 	return c
 }
+
+// The value is copied for the caller, which must not fail when the row is written.
+func TestUpdateDoesNotCallACommittedWriteNotApplied(t *testing.T) {
+	type document struct{ Extra any }
+	table := memstore.New(memstore.Options[string, document]{Clone: func(d document) document { return d }})
+	cache := cachetest.Open(t, table, lockstep.Options[string, document]{})
+	_, err := cache.Update(t.Context(), "k", func(document, bool) (document, error) {
+		return document{Extra: func() {}}, nil
+	})
+	var w *lockstep.WriteError
+	if !errors.As(err, &w) || w.Outcome != lockstep.NotApplied {
+		t.Errorf("Update: %v", err)
+	}
+	if rows, err := table.Load(t.Context(), []string{"k"}); err != nil || rows["k"].Exists {
+		t.Errorf("the table has %+v, %v", rows["k"], err)
+	}
+}
+
+// Nothing leaves the function that the database has not confirmed: memory may be
+// behind what somebody else has written.
+func TestUpdateRefusesAndKeepsByTheRowAndNotByAnOldCopy(t *testing.T) {
+	errPoor := errors.New("insufficient funds")
+	for _, versions := range []bool{true, false} {
+		around := func(inner *fault.Store[string, int]) store {
+			if versions {
+				return inner
+			}
+			return unversioned{inner}
+		}
+		inBubbleOver(t, options{}, around, func(s *scene) {
+			defer s.InvalidateAll()
+			withdraw := func(old int, _ bool) (int, error) {
+				if old < 50 {
+					return 0, errPoor
+				}
+				return old - 50, nil
+			}
+			keep := func(int, bool) (int, error) { return 0, lockstep.Keep }
+			s.write("balance", 1)
+			s.behind("balance", 100)
+			if left, err := s.Update(s.ctx, "balance", withdraw); left != 50 || err != nil {
+				t.Errorf("Update = %d, %v", left, err)
+			}
+			s.behind("balance", 7)
+			if kept, err := s.Update(s.ctx, "balance", keep); kept != 7 || err != nil {
+				t.Errorf("Update that keeps = %d, %v", kept, err)
+			}
+			if n := s.loads(func() {
+				if _, err := s.Update(s.ctx, "balance", withdraw); !errors.Is(err, errPoor) {
+					t.Errorf("Update = %v", err)
+				}
+			}); n != 1 {
+				t.Errorf("%d loads to confirm a refusal", n)
+			}
+			s.Invalidate("balance")
+			if n := s.loads(func() { _, _ = s.Update(s.ctx, "balance", withdraw) }); n != 1 {
+				t.Errorf("%d loads for a refusal that comes from a load", n)
+			}
+		})
+	}
+}

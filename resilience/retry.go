@@ -11,6 +11,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/nils"
 )
 
 // Retry returns a store that tries again what fails in passing (see the
@@ -36,7 +37,7 @@ import (
 // succeeds at once costs about 0.1 µs more than without, and no wait holds a
 // goroutine or a timer beyond the call.
 func Retry[K comparable, V any](store lockstep.Store[K, V], policy RetryPolicy) (lockstep.Store[K, V], error) {
-	if store == nil {
+	if nils.Is(store) {
 		return nil, fmt.Errorf("resilience: Retry: the store is nil: %w", lockstep.ErrInvalid)
 	}
 	policy, err := policy.normal()
@@ -153,8 +154,26 @@ func retryAfter[T any](ctx context.Context, r *retrier, start time.Time, result 
 	if attempts > 1 {
 		err = fmt.Errorf("resilience: %d attempts: %w", attempts, err)
 	}
-	if ctx.Err() != nil {
-		err = errors.Join(err, context.Cause(ctx))
+	if ended := ctx.Err(); ended != nil {
+		err = errors.Join(err, ended)
+		if cause := context.Cause(ctx); !errors.Is(ended, cause) {
+			err = errors.Join(err, foreign(cause))
+		}
 	}
 	return result, err
+}
+
+// foreign is the cause for which a context has ended, without what it means to a
+// cache: one that is the cache's error is another call's, as errgroup has it, and
+// says nothing about this one.
+func foreign(cause error) error {
+	for _, e := range []error{
+		lockstep.ErrNotFound, lockstep.ErrConflict, lockstep.ErrInvalid, lockstep.ErrTooLarge, lockstep.ErrUnavailable,
+		lockstep.ErrUnknownOutcome, lockstep.ErrUnsupported, lockstep.ErrInTransaction, lockstep.ErrClosed, lockstep.Keep,
+	} {
+		if errors.Is(cause, e) {
+			return errors.New(cause.Error())
+		}
+	}
+	return cause
 }
