@@ -73,7 +73,7 @@ func together(ctx context.Context, s *stage) (any, error) {
 	if err := accounts.fill(ctx, f.Clients, tillKey, initial); err != nil {
 		return nil, err
 	}
-	s.say("%d clients on one cache with room for %d of %s rows: reads, blind writes, updates, transfers between accounts, and fees on the condition that the account is still as it was read. All the while commits and loads are late, some fail and are tried again, and some commits lose their request or their reply.",
+	s.say("%d clients on one cache with room for %d of %s rows: reads, blind writes, updates, fees on the condition that the account is still as it was read, and transfers between accounts. All the while commits and loads are late, some fail and are tried again, and some commits lose their request or their reply.",
 		f.Clients, f.Room, count(f.Rows+f.Clients))
 
 	m := newMixture(f, accounts, initial)
@@ -138,15 +138,15 @@ func (f *TogetherFigures) check(ctx context.Context, s *stage, m *mixture) error
 
 func (f *TogetherFigures) show(s *stage) {
 	tallies := []Tally{f.Sets, f.Updates, f.Charges, f.Transfers}
-	rows := [][]string{{"", "committed", "refused", "conflict", "unknown", "(applied)"}}
+	rows := [][]string{{"", "committed", "refused", "conflict", "away", "unknown", "applied"}}
 	unknown := int64(0)
-	for i, name := range []string{"blind writes", "updates", "writes if unchanged", "transfers"} {
+	for i, name := range []string{"blind writes", "updates", "fees", "transfers"} {
 		t := tallies[i]
-		rows = append(rows, []string{name, count(t.Committed), count(t.Refused + t.Unavailable), count(t.Conflicts), count(t.Unknown), count(t.Applied)})
+		rows = append(rows, []string{name, count(t.Committed), count(t.Refused), count(t.Conflicts), count(t.Unavailable), count(t.Unknown), count(t.Applied)})
 		unknown += t.Unknown
 	}
-	s.show("lrrrrr", rows...)
-	s.say("Unknown outcomes were settled; the last column are those that turned out to be applied.")
+	s.show("lrrrrrr", rows...)
+	s.say("“Refused” are transfers without the money for them, “away” are writes for which the database was unavailable: resilience.Retry does not repeat a transaction that has begun. Unknown outcomes were settled; the last column counts those of them that turned out to be applied.")
 	s.show("lr",
 		[]string{"reads", count(f.Reads)},
 		[]string{"answered from memory", percent(f.HitRate)},
