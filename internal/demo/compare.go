@@ -13,9 +13,11 @@ import (
 // Comparison is what memory and the database say of one table.
 type Comparison struct {
 	Table string `json:"table"`
-	// Rows are in the table, and InMemory of them in memory too. Audited are the
-	// copies that the cache has compared by itself, remembered absences included.
+	// Rows are in the table, Scanned were yielded by Scan, and InMemory are the
+	// rows that memory has too. Audited are the copies that the cache has compared
+	// by itself, remembered absences included.
 	Rows     int `json:"rows"`
+	Scanned  int `json:"scanned"`
 	InMemory int `json:"in_memory"`
 	Audited  int `json:"audited"`
 	// Differences has a sentence for each row that was not the same everywhere.
@@ -32,7 +34,7 @@ type compared interface {
 // compare compares all tables and shows what it found.
 func (s *stage) compare(ctx context.Context) error {
 	s.headline("The comparison")
-	s.say("Each table is read once more, by plain SQL on a connection that knows nothing of the cache. Beside it: what memory holds, what Scan yields, and what the cache's own Audit finds, which looks at remembered absences too.")
+	s.say("Each table is read once more, by plain SQL on a connection that knows nothing of the cache. Beside it: what Scan yields, what memory holds, and what the cache's own Audit has looked at. Memory also remembers that rows do not exist; Audit compares that too, and so may count more than there are rows in memory.")
 	if s.options.Tamper {
 		key, err := s.tables[0].tamper(ctx, s)
 		if err != nil {
@@ -40,16 +42,16 @@ func (s *stage) compare(ctx context.Context) error {
 		}
 		s.say("Before that, as asked, %s is changed in the database behind the cache's back.", key)
 	}
-	rows := [][]string{{"table", "rows", "in memory", "audited", "differences"}}
+	rows := [][]string{{"table", "rows", "scanned", "in memory", "audited", "differences"}}
 	for _, t := range s.tables {
 		c, err := t.compare(ctx, s)
 		if err != nil {
 			return err
 		}
 		s.result.Comparison = append(s.result.Comparison, c)
-		rows = append(rows, []string{c.Table, count(c.Rows), count(c.InMemory), count(c.Audited), count(len(c.Differences))})
+		rows = append(rows, []string{c.Table, count(c.Rows), count(c.Scanned), count(c.InMemory), count(c.Audited), count(len(c.Differences))})
 	}
-	s.show("lrrrr", rows...)
+	s.show("lrrrrr", rows...)
 	const shown = 10
 	for _, c := range s.result.Comparison {
 		for i, d := range c.Differences {
@@ -105,18 +107,17 @@ func (t *table[V]) compare(ctx context.Context, s *stage) (*Comparison, error) {
 		differ(d.Key, "memory, says Audit,", d.Cached.Value, d.Cached.Version)
 	}
 
-	scanned := 0
 	for entry, err := range t.cache.Scan(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		scanned++
+		c.Scanned++
 		if row := rows[entry.Key]; !row.exists || entry.Value != row.value || entry.Version != row.version {
 			differ(entry.Key, "Scan", entry.Value, entry.Version)
 		}
 	}
-	if scanned != c.Rows {
-		wrong[""] = fmt.Sprintf("Scan yields %d rows, and the table has %d", scanned, c.Rows)
+	if c.Scanned != c.Rows {
+		wrong[""] = fmt.Sprintf("Scan yields %d rows, and the table has %d", c.Scanned, c.Rows)
 	}
 	for _, key := range slices.Sorted(maps.Keys(wrong)) {
 		c.Differences = append(c.Differences, wrong[key])

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -117,6 +118,36 @@ func TestComparison(t *testing.T) {
 				t.Errorf("the verdict reads:\n%s", out.String())
 			}
 		})
+	}
+}
+
+func TestComparisonShowsWhatItHasCounted(t *testing.T) {
+	s, out := rehearsal(t)
+	ctx := t.Context()
+	users, err := openTable(ctx, s, recipe[User]{name: "users", open: s.options.Database.Users})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := users.fill(ctx, 10, userKey, userRow); err != nil {
+		t.Fatal(err)
+	}
+	users.cache.Invalidate(userKey(0))
+	for i := range 3 {
+		if _, err := users.cache.Get(ctx, userKey(100+i)); !errors.Is(err, lockstep.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	if err := s.compare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if c := s.result.Comparison[0]; c.Rows != 10 || c.Scanned != 10 || c.InMemory != 9 || c.Audited != 12 {
+		t.Errorf("it has counted %+v", *c)
+	}
+	unwrapped := strings.Join(strings.Fields(out.String()), " ")
+	for _, part := range []string{"table rows scanned in memory audited differences users 10 10 9 12 0", "Audit compares that too"} {
+		if !strings.Contains(unwrapped, part) {
+			t.Errorf("%q is not in it:\n%s", part, out.String())
+		}
 	}
 }
 
