@@ -217,8 +217,12 @@ func (f *BatchFigures) show(s *stage) {
 	s.show("lrrr", rows...)
 	f.Throughput = ratio(f.Cache.PerSecond, best.PerSecond)
 	f.P99 = ratio(f.Cache.P99, best.P99)
-	s.say("The cache needed %s commits, of %.1f rows on average. It wrote %.1f times as much as the best pool of connections, and 99 %% of its writes were answered in %.2f times the time.",
-		count(f.Batches), f.RowsPerBatch, f.Throughput, f.P99)
+	lone := ""
+	if f.LoneCache.PerSecond < f.LoneDirect.PerSecond {
+		lone = " A lone writer gains nothing, and pays for the queue."
+	}
+	s.say("The cache needed %s commits, of %.1f rows on average. It wrote %.1f times as much as the best pool of connections, and answered 99 %% of its writes within %s, where the pool with the most writes needed %s.%s",
+		count(f.Batches), f.RowsPerBatch, f.Throughput, span(f.Cache.P99), span(best.P99), lone)
 }
 
 // lastWrites knows which write of each row was the last: the one with the highest
