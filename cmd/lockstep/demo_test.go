@@ -34,7 +34,7 @@ func TestDemoShowsEveryPatternAndAgrees(t *testing.T) {
 	}
 	for _, part := range []string{
 		"1  Write-through", "hit rate", "evicted", "does not exist", "TTL", "Lifetime",
-		"2  Retries", "attempts needed", "given up",
+		"2  Retries", "attempts made", "given up",
 		"3  Versions", "conflict: the row is at version", "Update", "created again",
 		"4  Group commit", "directly, 1 connection", "through the cache",
 		"5  Transactions", "rolled back", "insufficient funds",

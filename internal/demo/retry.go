@@ -94,7 +94,7 @@ func (f *RetryFigures) flaky(ctx context.Context, s *stage, products *table[Prod
 
 	s.say("A fault injector between the cache and the database makes 30 %% of all operations fail before the database has seen them. resilience.Retry tries up to %d times, and waits a little longer each time.", f.MaxAttempts)
 	columns := max(len(f.WritesBy), len(f.ReadsBy))
-	header, writes, reads := []string{"attempts needed"}, []string{"writes"}, []string{"reads"}
+	header, writes, reads := []string{"attempts made"}, []string{"writes"}, []string{"reads"}
 	align := "l"
 	cell := func(by []int, i int) string {
 		if i >= len(by) || by[i] == 0 {
