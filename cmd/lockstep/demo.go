@@ -4,13 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
 
 	"github.com/lockstep-cache/lockstep/internal/demo"
-	"github.com/lockstep-cache/lockstep/store/sqlitestore"
 )
 
 // demoVerb is lockstep demo.
@@ -39,13 +40,13 @@ func (v demoVerb) Run(ctx context.Context, out io.Writer) (err error) {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		text = sqlitestore.URL{Path: filepath.Join(dir, "demo.db")}.String()
+		text = onFile(filepath.Join(dir, "demo.db"))
 	}
 	url, err := parseStore(text)
 	if err != nil {
 		return err
 	}
-	guest, err := visit(ctx, url)
+	guest, err := url.visit(ctx, fmt.Sprintf("lockstep_demo_%08x_", rand.Uint32()))
 	if err != nil {
 		return err
 	}

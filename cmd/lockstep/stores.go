@@ -7,43 +7,83 @@ import (
 	"strings"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/store/sqlitestore"
+	"github.com/lockstep-cache/lockstep/internal/demo"
 )
 
-// storeURL is what --store says. This file is the one place that knows which
-// kinds of store there are.
+// kind is a kind of store, with all that the commands need to know of it. Its
+// file store_KIND.go is the only one that imports the store, and its place in
+// kinds is all that the commands see.
+type kind struct {
+	// scheme begins its URLs. form is how they are made, and example one of them.
+	scheme, form, example string
+	// options may follow a ? in a URL.
+	options []string
+	// parse reads a URL and opens nothing.
+	parse func(text string) (place, error)
+	// file is the URL of a database file, nil for a kind that has no files.
+	file func(path string) string
+}
+
+// place is a database that may not be open, or not there.
+type place interface {
+	// visit opens it for the demo, whose tables all begin with the prefix.
+	visit(ctx context.Context, prefix string) (guest, error)
+}
+
+// guest is the demo in a database that may be somebody's.
+type guest interface {
+	// database is what the demo plays on. Nobody has to know the name of a
+	// temporary one.
+	database(temporary bool) demo.Database
+	// leave closes the database and takes away what the demo has brought, also
+	// when ctx has ended.
+	leave(ctx context.Context) error
+}
+
+// kinds are those that there are.
+var kinds = []kind{sqliteKind}
+
+// onFile is the URL of a database file, of the first kind that has files.
+func onFile(path string) string {
+	for _, k := range kinds {
+		if k.file != nil {
+			return k.file(path)
+		}
+	}
+	panic("no kind of store has files")
+}
+
+// storeURL is what --store says.
 type storeURL struct {
-	text   string
-	sqlite sqlitestore.URL
+	text string
+	kind kind
+	at   place
 }
 
 // parseStore reads a --store URL and opens nothing. Its error is a usageError.
 func parseStore(text string) (storeURL, error) {
 	u := storeURL{text: text}
 	scheme, _, ok := strings.Cut(text, ":")
-	var err error
-	switch {
-	case !ok:
-		return u, usagef("--store %s is not a URL; a database file is sqlite:%s", text, text)
-	case scheme == "sqlite":
-		u.sqlite, err = sqlitestore.ParseURL(text)
-	default:
-		return u, usagef("--store %s: there is no kind of store called %q; there is sqlite:PATH", text, scheme)
+	if !ok {
+		return u, usagef("--store %s is not a URL; a database file is %s", text, onFile(text))
 	}
-	return u, u.error(err)
+	var forms []string
+	for _, u.kind = range kinds {
+		if u.kind.scheme == scheme {
+			var err error
+			u.at, err = u.kind.parse(text)
+			return u, u.error(err)
+		}
+		forms = append(forms, u.kind.form)
+	}
+	return u, usagef("--store %s: there is no kind of store called %q; there is %s", text, scheme, strings.Join(forms, ", "))
 }
 
-// database is an open database of whatever kind.
-type database interface{ Close() error }
-
-// open opens the database. An error about the file that the URL names is a
+// visit opens the database for the demo. An error about what the URL names is a
 // usageError.
-func (u storeURL) open(ctx context.Context) (database, error) {
-	db, err := sqlitestore.OpenDatabase(ctx, u.sqlite.Path, u.sqlite.Database)
-	if err != nil {
-		return nil, u.error(err)
-	}
-	return db, nil
+func (u storeURL) visit(ctx context.Context, prefix string) (guest, error) {
+	g, err := u.at.visit(ctx, prefix)
+	return g, u.error(err)
 }
 
 // error says which store an error is about. What is invalid is the command line's
@@ -56,14 +96,4 @@ func (u storeURL) error(err error) error {
 		return usagef("--store %s: %s", u.text, strings.TrimPrefix(err.Error(), lockstep.ErrInvalid.Error()+": "))
 	}
 	return fmt.Errorf("--store %s: %w", u.text, err)
-}
-
-// openTable opens a key-value table of the database, and makes it if it is
-// missing.
-func openTable[K comparable, V any](ctx context.Context, db database, table string) (lockstep.Store[K, V], error) {
-	switch db := db.(type) {
-	case *sqlitestore.Database:
-		return sqlitestore.OpenIn[K, V](ctx, db, sqlitestore.Options{Table: table})
-	}
-	panic(fmt.Sprintf("a database of type %T", db))
 }

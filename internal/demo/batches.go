@@ -64,7 +64,7 @@ func batches(ctx context.Context, s *stage) (any, error) {
 	if _, err := s.options.Database.Products(ctx, direct); err != nil {
 		return nil, err
 	}
-	if _, err := s.plain.ExecContext(ctx, "INSERT INTO "+quoted(direct)+" SELECT * FROM "+quoted(stock.sql)); err != nil {
+	if _, err := s.plain.ExecContext(ctx, s.options.Database.SQL.Copy(direct, stock.sql)); err != nil {
 		return nil, err
 	}
 
@@ -76,7 +76,7 @@ func batches(ctx context.Context, s *stage) (any, error) {
 	}
 	f.show(s)
 
-	rows, err := readRows[Product](ctx, s.plain, stock.sql)
+	rows, err := readRows[Product](ctx, s, stock.sql)
 	if err != nil {
 		return nil, err
 	}
@@ -136,8 +136,7 @@ func (f *BatchFigures) directly(ctx context.Context, s *stage, w *WriteFigure, w
 		return err
 	}
 	defer db.Close()
-	upsert, err := db.PrepareContext(ctx, "INSERT INTO "+quoted(table)+` (key, value, version) VALUES (?1, ?2, ?3)
-ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = max(version + 1, excluded.version)`)
+	upsert, err := db.PrepareContext(ctx, s.options.Database.SQL.Upsert(table))
 	if err != nil {
 		return err
 	}

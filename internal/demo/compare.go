@@ -69,7 +69,7 @@ func (s *stage) compare(ctx context.Context) error {
 // that they find to be old, and there would be nothing left to find.
 func (t *table[V]) compare(ctx context.Context, s *stage) (*Comparison, error) {
 	c := &Comparison{Table: t.name, Differences: []string{}}
-	rows, err := readRows[V](ctx, s.plain, t.sql)
+	rows, err := readRows[V](ctx, s, t.sql)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (r plainRow[V]) String() string {
 
 // tamper changes a row that memory has a copy of, to another one's value.
 func (t *table[V]) tamper(ctx context.Context, s *stage) (string, error) {
-	rows, err := readRows[V](ctx, s.plain, t.sql)
+	rows, err := readRows[V](ctx, s, t.sql)
 	if err != nil {
 		return "", err
 	}

@@ -31,6 +31,22 @@ func rehearsal(t *testing.T) (*stage, *strings.Builder) {
 	out := new(strings.Builder)
 	s := &stage{page: page{out: out, unwanted: wanted}, plain: plain, result: &Result{}}
 	s.options.Database.Prefix = "rehearsal_"
+	s.options.Database.SQL = SQL{
+		Rows: func(table string, keys int) string {
+			query := "SELECT key, value, version, expires_at FROM " + table
+			if keys > 0 {
+				query += " WHERE key IN (?" + strings.Repeat(", ?", keys-1) + ")"
+			}
+			return query
+		},
+		Overwrite: func(table string, countUp bool) string {
+			version := "version"
+			if countUp {
+				version += " + 1"
+			}
+			return "UPDATE " + table + " SET value = ?, version = " + version + " WHERE key = ?"
+		},
+	}
 	s.options.Database.Users = func(ctx context.Context, table string) (Store[User], error) {
 		return sqlitestore.OpenIn[string, User](ctx, db, sqlitestore.Options{Table: table})
 	}
@@ -203,7 +219,7 @@ func TestPlainReadsSeeWhatTheCacheWrote(t *testing.T) {
 	if _, err := users.cache.Delete(ctx, "gone"); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := readRows[User](ctx, s.plain, users.sql)
+	rows, err := readRows[User](ctx, s, users.sql)
 	if err != nil {
 		t.Fatal(err)
 	}

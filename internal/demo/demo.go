@@ -44,8 +44,9 @@ type Database struct {
 	Products Opener[Product]
 	Accounts Opener[Account]
 	// Plain opens the same database without Lockstep, with so many connections
-	// at most.
+	// at most. SQL is what it understands there.
 	Plain func(connections int) (*sql.DB, error)
+	SQL   SQL
 }
 
 // Store is a table's store.

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
@@ -15,6 +14,23 @@ import (
 // through database/sql, by their columns. Nothing here knows of the cache or its
 // stores, so that what it says about them is a second opinion.
 
+// SQL is how a kind of database is told to do it. Each of them is one statement
+// about tables that the demo has opened.
+type SQL struct {
+	// Rows selects key, value, version and end of all rows, or of those with so
+	// many keys, which are its arguments. What is left of a deleted row has no
+	// value. The end is in µs since 1970, and NULL for a row that stays.
+	Rows func(table string, keys int) string
+	// Overwrite changes the row with a key, and its version only to countUp. The
+	// arguments are value and key.
+	Overwrite func(table string, countUp bool) string
+	// Upsert writes a row as a program without a cache would. The arguments are
+	// key, value and version, which never falls.
+	Upsert func(table string) string
+	// Copy adds the rows of another table that is made in the same way.
+	Copy func(table, other string) string
+}
+
 // plainRow is a row as the table has it.
 type plainRow[V any] struct {
 	value   V
@@ -22,19 +38,13 @@ type plainRow[V any] struct {
 	exists  bool // false for what is left of a deleted row
 }
 
-func quoted(table string) string { return `"` + strings.ReplaceAll(table, `"`, `""`) + `"` }
-
 // readRows returns all rows, deleted ones included, or those with the keys.
-func readRows[V any](ctx context.Context, db *sql.DB, table string, keys ...string) (map[string]plainRow[V], error) {
-	query := "SELECT key, value, version, expires_at FROM " + quoted(table)
+func readRows[V any](ctx context.Context, s *stage, table string, keys ...string) (map[string]plainRow[V], error) {
 	args := make([]any, len(keys))
-	if len(keys) > 0 {
-		query += " WHERE key IN (?" + strings.Repeat(",?", len(keys)-1) + ")"
-		for i, key := range keys {
-			args[i] = key
-		}
+	for i, key := range keys {
+		args[i] = key
 	}
-	rows, err := db.QueryContext(ctx, query, args...)
+	rows, err := s.plain.QueryContext(ctx, s.options.Database.SQL.Rows(table, len(keys)), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +71,7 @@ func readRows[V any](ctx context.Context, db *sql.DB, table string, keys ...stri
 
 // stored is the row with the key, as the database has it.
 func (t *table[V]) stored(ctx context.Context, s *stage, key string) (plainRow[V], error) {
-	rows, err := readRows[V](ctx, s.plain, t.sql, key)
+	rows, err := readRows[V](ctx, s, t.sql, key)
 	return rows[key], err
 }
 
@@ -72,10 +82,6 @@ func (t *table[V]) overwrite(ctx context.Context, s *stage, key string, value V,
 	if err != nil {
 		return err
 	}
-	set := "value = ?"
-	if countUp {
-		set += ", version = version + 1"
-	}
-	_, err = s.plain.ExecContext(ctx, "UPDATE "+quoted(t.sql)+" SET "+set+" WHERE key = ?", string(data), key)
+	_, err = s.plain.ExecContext(ctx, s.options.Database.SQL.Overwrite(t.sql, countUp), string(data), key)
 	return err
 }

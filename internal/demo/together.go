@@ -119,7 +119,7 @@ func (f *TogetherFigures) count(m *mixture, before, after lockstep.Stats, faults
 
 // check reads the table past the cache.
 func (f *TogetherFigures) check(ctx context.Context, s *stage, m *mixture) error {
-	rows, err := readRows[Account](ctx, s.plain, m.accounts.sql)
+	rows, err := readRows[Account](ctx, s, m.accounts.sql)
 	if err != nil {
 		return err
 	}

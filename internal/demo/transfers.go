@@ -223,7 +223,7 @@ func (f *TransferFigures) keepCounting(ctx context.Context, b *bank, moved <-cha
 // sum is all the money that the database knows of.
 func (b *bank) sum(ctx context.Context, s *stage) (sum int64, err error) {
 	for _, t := range []*table[Account]{b.checking, b.savings} {
-		rows, err := readRows[Account](ctx, s.plain, t.sql)
+		rows, err := readRows[Account](ctx, s, t.sql)
 		if err != nil {
 			return 0, err
 		}

@@ -162,7 +162,7 @@ func (f *VersionFigures) buy(ctx context.Context, s *stage, shelf *table[Product
 	if err != nil {
 		return err
 	}
-	rows, err := readRows[Product](ctx, s.plain, shelf.sql, careful, careless)
+	rows, err := readRows[Product](ctx, s, shelf.sql, careful, careless)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,15 +14,30 @@ import (
 
 	_ "modernc.org/sqlite" // the driver that plain connections use
 
+	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/demo"
 	"github.com/lockstep-cache/lockstep/store/sqlitestore"
 )
 
-// guest is the demo in a database file that may be somebody's. It leaves the
-// file as it found it, but for its size: the tables, the journal mode, and
-// whether there was a file at all.
-type guest struct {
-	db     database
+var sqliteKind = kind{
+	scheme:  "sqlite",
+	form:    "sqlite:PATH",
+	example: "sqlite:app.db",
+	options: []string{"table", "codec", "readers", "checkpoint-bytes", "allow-unsafe-durability"},
+	parse: func(text string) (place, error) {
+		u, err := sqlitestore.ParseURL(text)
+		return sqlitePlace{u}, err
+	},
+	file: func(path string) string { return sqlitestore.URL{Path: path}.String() },
+}
+
+type sqlitePlace struct{ url sqlitestore.URL }
+
+// sqliteGuest is a guest in a database file. It leaves the file as it found it,
+// but for its size: the tables, the journal mode, and whether there was a file at
+// all.
+type sqliteGuest struct {
+	db     *sqlitestore.Database
 	url    sqlitestore.URL
 	prefix string // of the demo's tables
 
@@ -32,24 +46,25 @@ type guest struct {
 	listed  bool   // it had tables of Lockstep's, and their list
 }
 
-// visit opens the database.
-func visit(ctx context.Context, u storeURL) (*guest, error) {
-	if u.sqlite.Table != "" || u.sqlite.Codec != "" {
-		return nil, usagef("--store %s: the demo makes tables of its own, so that table and codec have no place here", u.text)
+func (p sqlitePlace) visit(ctx context.Context, prefix string) (guest, error) {
+	if p.url.Table != "" || p.url.Codec != "" {
+		return nil, fmt.Errorf("%w: the demo makes tables of its own, so that table and codec have no place here", lockstep.ErrInvalid)
 	}
-	g := &guest{url: u.sqlite, prefix: fmt.Sprintf("lockstep_demo_%08x_", rand.Uint32())}
+	g := &sqliteGuest{url: p.url, prefix: prefix}
 	_, err := os.Stat(g.url.Path)
 	g.fresh = errors.Is(err, fs.ErrNotExist)
 	if err == nil {
 		// Whatever is wrong with the file is better said by open.
 		_ = g.look(ctx)
 	}
-	g.db, err = u.open(ctx)
-	return g, err
+	if g.db, err = sqlitestore.OpenDatabase(ctx, g.url.Path, g.url.Database); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // look notes what the file is like.
-func (g *guest) look(ctx context.Context) error {
+func (g *sqliteGuest) look(ctx context.Context) error {
 	db, err := g.plain(1)
 	if err != nil {
 		return err
@@ -63,7 +78,7 @@ func (g *guest) look(ctx context.Context) error {
 
 // plain opens the file as another program would, with the durability that the
 // cache has too.
-func (g *guest) plain(connections int) (*sql.DB, error) {
+func (g *sqliteGuest) plain(connections int) (*sql.DB, error) {
 	path, err := filepath.Abs(g.url.Path)
 	if err != nil {
 		return nil, err
@@ -86,7 +101,7 @@ func (g *guest) plain(connections int) (*sql.DB, error) {
 	return db, nil
 }
 
-func (g *guest) database(temporary bool) demo.Database {
+func (g *sqliteGuest) database(temporary bool) demo.Database {
 	name := "SQLite, in " + g.url.Path
 	if temporary {
 		name = "SQLite, in a temporary file"
@@ -94,22 +109,47 @@ func (g *guest) database(temporary bool) demo.Database {
 	return demo.Database{
 		Name:     name,
 		Prefix:   g.prefix,
-		Users:    opener[demo.User](g.db),
-		Products: opener[demo.Product](g.db),
-		Accounts: opener[demo.Account](g.db),
+		Users:    sqliteTables[demo.User](g.db),
+		Products: sqliteTables[demo.Product](g.db),
+		Accounts: sqliteTables[demo.Account](g.db),
 		Plain:    g.plain,
+		SQL:      sqliteSQL,
 	}
 }
 
-func opener[V any](db database) demo.Opener[V] {
+func sqliteTables[V any](db *sqlitestore.Database) demo.Opener[V] {
 	return func(ctx context.Context, table string) (demo.Store[V], error) {
-		return openTable[string, V](ctx, db, table)
+		return sqlitestore.OpenIn[string, V](ctx, db, sqlitestore.Options{Table: table})
 	}
 }
 
-// leave closes the database and takes away what the demo has brought, also when
-// ctx has ended.
-func (g *guest) leave(ctx context.Context) error {
+// sqliteSQL is about tables as sqlitestore makes them. The demo's names have no
+// quotes in them.
+var sqliteSQL = demo.SQL{
+	Rows: func(table string, keys int) string {
+		query := `SELECT key, value, version, expires_at FROM "` + table + `"`
+		if keys > 0 {
+			query += " WHERE key IN (?" + strings.Repeat(", ?", keys-1) + ")"
+		}
+		return query
+	},
+	Overwrite: func(table string, countUp bool) string {
+		set := "value = ?"
+		if countUp {
+			set += ", version = version + 1"
+		}
+		return `UPDATE "` + table + `" SET ` + set + " WHERE key = ?"
+	},
+	Upsert: func(table string) string {
+		return `INSERT INTO "` + table + `" (key, value, version) VALUES (?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = max(version + 1, excluded.version)`
+	},
+	Copy: func(table, other string) string {
+		return `INSERT INTO "` + table + `" SELECT * FROM "` + other + `"`
+	},
+}
+
+func (g *sqliteGuest) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	err := g.db.Close()
@@ -122,7 +162,7 @@ func (g *guest) leave(ctx context.Context) error {
 	return nil
 }
 
-func (g *guest) tidy(ctx context.Context) error {
+func (g *sqliteGuest) tidy(ctx context.Context) error {
 	db, err := g.plain(1)
 	if err != nil {
 		return err
@@ -147,7 +187,7 @@ func (g *guest) tidy(ctx context.Context) error {
 }
 
 // dropTables removes the demo's tables, and tells how much else is in the file.
-func (g *guest) dropTables(ctx context.Context, db *sql.DB) (left int, err error) {
+func (g *sqliteGuest) dropTables(ctx context.Context, db *sql.DB) (left int, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, err
@@ -188,7 +228,7 @@ func (g *guest) dropTables(ctx context.Context, db *sql.DB) (left int, err error
 
 // unlist takes the demo's tables off Lockstep's list, and the list away if the
 // demo has brought it and nobody else uses it by now.
-func (g *guest) unlist(ctx context.Context, tx *sql.Tx) error {
+func (g *sqliteGuest) unlist(ctx context.Context, tx *sql.Tx) error {
 	if _, err := tx.ExecContext(ctx, "DELETE FROM lockstep_tables WHERE name GLOB ?", g.prefix+"*"); err != nil || g.listed {
 		return err
 	}
