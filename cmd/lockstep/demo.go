@@ -10,16 +10,38 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/lockstep-cache/lockstep/internal/demo"
 )
 
 // demoVerb is lockstep demo.
 type demoVerb struct {
-	Store  string  `placeholder:"URL" help:"Play on this database, sqlite:PATH, in tables of its own that are removed afterwards. Without it a temporary file is used."`
-	JSON   bool    `name:"json" help:"Every figure and the verdict as one JSON object, and nothing else."`
-	Scale  float64 `default:"1" placeholder:"X" help:"How much work to do: 1 takes about twenty seconds, 0.1 a few."`
-	Tamper bool    `help:"Change a row behind the cache's back before the comparison, to see that it is found."`
+	Store  storeFlag `placeholder:"URL" help:"Play on this database: ${stores}. The demo's tables are removed afterwards, and so is the file if it was not there before. Without --store, a temporary file."`
+	JSON   bool      `name:"json" help:"Every figure and the verdict as one JSON object, and nothing else."`
+	Scale  scaleFlag `default:"1" placeholder:"X" help:"How much work to do: above 0, at most 100; default 1, about twenty seconds."`
+	Tamper bool      `help:"Change a row behind the cache's back before the comparison, to see that it is found."`
+}
+
+// scaleFlag is the argument of --scale. It reads the argument itself: -1 is a
+// number that is too low, and not a flag.
+type scaleFlag float64
+
+func (f *scaleFlag) Decode(c *kong.DecodeContext) error {
+	const wanted = "a number above 0 and at most 100"
+	token := c.Scan.Pop()
+	text := fmt.Sprint(token.Value)
+	n, err := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil && !token.IsValue():
+		return usagef("--scale needs %s, such as 0.1", wanted)
+	case err != nil || !(n > 0 && n <= 100):
+		return usagef("--scale %s: it must be %s", text, wanted)
+	}
+	*f = scaleFlag(n)
+	return nil
 }
 
 // Help is the long help.
@@ -30,10 +52,7 @@ func (demoVerb) Help() string {
 var errDisagrees = errors.New("the demo did not show what it should; see above")
 
 func (v demoVerb) Run(ctx context.Context, out io.Writer) (err error) {
-	if !(v.Scale > 0 && v.Scale <= 100) {
-		return usagef("--scale %v: it must be above 0 and at most 100", v.Scale)
-	}
-	text := v.Store
+	text := string(v.Store)
 	if text == "" {
 		dir, err := os.MkdirTemp("", "lockstep-demo-")
 		if err != nil {
@@ -52,7 +71,7 @@ func (v demoVerb) Run(ctx context.Context, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, guest.leave(ctx)) }()
 
-	o := demo.Options{Database: guest.database(v.Store == ""), Out: out, Terminal: isTerminal(out), Scale: v.Scale, Tamper: v.Tamper}
+	o := demo.Options{Database: guest.database(v.Store == ""), Out: out, Terminal: isTerminal(out), Scale: float64(v.Scale), Tamper: v.Tamper}
 	if v.JSON {
 		o.Out, o.Terminal = io.Discard, false
 	}

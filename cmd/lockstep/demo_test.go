@@ -259,6 +259,20 @@ func TestDemoThatIsCutShortCleansUp(t *testing.T) {
 	}
 }
 
+func TestHelpOfTheDemoSaysWhatItsFlagsTake(t *testing.T) {
+	stdout, _, status := command(t, "demo", "--help")
+	unwrapped := strings.Join(strings.Fields(stdout), " ")
+	for _, part := range []string{
+		"sqlite:PATH, with options after a ?", "readers, checkpoint-bytes, allow-unsafe-durability",
+		"removed afterwards, and so is the file if it was not there before",
+		"above 0, at most 100; default 1, about twenty seconds",
+	} {
+		if status != 0 || !strings.Contains(unwrapped, part) {
+			t.Errorf("status %d, and %q is not in it:\n%s", status, part, stdout)
+		}
+	}
+}
+
 func TestDemoRefusesWhatItCannotPlayOn(t *testing.T) {
 	dir := t.TempDir()
 	text := filepath.Join(dir, "text.db")
@@ -272,15 +286,26 @@ func TestDemoRefusesWhatItCannotPlayOn(t *testing.T) {
 	}{
 		{[]string{"--store", "postgers://localhost/app"}, `"postgers"`},
 		{[]string{"--store", "app.db"}, "sqlite:app.db"},
-		{[]string{"--store", "sqlite:"}, "names no file"},
-		{[]string{"--store", "sqlite:app.db?colour=red"}, "colour"},
+		{[]string{"--store", "sqlite:"}, "lockstep: --store sqlite:: no file after sqlite:\n"},
+		{[]string{"--store", "sqlite:app.db?readers=2&colour=red"}, "colour=red: unknown option colour; there are table, codec, readers, checkpoint-bytes, allow-unsafe-durability\n"},
+		{[]string{"--store", "sqlite:app.db?readers=0"}, "--store sqlite:app.db?readers=0: the option readers: 0 is less than 1\n"},
+		{[]string{"--store", "sqlite://host/app.db"}, "--store sqlite://host/app.db: names a host"},
+		{[]string{"--store", "sqlite:%zz"}, "--store sqlite:%zz: the path: invalid"},
+		{[]string{"--store"}, "lockstep: --store needs a URL, such as sqlite:app.db\n"},
+		{[]string{"--store", "--json"}, "lockstep: --store needs a URL"},
+		{[]string{"--store", ""}, "lockstep: --store needs a URL"},
 		{[]string{"--store", "sqlite:app.db?table=users"}, "table"},
-		{[]string{"--store", file(dir)}, "is a directory"},
+		{[]string{"--store", file(dir)}, file(dir) + ": " + dir + " is a directory"},
 		{[]string{"--store", file(filepath.Join(dir, "missing", "app.db"))}, "does not exist"},
 		{[]string{"--store", file(text)}, "not an SQLite database"},
-		{[]string{"--scale", "0"}, "--scale"},
-		{[]string{"--scale", "NaN"}, "--scale"},
-		{[]string{"--scale", "many"}, "--scale"},
+		{[]string{"--scale", "0"}, "lockstep: --scale 0: it must be a number above 0 and at most 100\n"},
+		{[]string{"--scale", "-1"}, "lockstep: --scale -1: it must be a number above 0 and at most 100\n"},
+		{[]string{"--scale=-1"}, "lockstep: --scale -1: it"},
+		{[]string{"--scale", "101"}, "--scale 101"},
+		{[]string{"--scale", "NaN"}, "--scale NaN"},
+		{[]string{"--scale", "many"}, "lockstep: --scale many: it must be a number above 0 and at most 100\n"},
+		{[]string{"--scale"}, "lockstep: --scale needs a number above 0 and at most 100, such as 0.1\n"},
+		{[]string{"--scale", "--json"}, "lockstep: --scale needs"},
 	} {
 		stdout, stderr, status := command(t, append([]string{"demo"}, c.args...)...)
 		if status != exitUsage || stdout != "" || !strings.Contains(stderr, c.names) {

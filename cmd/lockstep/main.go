@@ -63,6 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		kong.Name("lockstep"),
 		kong.Description("Keeps a cache and a database in step."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Vars{"stores": storesHelp()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exit(code)) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
@@ -73,6 +74,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
+		var misread usageError // a flag's own words, which name it
+		if errors.As(err, &misread) {
+			err = misread
+		}
 		fmt.Fprintf(stderr, "lockstep: %v\nlockstep --help lists what there is.\n", err)
 		return exitUsage
 	}

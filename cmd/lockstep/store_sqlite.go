@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,15 +23,46 @@ import (
 )
 
 var sqliteKind = kind{
-	scheme:  "sqlite",
-	form:    "sqlite:PATH",
-	example: "sqlite:app.db",
-	options: []string{"table", "codec", "readers", "checkpoint-bytes", "allow-unsafe-durability"},
+	scheme:       "sqlite",
+	form:         "sqlite:PATH",
+	example:      "sqlite:app.db",
+	tableOptions: sqliteTableOptions,
+	options:      sqliteOptions,
 	parse: func(text string) (place, error) {
 		u, err := sqlitestore.ParseURL(text)
-		return sqlitePlace{u}, err
+		if err != nil {
+			return nil, explainSQLite(text, err)
+		}
+		return sqlitePlace{u}, nil
 	},
 	file: func(path string) string { return sqlitestore.URL{Path: path}.String() },
+}
+
+var (
+	sqliteTableOptions = []string{"table", "codec"}
+	sqliteOptions      = []string{"readers", "checkpoint-bytes", "allow-unsafe-durability"}
+)
+
+// explainSQLite is what ParseURL has against a URL, for somebody who has just
+// typed it and is shown it once already. ParseURL decides what is wrong; only what
+// can be told better from the URL is told from it.
+func explainSQLite(text string, err error) error {
+	const start = "sqlite:"
+	path, query, _ := strings.Cut(strings.TrimPrefix(text, start), "?")
+	if path == "" {
+		return fmt.Errorf("%w: no file after %s", lockstep.ErrInvalid, start)
+	}
+	known := slices.Concat(sqliteTableOptions, sqliteOptions)
+	// What cannot be read at all, ParseURL has said.
+	given, _ := url.ParseQuery(query)
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("%w: unknown option %s; there are %s", lockstep.ErrInvalid, name, strings.Join(known, ", "))
+		}
+	}
+	quoted := strconv.Quote(text)
+	once := strings.NewReplacer(" of "+quoted, "", quoted+": ", "", quoted+" ", "").Replace(err.Error())
+	return fmt.Errorf("%w: %s", lockstep.ErrInvalid, strings.TrimPrefix(once, lockstep.ErrInvalid.Error()+": "))
 }
 
 type sqlitePlace struct{ url sqlitestore.URL }

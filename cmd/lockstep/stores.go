@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/demo"
 )
@@ -16,8 +18,9 @@ import (
 type kind struct {
 	// scheme begins its URLs. form is how they are made, and example one of them.
 	scheme, form, example string
-	// options may follow a ? in a URL.
-	options []string
+	// tableOptions and options may follow a ? in a URL. Those choose a table and
+	// how it is written, these say how the database is opened.
+	tableOptions, options []string
 	// parse reads a URL and opens nothing.
 	parse func(text string) (place, error)
 	// file is the URL of a database file, nil for a kind that has no files.
@@ -51,6 +54,32 @@ func onFile(path string) string {
 		}
 	}
 	panic("no kind of store has files")
+}
+
+// storesHelp is what help says that a --store URL may be, where the command has
+// tables of its own.
+func storesHelp() string {
+	var forms []string
+	for _, k := range kinds {
+		forms = append(forms, fmt.Sprintf("%s, with options after a ?, as in %s?%s=…; there are %s",
+			k.form, k.example, k.options[0], strings.Join(k.options, ", ")))
+	}
+	return strings.Join(forms, "; or ")
+}
+
+// storeFlag is the argument of --store. It reads the argument itself, to say what
+// is wanted. An empty one, as a shell makes of a variable that is not set, must
+// not pass for none.
+type storeFlag string
+
+func (f *storeFlag) Decode(c *kong.DecodeContext) error {
+	token := c.Scan.Pop()
+	text, _ := token.Value.(string)
+	if !token.IsValue() || text == "" {
+		return usagef("--store needs a URL, such as %s", kinds[0].example)
+	}
+	*f = storeFlag(text)
+	return nil
 }
 
 // storeURL is what --store says.
@@ -93,7 +122,8 @@ func (u storeURL) error(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, lockstep.ErrInvalid):
-		return usagef("--store %s: %s", u.text, strings.TrimPrefix(err.Error(), lockstep.ErrInvalid.Error()+": "))
+		what := strings.TrimPrefix(err.Error(), lockstep.ErrInvalid.Error()+": ")
+		return usagef("--store %s: %s", u.text, strings.TrimPrefix(what, u.kind.scheme+": "))
 	}
 	return fmt.Errorf("--store %s: %w", u.text, err)
 }

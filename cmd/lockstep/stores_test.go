@@ -1,12 +1,58 @@
 package main
 
 import (
+	"maps"
+	"net/url"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/demo"
+	"github.com/lockstep-cache/lockstep/store/sqlitestore"
 )
+
+func TestEachKindOfStoreParsesItsOwnExample(t *testing.T) {
+	for _, k := range kinds {
+		u, err := parseStore(k.example)
+		if err != nil || u.kind.scheme != k.scheme {
+			t.Errorf("%s: %v, of the kind %s", k.example, err, u.kind.scheme)
+		}
+	}
+}
+
+// TestOptionsOfSQLiteAreThoseThatItsURLHas fills every field of a URL, whatever
+// it is called, and asks what the URL is then.
+func TestOptionsOfSQLiteAreThoseThatItsURLHas(t *testing.T) {
+	var full sqlitestore.URL
+	var fill func(v reflect.Value)
+	fill = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Struct:
+			for i := range v.NumField() {
+				fill(v.Field(i))
+			}
+		case reflect.String:
+			v.SetString("json")
+		case reflect.Bool:
+			v.SetBool(true)
+		default:
+			v.SetInt(1)
+		}
+	}
+	fill(reflect.ValueOf(&full).Elem())
+	_, query, _ := strings.Cut(full.String(), "?")
+	given, err := url.ParseQuery(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Sorted(slices.Values(slices.Concat(sqliteTableOptions, sqliteOptions)))
+	if got := slices.Sorted(maps.Keys(given)); !slices.Equal(got, want) {
+		t.Errorf("a URL has the options %v, and the messages name %v", got, want)
+	}
+}
 
 // TestPlainSQLOfEachKindMeansWhatTheDemoTakesItFor holds each kind's statements
 // against what its store reads and writes.
