@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -72,13 +73,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	if err != nil {
 		panic(err) // the tags of verbs are wrong, which no user can mend
 	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(spoken(args))
 	if err != nil {
+		understood := verbOf(err)
 		var misread usageError // a flag's own words, which name it
 		if errors.As(err, &misread) {
 			err = misread
 		}
-		fmt.Fprintf(stderr, "lockstep: %v\nlockstep --help lists what there is.\n", err)
+		fmt.Fprintf(stderr, "lockstep: %v\n%s --help lists what there is.\n", err, understood)
 		return exitUsage
 	}
 	err = command.Run()
@@ -90,4 +92,29 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// spoken puts into our words what people say to any command before they have read
+// its help.
+func spoken(args []string) []string {
+	switch {
+	case len(args) == 0:
+	case args[0] == "help":
+		return append(slices.Clone(args[1:]), "--help")
+	case args[0] == "--version":
+		return append([]string{"version"}, args[1:]...)
+	}
+	return args
+}
+
+// verbOf is how much of a command line was understood: the verb, whose help
+// lists its own flags, or only that lockstep was called.
+func verbOf(err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context != nil {
+		if verb := parse.Context.Selected(); verb != nil {
+			return verb.FullPath()
+		}
+	}
+	return "lockstep"
 }

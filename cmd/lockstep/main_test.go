@@ -29,11 +29,16 @@ func TestCommandLineThatCannotBeUnderstood(t *testing.T) {
 	for _, c := range []struct {
 		args  []string
 		names string // what the message must name
+		hint  string // whose help it points to
 	}{
-		{nil, "version"},
-		{[]string{"verzion"}, "verzion"},
-		{[]string{"version", "now"}, "now"},
-		{[]string{"version", "--yaml"}, "--yaml"},
+		{nil, "version", "lockstep"},
+		{[]string{"verzion"}, "verzion", "lockstep"},
+		{[]string{"--yaml"}, "--yaml", "lockstep"},
+		{[]string{"version", "now"}, "now", "lockstep version"},
+		{[]string{"version", "--yaml"}, "--yaml", "lockstep version"},
+		{[]string{"demo", "--scal", "2"}, "--scale", "lockstep demo"},
+		{[]string{"demo", "--scale", "2", "--yaml"}, "--yaml", "lockstep demo"},
+		{[]string{"demo", "--store"}, "--store", "lockstep demo"},
 	} {
 		stdout, stderr, status := command(t, c.args...)
 		if status != exitUsage {
@@ -42,8 +47,23 @@ func TestCommandLineThatCannotBeUnderstood(t *testing.T) {
 		if stdout != "" {
 			t.Errorf("lockstep %v: printed %q on standard output", c.args, stdout)
 		}
-		if !strings.Contains(stderr, c.names) || !strings.Contains(stderr, "lockstep --help") {
+		if !strings.Contains(stderr, c.names) || !strings.HasSuffix(stderr, "\n"+c.hint+" --help lists what there is.\n") {
 			t.Errorf("lockstep %v: the message does not help: %q", c.args, stderr)
+		}
+	}
+}
+
+func TestWhatPeopleTryFirstIsUnderstood(t *testing.T) {
+	for _, c := range [][2][]string{
+		{{"help"}, {"--help"}},
+		{{"help", "demo"}, {"demo", "--help"}},
+		{{"--version"}, {"version"}},
+		{{"--version", "--json"}, {"version", "--json"}},
+	} {
+		stdout, stderr, status := command(t, c[0]...)
+		want, _, _ := command(t, c[1]...)
+		if status != 0 || stderr != "" || stdout != want || want == "" {
+			t.Errorf("lockstep %v: status %d, printed %q and %q, want %q", c[0], status, stdout, stderr, want)
 		}
 	}
 }
