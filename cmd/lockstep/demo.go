@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -49,7 +50,21 @@ func (demoVerb) Help() string {
 	return "Shows on a real database what each pattern of the cache does, with figures measured in the run, and ends by comparing memory with the database row by row. The exit status is 1 when anything is not as it must be."
 }
 
-var errDisagrees = errors.New("the demo did not show what it should; see above")
+// disagreement is the error of a demo whose result is not as it must be. It leads
+// to where that is told: the page that was printed, or the fields of the object.
+func disagreement(r *demo.Result, asJSON bool) error {
+	if !asJSON {
+		return errors.New("the demo did not show what it should; see WRONG above")
+	}
+	var where []string
+	if r.Unmet > 0 {
+		where = append(where, fmt.Sprintf("unmet is %d: see scenes[].checks[] whose met is false", r.Unmet))
+	}
+	if r.Differences > 0 {
+		where = append(where, fmt.Sprintf("differences is %d: see comparison[].differences", r.Differences))
+	}
+	return fmt.Errorf("the demo did not show what it should; in the JSON object, %s", strings.Join(where, "; "))
+}
 
 func (v demoVerb) Run(ctx context.Context, out io.Writer) (err error) {
 	text := string(v.Store)
@@ -88,7 +103,7 @@ func (v demoVerb) Run(ctx context.Context, out io.Writer) (err error) {
 		}
 	}
 	if !result.Agrees {
-		return errDisagrees
+		return disagreement(result, v.JSON)
 	}
 	return nil
 }

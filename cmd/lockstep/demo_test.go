@@ -113,8 +113,24 @@ func TestDemoFindsARowThatWasTamperedWith(t *testing.T) {
 			t.Errorf("%q is not in it:\n%s", part, stdout)
 		}
 	}
-	if stderr == "" {
-		t.Error("standard error does not say why the status is what it is")
+	if !strings.Contains(stderr, "see WRONG above") {
+		t.Errorf("standard error does not say why the status is what it is: %q", stderr)
+	}
+}
+
+func TestFailureAsJSONNamesTheFieldsThatTell(t *testing.T) {
+	for _, c := range []struct {
+		result demo.Result
+		want   string
+	}{
+		{demo.Result{Unmet: 2}, "unmet is 2: see scenes[].checks[] whose met is false"},
+		{demo.Result{Differences: 1}, "differences is 1: see comparison[].differences"},
+		{demo.Result{Unmet: 1, Differences: 3}, "unmet is 1: see scenes[].checks[] whose met is false; differences is 3: see comparison[].differences"},
+	} {
+		const start = "the demo did not show what it should; in the JSON object, "
+		if got := disagreement(&c.result, true).Error(); got != start+c.want {
+			t.Errorf("%q, want %q", got, start+c.want)
+		}
 	}
 }
 
