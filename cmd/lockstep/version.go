@@ -23,10 +23,12 @@ func (v versionVerb) Run(out io.Writer) error {
 	return err
 }
 
+const devel = "devel"
+
 // build says how this program was made.
 type build struct {
-	// Version is the module's, "devel" when it was built from a checkout
-	// without one.
+	// Version is the module's, devel when it was built from a checkout without
+	// one.
 	Version string `json:"version"`
 	// Commit and CommitTime are those of the checkout, empty for a build that
 	// does not know them.
@@ -41,7 +43,7 @@ type build struct {
 // describe reads what the linker wrote into the program; info may be nil.
 func describe(info *debug.BuildInfo) build {
 	b := build{
-		Version:  "devel",
+		Version:  devel,
 		Go:       runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
@@ -64,10 +66,14 @@ func describe(info *debug.BuildInfo) build {
 	return b
 }
 
-// String is the version on one line.
+// String is the version on one line. What has neither a version nor a commit says
+// why: with such a build nobody can tell what it was made from.
 func (b build) String() string {
 	commit := ""
-	if b.Commit != "" {
+	switch {
+	case b.Commit == "" && b.Version == devel:
+		commit = ", commit unknown (built without -buildvcs)"
+	case b.Commit != "":
 		commit = ", commit " + b.Commit[:min(12, len(b.Commit))]
 		if b.Modified {
 			commit += " with changes"

@@ -51,9 +51,9 @@ func TestVersionOfEachKindOfBuild(t *testing.T) {
 		info *debug.BuildInfo
 		want string
 	}{
-		{"without information", nil, "lockstep devel"},
+		{"without information", nil, "lockstep devel, commit unknown (built without -buildvcs)"},
 		{"from a directory that is no checkout",
-			&debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, "lockstep devel"},
+			&debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, "lockstep devel, commit unknown (built without -buildvcs)"},
 		{"of a release", &debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}}, "lockstep v1.2.3"},
 		{"from a clean checkout", &debug.BuildInfo{Settings: checkout("false")},
 			"lockstep devel, commit 0123456789ab"},
