@@ -128,7 +128,7 @@ func (c *Cache[K, V]) prepare(change Change[K, V]) (Change[K, V], error) {
 	case c.can.ReadOnly:
 		return change, fmt.Errorf("%w: the store is read-only", ErrUnsupported)
 	case change.Expect.Kind != ExpectAnything && !c.can.Versions:
-		return change, fmt.Errorf("%w: conditions by version", ErrUnsupported)
+		return change, fmt.Errorf("%w: IfVersion and IfAbsent need a store that keeps versions", ErrUnsupported)
 	case change.Lifetime != 0 && !c.can.Lifetimes:
 		return change, fmt.Errorf("%w: row lifetimes", ErrUnsupported)
 	}

@@ -18,9 +18,12 @@
 //
 //	what happened                       the caller gets              memory, for the key
 //	----------------------------------  ---------------------------  ----------------------------------
-//	committed                           nil and the version          holds what the database now holds
+//	committed                           nil and the version          holds what the database now holds;
+//	                                                                 after a transaction of several caches,
+//	                                                                 nothing, and the next read loads it
 //	refused before it was queued        not applied: ErrInvalid,     untouched
-//	                                    ErrTooLarge, ErrUnsupported
+//	                                    ErrTooLarge, ErrUnsupported,
+//	                                    ErrInTransaction, ErrClosed
 //	no place in the queue, or waited    not applied: ErrUnavailable  untouched
 //	there for CommitTimeout
 //	caller left while it was queued     not applied: its context's   untouched
@@ -49,6 +52,9 @@
 //	                                    is away
 //	memory has none                     the row, from one load however many readers wait
 //	there is no such row                ErrNotFound, which memory remembers too
+//	the row cannot be read              ErrInvalid, for the readers of that key
+//	the cache is closed                 ErrClosed
+//	the context is a transaction's      ErrInTransaction; In(tx) is for that
 //	the load failed                     the store's error, to all who waited for that load
 //	the store refused one of the keys   the store's error, to those who asked for that key
 //	the store panicked in the load, or  an error, to all who waited for that load

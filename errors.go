@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // The errors that programs compare with, by errors.Is. What each of them says
@@ -26,10 +27,10 @@ var (
 	ErrUnknownOutcome = errors.New("lockstep: outcome unknown")
 	// ErrUnsupported says that the store cannot do what was asked.
 	ErrUnsupported = errors.New("lockstep: not supported by the store")
-	// ErrInTransaction says that a cache was used directly with the context of a
-	// transaction, beside In(tx).
-	ErrInTransaction = errors.New("lockstep: used directly inside a transaction")
-	// ErrClosed is returned after Close.
+	// ErrInTransaction says that a cache, or Transact, was used directly with the
+	// context of a transaction, beside In(tx).
+	ErrInTransaction = errors.New("lockstep: used directly inside a transaction, beside In(tx)")
+	// ErrClosed is returned after Close, of the cache or of its store.
 	ErrClosed = errors.New("lockstep: closed")
 )
 
@@ -94,7 +95,8 @@ type pendingOutcome interface {
 }
 
 func (e *WriteError) Error() string {
-	return fmt.Sprintf("lockstep: write %s: %v", e.Outcome, e.Err)
+	// The cause is most often ours, and need not say so twice.
+	return fmt.Sprintf("lockstep: write %s: %s", e.Outcome, strings.TrimPrefix(fmt.Sprint(e.Err), "lockstep: "))
 }
 
 // Unwrap returns the cause.

@@ -44,7 +44,8 @@ type Options[K comparable, V any] struct {
 	NegativeTTL time.Duration
 
 	// MaxValueBytes is the largest encoded value that may be written; a larger
-	// one is ErrTooLarge. Zero means DefaultMaxValueBytes. It applies to stores
+	// one is ErrTooLarge. Zero means DefaultMaxValueBytes. A store may have a limit
+	// of its own; the lower of the two holds. It applies to stores
 	// that encode values.
 	MaxValueBytes int
 
@@ -175,7 +176,8 @@ func (k writeOptionKind) String() string {
 // database decides; otherwise the error is a *ConflictError.
 func IfVersion(v Version) WriteOption { return WriteOption{kind: optIfVersion, version: v} }
 
-// IfAbsent makes the write only if there is no row.
+// IfAbsent makes the write only if there is no row. Like IfVersion it needs a
+// store that keeps versions.
 func IfAbsent() WriteOption { return WriteOption{kind: optIfAbsent} }
 
 // Lifetime ends the row's life that long after the commit, by the database's

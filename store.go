@@ -35,6 +35,8 @@ type Version int64
 //     takes effect later than the answer.
 //  7. Outcome.Rows holds what Load would return, not what the caller passed.
 //  8. Versions grow per key, in commit order, for as long as the table exists.
+//     What a deletion leaves behind may be forgotten after a day, and in a table
+//     that is not the store's own at once; the clock then takes its place.
 //  9. Two keys that differ by Go's == are two rows; two that are equal are one.
 //  10. A row whose lifetime is over is absent, for Load, for expectations and
 //     for checks, from that moment by the database's clock.

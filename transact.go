@@ -235,7 +235,7 @@ func (tx *Tx) join(id uint64, database any, add func() part) (part, error) {
 	}
 	for _, p := range tx.parts {
 		if _, other := p.cache(); database == nil || other != database {
-			return nil, fmt.Errorf("%w: a transaction over two databases; write to one of them, and an outbox row with it", ErrUnsupported)
+			return nil, fmt.Errorf("%w: the caches' stores do not share a database handle. Open those of one SQLite file with OpenIn or NewTable on one Database; of two databases, write to one, and an outbox row with it", ErrUnsupported)
 		}
 	}
 	p := add()
