@@ -18,7 +18,7 @@ import (
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
-// 1. The context's cause is a conflict, as errgroup makes it.
+// The context's cause is a conflict, as errgroup makes it.
 func TestTransactSaysNotAppliedOfACommittedWrite(t *testing.T) {
 	inBubble(t, options{}, func(s *scene) {
 		ctx, cancel := context.WithCancelCause(s.ctx)
@@ -42,7 +42,7 @@ func TestTransactSaysNotAppliedOfACommittedWrite(t *testing.T) {
 	})
 }
 
-// 2. A read says ErrNotFound of a row that is there.
+// A read says ErrNotFound of a row that is there.
 func TestGetSaysNotFoundOfARowThatIsThere(t *testing.T) {
 	inBubble(t, options{}, func(s *scene) {
 		s.write("k", 1)
@@ -57,7 +57,7 @@ func TestGetSaysNotFoundOfARowThatIsThere(t *testing.T) {
 	})
 }
 
-// 2b. A write that was never decided is reported as a conflict.
+// A write that was never decided is reported as a conflict.
 func TestSetSaysConflictWithoutACondition(t *testing.T) {
 	inBubble(t, options{}, func(s *scene) {
 		ctx, cancel := context.WithCancelCause(s.ctx)
@@ -70,7 +70,7 @@ func TestSetSaysConflictWithoutACondition(t *testing.T) {
 	})
 }
 
-// 8. An error of a plain store that is both unknown and unavailable.
+// An error of a plain store that is both unknown and unavailable.
 type plainDB struct {
 	mu    sync.Mutex
 	rows  map[string]string
@@ -120,7 +120,7 @@ func TestPlainUnknownAndUnavailableIsNeverSettled(t *testing.T) {
 	})
 }
 
-// 9. Settling by comparison says "not applied" of what was applied.
+// Settling by comparison says "not applied" of what was applied.
 type event struct {
 	At time.Time
 }
@@ -173,7 +173,7 @@ func TestPlainSettlementSaysNotAppliedOfAnAppliedWrite(t *testing.T) {
 	})
 }
 
-// 11. Updates inside updates of other keys.
+// Updates inside updates of other keys.
 func TestNestedUpdatesDeadlock(t *testing.T) {
 	inBubble(t, options{}, func(s *scene) {
 		both := make(chan struct{}, 2)
@@ -214,7 +214,7 @@ func TestNestedUpdatesDeadlock(t *testing.T) {
 	})
 }
 
-// 7. A joint transaction in doubt, whose first cache is closed.
+// A joint transaction in doubt, whose first cache is closed.
 type lateTxn struct {
 	lockstep.Txn
 	late *lockstep.Txn
