@@ -230,7 +230,11 @@ func (t *Table[K, V]) apply(_ context.Context, tx lockstep.Txn, set lockstep.Cha
 	case out.Err != nil:
 		x.over = out.Err
 	}
-	b.trail = steps
-	x.found = append(x.found, b.found)
+	all, ok := x.tables[t].(*tableBatch[K, V])
+	if !ok {
+		all, x.tables[t] = b, b
+		x.found = append(x.found, b.found)
+	}
+	all.trail = append(all.trail, steps...)
 	return out, nil
 }

@@ -16,9 +16,13 @@ type txn struct {
 	// over is set when the transaction has ended, or is fit for nothing but to
 	// end.
 	over error
-	// found are the verifications of the sets that were applied.
-	found []func(c *conn) (bool, error)
-	sql   callerSQL
+	// found are the verifications of the sets that were applied, those of one
+	// mapped table as one: without versions a row that a set has changed and another
+	// has changed back would tell that neither was applied. tables has, for each such
+	// table, the *tableBatch that keeps the trail of all its sets.
+	found  []func(c *conn) (bool, error)
+	tables map[any]any
+	sql    callerSQL
 	// touched is what mapped tables' sets have changed.
 	touched touched
 }
@@ -38,7 +42,7 @@ func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
 		_, err := a.answer()
 		return nil, err
 	}
-	return &txn{a: a, touched: touched{named: map[rowName]bool{}, pending: map[rowName]error{}}}, nil
+	return &txn{a: a, tables: map[any]any{}, touched: touched{named: map[rowName]bool{}, pending: map[rowName]error{}}}, nil
 }
 
 // open returns the transaction behind t, if it is one of db that can go on.
@@ -127,7 +131,14 @@ func (t *txn) Rollback(context.Context) error {
 var errRolledBack = fmt.Errorf("the transaction was rolled back")
 
 // Settle implements lockstep.Txn.
-func (t *txn) Settle(ctx context.Context) (applied bool, err error) { return t.a.settle(ctx) }
+func (t *txn) Settle(ctx context.Context) (applied bool, err error) {
+	applied, err = t.a.settle(ctx)
+	if errors.Is(err, errUntold) {
+		// Asking again would not help, which no other error of it says.
+		return false, fmt.Errorf("%w: sqlite: %w", lockstep.ErrUnknownOutcome, err)
+	}
+	return applied, err
+}
 
 // ended tells whether the attempt has been finished, or is being committed.
 func (a *attempt) ended() bool {
