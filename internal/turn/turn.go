@@ -36,9 +36,6 @@ func (t *Table) Take(ctx context.Context, ids []uint64) error {
 	return nil
 }
 
-// TakeOne is Take for one id.
-func (t *Table) TakeOne(ctx context.Context, id uint64) error { return t.take(ctx, id) }
-
 func (t *Table) take(ctx context.Context, id uint64) error {
 	t.mu.Lock()
 	if t.queue == nil {
@@ -76,13 +73,6 @@ func (t *Table) Give(ids []uint64) {
 	for _, id := range ids {
 		t.passLocked(id)
 	}
-}
-
-// GiveOne is Give for one id.
-func (t *Table) GiveOne(id uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.passLocked(id)
 }
 
 func (t *Table) passLocked(id uint64) {

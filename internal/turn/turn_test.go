@@ -61,7 +61,7 @@ func TestTurnsAreGivenInTheOrderInWhichTheyWereAskedFor(t *testing.T) {
 					t.Fatalf("after %d turns, waiter %d has it: %v", i, j, w.has())
 				}
 			}
-			turns.GiveOne(7)
+			turns.Give([]uint64{7})
 		}
 	})
 }
@@ -87,11 +87,11 @@ func TestLeavingTheQueue(t *testing.T) {
 		if !first.has() || last.has() {
 			t.Fatal("the turn was given to somebody else")
 		}
-		turns.GiveOne(7)
+		turns.Give([]uint64{7})
 		if !last.has() {
 			t.Fatal("the turn is lost")
 		}
-		turns.GiveOne(7)
+		turns.Give([]uint64{7})
 	})
 }
 
@@ -106,23 +106,23 @@ func TestLeavingAtTheMomentOfBeingGiven(t *testing.T) {
 			// Both before it can run, mostly, and the first is what it hears.
 			if i%2 == 0 {
 				leaves.leave(nil)
-				turns.GiveOne(7)
+				turns.Give([]uint64{7})
 			} else {
-				turns.GiveOne(7)
+				turns.Give([]uint64{7})
 				leaves.leave(nil)
 			}
 			if err := <-leaves.given; err == nil {
 				if next.has() {
 					t.Fatal("two have the turn")
 				}
-				turns.GiveOne(7)
+				turns.Give([]uint64{7})
 			} else {
 				passed++
 			}
 			if !next.has() {
 				t.Fatal("the turn is lost")
 			}
-			turns.GiveOne(7)
+			turns.Give([]uint64{7})
 		})
 	}
 	if passed == 0 || passed == 100 {
