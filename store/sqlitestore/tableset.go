@@ -59,17 +59,16 @@ func (t *Table[K, V]) applySet(c *conn, set *tableSet[K, V], so *touched, compan
 	refusal := lockstep.Outcome[V]{Err: notApplied(t.m.table, err)}
 	if savepoint {
 		if _, err := c.exec("ROLLBACK TO lockstep_set"); err != nil {
+			// RAISE(ROLLBACK) in a trigger has taken the others' changes with it.
 			return refusal, nil, errAgain
 		}
 		if _, err := c.exec("RELEASE lockstep_set"); err != nil {
 			return refusal, nil, errAgain
 		}
-	} else if !company || !inTransaction(c) {
-		// Alone, a set is taken back with its transaction; and RAISE(ROLLBACK) in a
-		// trigger has taken the others' with it.
-		return refusal, nil, errAgain
+		return refusal, nil, nil
 	}
-	return refusal, nil, nil
+	// Alone, a set is taken back with its transaction.
+	return refusal, nil, errAgain
 }
 
 // isRowError tells whether an error is about the set, and not about the database.
@@ -81,16 +80,6 @@ func isRowError(err error) bool {
 func unresolved(c *conn) bool {
 	n, _, err := c.raw.(sqlite.DBStatus).Status(sqlite.DBStatusDeferredFKs, false)
 	return err == nil && n != 0
-}
-
-// inTransaction tells whether the transaction is open: a second one cannot begin
-// inside it.
-func inTransaction(c *conn) bool {
-	if _, err := c.exec("BEGIN"); err != nil {
-		return true
-	}
-	c.exec("ROLLBACK")
-	return false
 }
 
 // readRaw returns the columns of the rows that exist, the key's first, by the
