@@ -27,8 +27,8 @@ import (
 // Sets that a commit leaves out on their own, with an Outcome.Err, are never
 // tried again here, also when that is ErrUnavailable. The rest of their batch is
 // committed by then and waits to be acknowledged; and a set made again after its
-// batch could overtake a later set that names the same key. They go back to
-// whoever queued them, who can tell both. Nor are Settle and Apply tried again:
+// batch could overtake a later set that names the same key. Their writers get the
+// error, and decide. Nor are Settle and Apply tried again:
 // the cache repeats the first by itself, and what an Apply that failed has done
 // to its transaction only a roll-back puts right.
 //
