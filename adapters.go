@@ -66,7 +66,9 @@ type DataStore[K comparable, V any] interface {
 
 // FromDataStore returns a store over ds. It has no versions, so it refuses
 // IfVersion, IfAbsent, Update and Transact, and also Lifetime, Scan, DeleteAll
-// and DeleteMany of several keys, with ErrUnsupported.
+// and DeleteMany of several keys, with ErrUnsupported. Cache.Delete over it
+// reports false always: four plain methods do not tell whether a row was there,
+// and one read just before may have been deleted by somebody else.
 //
 // An error of Write, WriteBatch or Delete does not say whether the database has
 // applied what it was asked. Unless it is ErrInvalid, ErrConflict, ErrTooLarge or
@@ -124,7 +126,9 @@ func (s plainStore[K, V]) Commit(ctx context.Context, sets []ChangeSet[K, V]) ([
 		err := aside("the data store", errPlainPanic, func() error { return s.apply(ctx, set) })
 		switch {
 		case err == nil:
-			outcomes[i] = asWritten(set)
+			// No rows: what the database made of the values is not known, so the cache
+			// will read them.
+			outcomes[i] = Outcome[V]{}
 		case believed(err):
 			outcomes[i] = Outcome[V]{Err: err}
 		default:
@@ -182,10 +186,6 @@ func (s plainStore[K, V]) apply(ctx context.Context, set ChangeSet[K, V]) error 
 		return s.ds.Write(ctx, only[0].Key, only[0].Value)
 	}
 }
-
-// asWritten reports no rows: what the database made of the values is not known,
-// so the cache will read them.
-func asWritten[K comparable, V any](ChangeSet[K, V]) Outcome[V] { return Outcome[V]{} }
 
 func (s plainStore[K, V]) settle(ctx context.Context, err error) (Settlement[V], error) {
 	var doubt *plainDoubt[K, V]
