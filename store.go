@@ -157,8 +157,9 @@ type ChangeSet[K comparable, V any] struct {
 	// Checks may name keys that Changes names too. A set with checks alone is a
 	// transaction that only reads.
 	Checks []Check[K]
-	// DeleteAll deletes every row of the table, after the checks and before the
-	// changes. The cache sends such a set without either, in a batch of its own.
+	// DeleteAll deletes every row of the table. Such a set is alone: one that has
+	// changes or checks, too, is refused with ErrInvalid. The cache sends it in a
+	// batch of its own.
 	DeleteAll bool
 }
 

@@ -212,6 +212,9 @@ func (s *Store[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep
 // adopt copies a set, so that nothing in it is shared with the caller.
 func (s *Store[K, V]) adopt(set lockstep.ChangeSet[K, V]) (lockstep.ChangeSet[K, V], error) {
 	own := set
+	if set.DeleteAll && len(set.Changes)+len(set.Checks) > 0 {
+		return own, fmt.Errorf("memstore: DeleteAll beside changes or checks: %w", lockstep.ErrInvalid)
+	}
 	own.Changes = make([]lockstep.Change[K, V], len(set.Changes))
 	for i, c := range set.Changes {
 		if err := s.keys.check(c.Key); err != nil {

@@ -150,7 +150,6 @@ func (d *draft[K, V]) apply(set lockstep.ChangeSet[K, V]) lockstep.Outcome[V] {
 	}
 	for _, c := range set.Changes {
 		row := d.get(c.Key).view(d.now)
-		row.Exists = row.Exists && !set.DeleteAll
 		if !meets(row, c.Expect) {
 			return conflict(c.Key, row)
 		}

@@ -61,6 +61,9 @@ func (s *Store[K, V]) newBatch(sets []lockstep.ChangeSet[K, V]) *batch[K, V] {
 }
 
 func (b *batch[K, V]) take(set lockstep.ChangeSet[K, V]) (lockstep.ChangeSet[K, V], error) {
+	if set.DeleteAll && len(set.Changes)+len(set.Checks) > 0 {
+		return set, errNotAlone
+	}
 	own := lockstep.ChangeSet[K, V]{
 		Changes:   make([]lockstep.Change[K, V], len(set.Changes)),
 		Checks:    append([]lockstep.Check[K](nil), set.Checks...),
@@ -87,6 +90,8 @@ func (b *batch[K, V]) take(set lockstep.ChangeSet[K, V]) (lockstep.ChangeSet[K, 
 	}
 	return own, nil
 }
+
+var errNotAlone = invalid("DeleteAll beside changes or checks")
 
 func (b *batch[K, V]) add(k K, encoded any) {
 	if _, ok := b.index[k]; !ok {
@@ -250,11 +255,6 @@ func (b *batch[K, V]) decide(ctx context.Context, a *attempt) (*decision[K, V], 
 			continue
 		}
 		if set.DeleteAll {
-			if err := d.admits(set); err != nil {
-				b.outcomes[i].Err = err
-				continue
-			}
-			set.Checks = nil
 			if err := b.flush(ctx, a, d); err != nil {
 				return nil, err
 			}

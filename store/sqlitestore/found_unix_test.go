@@ -176,21 +176,6 @@ func TestAnIgnoredChangeLeavesATrace(t *testing.T) {
 	}
 }
 
-// DeleteAll comes after the checks.
-func TestDeleteAllBeforeItsChecks(t *testing.T) {
-	s := openStore[string, string](t, newPath(t), Options{})
-	put(t, s, "k", "v")
-	out, err := s.Commit(t.Context(), []lockstep.ChangeSet[string, string]{{
-		DeleteAll: true, Checks: []lockstep.Check[string]{{Key: "k", Version: 1}},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out[0].Err != nil && !get(t, s, "k").Exists {
-		t.Errorf("left out with %v, and has deleted the table", out[0].Err)
-	}
-}
-
 // logged gets a log's lines, as far as there is room.
 type logged chan string
 

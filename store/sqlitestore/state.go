@@ -104,7 +104,7 @@ func (d *decision[K, V]) admits(set lockstep.ChangeSet[K, V]) error {
 		}
 	}
 	for _, c := range set.Changes {
-		if st := d.states[c.Key]; !expected(c.Expect, st, micros) && !(set.DeleteAll && c.Expect.Kind == lockstep.ExpectAbsent) {
+		if st := d.states[c.Key]; !expected(c.Expect, st, micros) {
 			return conflict(c.Key, st, micros)
 		}
 	}

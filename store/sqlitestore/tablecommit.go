@@ -82,7 +82,9 @@ func (t *Table[K, V]) newBatch(sets []lockstep.ChangeSet[K, V]) *tableBatch[K, V
 }
 
 func (t *Table[K, V]) take(set lockstep.ChangeSet[K, V], own *tableSet[K, V]) error {
-	own.deleteAll = set.DeleteAll
+	if own.deleteAll = set.DeleteAll; own.deleteAll && len(set.Changes)+len(set.Checks) > 0 {
+		return errNotAlone
+	}
 	own.index = make(map[K]int, len(set.Changes)+len(set.Checks))
 	add := func(k K, key []any) {
 		if _, ok := own.index[k]; !ok {

@@ -218,7 +218,6 @@ func (t *Table[K, V]) changeRows(c *conn, set *tableSet[K, V], before map[string
 		if err := t.deleteAll(c); err != nil {
 			return err
 		}
-		clear(before)
 	}
 	for i, ch := range set.changes {
 		key := ch.Prepared.(*preparedRow).key

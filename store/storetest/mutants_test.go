@@ -181,6 +181,20 @@ var mutants = []struct {
 	{"does not delete all", "DeleteAllEmptiesTheTable", func(m *mutant) {
 		m.eachSet(func(set *changeSet) { set.DeleteAll = false })
 	}},
+	{"makes the changes beside DeleteAll", "DeleteAllIsAlone", func(m *mutant) {
+		m.eachSet(func(set *changeSet) {
+			if set.DeleteAll && len(set.Changes) > 0 {
+				set.DeleteAll = false
+			}
+		})
+	}},
+	{"forgets what is beside DeleteAll", "DeleteAllIsAlone", func(m *mutant) {
+		m.eachSet(func(set *changeSet) {
+			if set.DeleteAll {
+				set.Changes, set.Checks = nil, nil
+			}
+		})
+	}},
 	{"commits as it applies", "TransactionRollsBack", func(m *mutant) {
 		m.caps = func(c *lockstep.Capabilities[string, Doc]) {
 			c.Begin = func(context.Context) (lockstep.Txn, error) { return idleTxn{}, nil }

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/lockstep-cache/lockstep"
@@ -11,6 +12,7 @@ var tableLaws = []law{
 	{"ScanCoversEachRowOnce", scanOnce},
 	{"ScanSeesAcknowledgedCommits", scanFresh},
 	{"DeleteAllEmptiesTheTable", deleteAll},
+	{"DeleteAllIsAlone", deleteAllAlone},
 }
 
 // scan reads the whole table; between, if set, runs after each page.
@@ -158,5 +160,39 @@ func deleteAll(s *subject) {
 		s.write(ifAbsent(put("a", doc(4))))
 		now := s.holds("a", doc(4))
 		s.expect(now.Version > old.Version, "the version was %d before DeleteAll, and is %d after it", old.Version, now.Version)
+	}
+}
+
+// deleteAllAlone: which of changes, checks and DeleteAll come first is a question
+// that no store has to answer.
+func deleteAllAlone(s *subject) {
+	a := s.put("a", doc(1))
+	why := lockstep.ErrInvalid
+	if !s.has(DeleteAll) {
+		why = lockstep.ErrUnsupported
+	}
+	for _, mixed := range []changeSet{
+		{DeleteAll: true, Changes: []change{put("a", doc(2))}},
+		{DeleteAll: true, Changes: []change{put("b", doc(2))}},
+		{DeleteAll: true, Changes: []change{erase("a")}},
+		{DeleteAll: true, Checks: []check{seen("a", a)}},
+		{DeleteAll: true, Checks: []check{{Key: "a", Absent: true}}},
+	} {
+		s.refused(why, mixed, "a", "b")
+		outcomes := s.commit(set(put("c", doc(3))), mixed, set(put("d", doc(4))))
+		s.expect(errors.Is(outcomes[1].Err, why), "in company it was answered with %v, want an error that is %v", outcomes[1].Err, why)
+		for _, i := range []int{0, 2} {
+			s.expect(outcomes[i].Err == nil, "set %d was left out because of its neighbour: %v", i, outcomes[i].Err)
+		}
+		s.holds("c", doc(3))
+		s.holds("d", doc(4))
+		if s.has(Transactions) {
+			txn := s.begin()
+			err := s.applyErr(txn, mixed)
+			s.expect(errors.Is(err, why), "Apply has answered with %v, want an error that is %v", err, why)
+			s.expect(txn.Rollback(s.ctx) == nil, "Rollback fails")
+		}
+		s.holds("a", doc(1))
+		s.absent("b")
 	}
 }
