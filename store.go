@@ -39,7 +39,9 @@ type Version int64
 //     that is not the store's own at once; the clock then takes its place.
 //  9. Two keys that differ by Go's == are two rows; two that are equal are one.
 //  10. A row whose lifetime is over is absent, for Load, for expectations and
-//     for checks, from that moment by the database's clock.
+//     for checks, from that moment by the database's clock. Deleting it is still
+//     a change of its version, or a clock that is set back would bring back what
+//     was deleted; deleting a row that was deleted before is none.
 //  11. Both methods may be called from many goroutines at once, return soon
 //     after their context ends (but see Patient), and keep neither the slices
 //     nor the maps that they were given.

@@ -170,7 +170,7 @@ func (d *draft[K, V]) apply(set lockstep.ChangeSet[K, V]) lockstep.Outcome[V] {
 
 func (d *draft[K, V]) change(c lockstep.Change[K, V]) record[V] {
 	old := d.get(c.Key)
-	if c.Delete && !old.view(d.now).Exists {
+	if c.Delete && !old.exists {
 		return old // Deleting nothing changes nothing, the version included.
 	}
 	r := record[V]{

@@ -10,6 +10,7 @@ import (
 var lifetimeLaws = []law{
 	{"Law10_LifetimeEnds", law10Lifetime},
 	{"Law10_ExpiredIsAbsentForConditions", law10Conditions},
+	{"Law10_DeletingAnExpiredRowIsAChange", law10Deletion},
 	{"LifetimeIsReported", lifetimeReported},
 	{"LifetimeIsClearedByAPlainWrite", lifetimeCleared},
 }
@@ -109,6 +110,38 @@ func law10Conditions(s *subject) {
 	o = s.write(put("e", doc(6)))
 	s.expect(o.Existed == nil || !o.Existed[0], "an expired row existed for the write that replaced it")
 	s.holds("e", doc(6))
+}
+
+func law10Deletion(s *subject) {
+	if !s.hasLifetimes() || !s.has(Versions) {
+		return // declared: nothing to compare
+	}
+	for _, key := range []string{"alone", "a", "b"} {
+		s.put(key, doc(1))
+		s.write(until(longAgo(), put(key, doc(2))))
+	}
+	last := s.load("alone", "a", "b")
+	grown := func(key string, grows bool, o outcome) {
+		s.Helper()
+		s.expect(!o.Existed[0], "key %q: an absent row existed for its deletion", key)
+		now := s.load1(key)
+		if s.has(Tombstones) {
+			s.expect(now.Version > last[key].Version == grows, "key %q: the version was %d, and after a deletion it is %d", key, last[key].Version, now.Version)
+			if o.Rows != nil {
+				s.expect(o.Rows[0].Version == now.Version, "key %q: the outcome has version %d, Load has %d", key, o.Rows[0].Version, now.Version)
+			}
+		}
+		last[key] = now
+	}
+	grown("alone", true, s.write(erase("alone")))
+	grown("alone", false, s.write(erase("alone")))
+	outcomes := s.commit(set(erase("a")), set(erase("b")))
+	grown("a", true, outcomes[0])
+	grown("b", true, outcomes[1])
+	before := last["a"]
+	if r := s.put("a", doc(3)); r.Version <= before.Version {
+		s.Errorf("the version was %d, and after a new row it is %d", before.Version, r.Version)
+	}
 }
 
 func lifetimeReported(s *subject) {

@@ -138,6 +138,25 @@ var mutants = []struct {
 			}
 		})
 	}},
+	{"takes deleting an expired row for nothing", "Law10_DeletingAnExpiredRowIsAChange", func(m *mutant) {
+		m.commit = func(ctx context.Context, sets []changeSet) ([]outcome, error) {
+			edited, at := slices.Clone(sets), make(map[int]row)
+			for i, set := range sets {
+				if len(set.Changes) == 1 && set.Changes[0].Delete {
+					key := set.Changes[0].Key
+					rows, _ := m.Store.Load(ctx, []string{key})
+					if r := rows[key]; !r.Exists {
+						edited[i], at[i] = changeSet{}, r
+					}
+				}
+			}
+			outcomes, err := m.Store.Commit(ctx, edited)
+			for i, r := range at {
+				outcomes[i] = outcome{Rows: []row{r}, Existed: []bool{false}}
+			}
+			return outcomes, err
+		}
+	}},
 	{"ignores contexts", "Law11_AnEndedContextIsNoticed", func(m *mutant) {
 		m.load = func(_ context.Context, keys []string) (map[string]row, error) {
 			return m.Store.Load(context.Background(), keys)
