@@ -154,12 +154,21 @@ func (b *tableBatch[K, V]) run(ctx context.Context, a *attempt) error {
 			return err
 		}
 		b.outcomes[i] = out
-		b.trail = append(b.trail, steps...)
+		b.follow(&b.sets[i], steps)
 	}
 	if err := a.left(ctx); err != nil {
 		return err
 	}
 	return a.commit()
+}
+
+// follow adds a set's steps to the trail. What DeleteAll has taken away says no
+// more of the sets before it.
+func (b *tableBatch[K, V]) follow(set *tableSet[K, V], steps []step) {
+	if set.deleteAll {
+		b.trail = nil
+	}
+	b.trail = append(b.trail, steps...)
 }
 
 // found tells whether the rows are as the batch has left them, for Settle.
@@ -237,6 +246,6 @@ func (t *Table[K, V]) apply(_ context.Context, tx lockstep.Txn, set lockstep.Cha
 		all, x.tables[t] = b, b
 		x.found = append(x.found, b.found)
 	}
-	all.trail = append(all.trail, steps...)
+	all.follow(&b.sets[0], steps)
 	return out, nil
 }

@@ -187,6 +187,14 @@ func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], so *touched, before m
 		Rows:    make([]lockstep.Row[V], len(set.changes)),
 		Existed: make([]bool, len(set.changes)),
 	}
+	if set.deleteAll {
+		var steps []step
+		err := t.witnessed(c, set, so, func() (err error) {
+			steps, err = t.deleteAll(c)
+			return err
+		})
+		return out, steps, err
+	}
 	steps := make([]step, len(set.changes))
 	err := t.witnessed(c, set, so, func() error { return t.changeRows(c, set, before, out, steps) })
 	if err != nil {
@@ -214,11 +222,6 @@ func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], so *touched, before m
 // changeRows makes the changes, and notes what was there before them.
 func (t *Table[K, V]) changeRows(c *conn, set *tableSet[K, V], before map[string][]driver.Value, out lockstep.Outcome[V], steps []step) error {
 	n := len(t.m.key)
-	if set.deleteAll {
-		if err := t.deleteAll(c); err != nil {
-			return err
-		}
-	}
 	for i, ch := range set.changes {
 		key := ch.Prepared.(*preparedRow).key
 		row := before[keyText(key)]
@@ -243,16 +246,29 @@ func (t *Table[K, V]) changeRows(c *conn, set *tableSet[K, V], before map[string
 	return nil
 }
 
-func (t *Table[K, V]) deleteAll(c *conn) error {
+// deleteAll tells by the first row what has become of them all. Where there is
+// none, it changes nothing.
+func (t *Table[K, V]) deleteAll(c *conn) (steps []step, err error) {
+	err = c.query(t.sql.scanFirst, []any{int64(1)}, func(row []driver.Value) error {
+		s := step{before: slices.Clone(row)}
+		for _, part := range s.before[:len(t.m.key)] {
+			s.key = append(s.key, part)
+		}
+		steps = append(steps, s)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	if t.versioned() {
 		highest, err := c.integer(t.sql.highest)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		t.clock.raise(highest + 1)
 	}
-	_, err := c.exec(t.sql.removeAll)
-	return err
+	_, err = c.exec(t.sql.removeAll)
+	return steps, err
 }
 
 // write makes one change. There is no upsert: under the write lock it is known
