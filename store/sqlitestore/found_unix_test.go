@@ -153,7 +153,8 @@ func TestARefusedSetIsCommittedWithItsCompany(t *testing.T) {
 	}
 	cached, _ := c.Get(t.Context(), "k")
 	stored := get(t, tab, "k").Value
-	if err != nil && !errors.Is(err, lockstep.ErrUnknownOutcome) && stored.Name == "bad" {
+	wantError(t, err, lockstep.ErrInvalid, "no bad names")
+	if stored.Name != "old" || cached.Name != "old" {
 		t.Errorf("the table has %q, memory answers %q, and the writer was told: %v", stored.Name, cached.Name, err)
 	}
 }
@@ -171,7 +172,11 @@ func TestAnIgnoredChangeLeavesATrace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := countIn(t, tab.db, "SELECT count(*) FROM ledger"); out[0].Err != nil && n != 0 {
+	wantError(t, out[0].Err, lockstep.ErrInvalid, "a trigger has ignored the change")
+	if out[1].Err != nil || get(t, tab, "l").Value.Name != "good" {
+		t.Errorf("the set beside it: %v", out[1].Err)
+	}
+	if n := countIn(t, tab.db, "SELECT count(*) FROM ledger"); n != 0 {
 		t.Errorf("left out with %v, and has written %d rows", out[0].Err, n)
 	}
 }
