@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-cache/lockstep/resilience"
 	"github.com/lockstep-cache/lockstep/store/memstore"
 	"github.com/lockstep-cache/lockstep/store/storetest"
+	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
 // A store with retries around it is the store that it was.
@@ -25,13 +26,15 @@ func TestContractOverPassingFailures(t *testing.T) {
 }
 
 func harness(around func(storetest.Store) storetest.Store) storetest.Harness {
-	open := func(t testing.TB, db *memstore.Database) storetest.Store {
-		inner := memstore.New(memstore.Options[string, storetest.Doc]{Database: db})
-		store, err := resilience.Retry(around(inner), resilience.RetryPolicy{MaxDelay: time.Microsecond})
+	retrying := func(t testing.TB, inner storetest.Store) storetest.Store {
+		store, err := resilience.Retry(inner, resilience.RetryPolicy{MaxDelay: time.Microsecond})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return store
+	}
+	open := func(t testing.TB, db *memstore.Database) storetest.Store {
+		return retrying(t, around(memstore.New(memstore.Options[string, storetest.Doc]{Database: db})))
 	}
 	return storetest.Harness{
 		Bubble: true,
@@ -39,6 +42,11 @@ func harness(around func(storetest.Store) storetest.Store) storetest.Harness {
 		OpenTwo: func(t testing.TB) (a, b storetest.Store) {
 			db := memstore.NewDatabase()
 			return open(t, db), open(t, db)
+		},
+		OpenUnreliable: func(t testing.TB) storetest.Store {
+			faulty := storetest.Inject(around(memstore.New(memstore.Options[string, storetest.Doc]{})),
+				fault.MustParse("commit 20%: lose request; commit 25%: lose reply; commit 30%: lose reply, late"), 1)
+			return retrying(t, faulty)
 		},
 		Lacks: []storetest.Feature{storetest.Restart},
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep/store/memstore"
 	"github.com/lockstep-cache/lockstep/store/storetest"
+	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
 func TestContract(t *testing.T) {
@@ -31,6 +32,9 @@ func harness(o memstore.Options[string, storetest.Doc]) storetest.Harness {
 		OpenTwo: func(testing.TB) (a, b storetest.Store) {
 			db := memstore.NewDatabase()
 			return open(db), open(db)
+		},
+		OpenUnreliable: func(testing.TB) storetest.Store {
+			return storetest.Inject(open(nil), fault.MustParse("commit 20%: lose request; commit 25%: lose reply; commit 30%: lose reply, late"), 1)
 		},
 		Lacks: []storetest.Feature{storetest.Restart},
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/lockstep-cache/lockstep/store/codec"
 	"github.com/lockstep-cache/lockstep/store/sqlitestore"
 	"github.com/lockstep-cache/lockstep/store/storetest"
+	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
 func TestContractKeyValue(t *testing.T) {
@@ -44,6 +45,7 @@ func TestContractKeyValue(t *testing.T) {
 					}
 					return in("a"), in("b")
 				},
+				OpenUnreliable: func(t testing.TB) storetest.Store { return unreliable(open(t, newFile(t))) },
 			})
 		})
 	}
@@ -84,10 +86,18 @@ func TestContractTable(t *testing.T) {
 					db := openDatabase(t, newFile(t))
 					return in(t, db, "a"), in(t, db, "b")
 				},
+				OpenUnreliable: func(t testing.TB) storetest.Store {
+					return unreliable(in(t, openDatabase(t, newFile(t)), "docs"))
+				},
 				Lacks: c.lacks,
 			})
 		})
 	}
+}
+
+// unreliable loses replies of its own accord, whatever SQLite does.
+func unreliable(s storetest.Store) storetest.Store {
+	return storetest.Inject(s, fault.MustParse("commit 20%: lose request; commit 25%: lose reply; commit 30%: lose reply, late"), 1)
 }
 
 func execute(t testing.TB, path, query string, args ...any) {

@@ -205,6 +205,6 @@ func emptyCalls(s *subject) {
 
 func constantCapabilities(s *subject) {
 	again := s.store.Capabilities()
-	s.expect(maps.Equal(features(s.caps), features(again)) && s.caps.Name == again.Name &&
+	s.expect(maps.Equal(s.harness.features(s.caps), s.harness.features(again)) && s.caps.Name == again.Name &&
 		s.caps.Batch == again.Batch && s.caps.Database == again.Database, "Capabilities differ from call to call")
 }

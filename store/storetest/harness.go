@@ -27,8 +27,10 @@ type Harness struct {
 	// unless Transactions are lacking.
 	OpenTwo func(t testing.TB) (a, b Store)
 
-	// OpenUnreliable, if set, returns an empty store some of whose commits have an
-	// unknown outcome. It shows that Settle tells the truth.
+	// OpenUnreliable returns an empty store some of whose commits have an unknown
+	// outcome, applied and not. It shows that Settle tells the truth; what Inject
+	// makes of a reliable one will do. A harness without it declares UnknownOutcomes
+	// lacking.
 	OpenUnreliable func(t testing.TB) Store
 
 	// Lacks is everything the store cannot do, no more and no less.
@@ -43,7 +45,7 @@ type Harness struct {
 // Feature is something that a store may lack.
 type Feature string
 
-// Each Feature but the last stands for the field, or the fields, of
+// Each Feature but the last two stands for the field, or the fields, of
 // lockstep.Capabilities of that name.
 const (
 	Versions     Feature = "Versions"
@@ -59,6 +61,8 @@ const (
 	Transactions Feature = "Transactions" // Database, Begin and Apply
 	// Restart: the rows outlive the store.
 	Restart Feature = "Restart"
+	// UnknownOutcomes: the harness can bring them about, with OpenUnreliable.
+	UnknownOutcomes Feature = "UnknownOutcomes"
 )
 
 // Run tests the contract, each law in a subtest of its own. A failure of one
@@ -113,8 +117,7 @@ func (h Harness) declared(t *testing.T) {
 	for _, f := range h.Lacks {
 		lacking[f] = true
 	}
-	has := features(caps)
-	has[Restart] = h.Reopen != nil
+	has := h.features(caps)
 	for _, f := range slices.Sorted(maps.Keys(has)) {
 		switch {
 		case has[f] && lacking[f]:
@@ -135,8 +138,12 @@ func (h Harness) declared(t *testing.T) {
 	}
 }
 
-func features(caps lockstep.Capabilities[string, Doc]) map[Feature]bool {
+// features are those of the store and of its harness.
+func (h Harness) features(caps lockstep.Capabilities[string, Doc]) map[Feature]bool {
 	return map[Feature]bool{
+		Restart:         h.Reopen != nil,
+		UnknownOutcomes: h.OpenUnreliable != nil,
+
 		Versions:     caps.Versions,
 		Checks:       caps.Checks,
 		Atomic:       caps.Atomic,

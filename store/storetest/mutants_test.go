@@ -104,6 +104,13 @@ var mutants = []struct {
 			}
 		}
 	}},
+	{"settles without ever telling", "Law6_WhatIsSettledStaysSo", func(m *mutant) {
+		m.caps = func(c *lockstep.Capabilities[string, Doc]) {
+			c.Settle = func(_ context.Context, err error) (lockstep.Settlement[Doc], error) {
+				return lockstep.Settlement[Doc]{Err: err}, nil
+			}
+		}
+	}},
 	{"returns what it was given", "Law7_RowsAreWhatLoadReturns", func(m *mutant) {
 		m.load = func(ctx context.Context, keys []string) (map[string]row, error) {
 			rows, err := m.Store.Load(ctx, keys)
@@ -329,7 +336,7 @@ func tryLaw(t *testing.T, name string, mutate func(*mutant)) []string {
 	}
 	h := Harness{
 		Open:           func(testing.TB) Store { return open("") },
-		OpenUnreliable: func(testing.TB) Store { return open("commit 50%: lose reply") },
+		OpenUnreliable: func(testing.TB) Store { return open("commit 25%: lose request; commit 25%: lose reply") },
 	}
 	rec := &recorder{}
 	synctest.Test(t, func(*testing.T) {

@@ -3,6 +3,8 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 
 	"github.com/lockstep-cache/lockstep"
 )
@@ -20,7 +22,7 @@ func (s *subject) settle(unknown error) (applied, known bool) {
 		return false, false
 	}
 	var err error
-	for range 20 {
+	for range repeats {
 		var settled lockstep.Settlement[Doc]
 		if settled, err = s.caps.Settle(s.ctx, unknown); err == nil {
 			return settled.Applied, settled.Err == nil
@@ -31,37 +33,83 @@ func (s *subject) settle(unknown error) (applied, known bool) {
 }
 
 // law6 needs a store that can be made to lose replies: Harness.OpenUnreliable.
-// After each answer the row must be as the answer says, and stay like that while
-// other commits go on.
+// Several writers, each with a row of its own, go on beside each other. After each
+// answer a row must be as the answer says, and stay like that until its writer's
+// next commit.
 func law6(s *subject) {
-	if s.harness.OpenUnreliable == nil {
-		return // declared: its unknown outcomes cannot be brought about
+	if !s.has(UnknownOutcomes) || !s.has(Settle) {
+		return // declared: none can be brought about, or settled
 	}
 	s.store = s.harness.OpenUnreliable(s)
 	s.caps = s.store.Capabilities()
-	unknowns := 0
-	held := make(map[string]Doc)
-	for n := range int64(60) {
-		key := fmt.Sprint("key", n%3)
-		outcomes, err := s.try(s.ctx, set(put(key, doc(n))))
-		applied, known := err == nil && outcomes[0].Err == nil, true
-		if errors.Is(err, lockstep.ErrUnknownOutcome) {
-			unknowns++
-			applied, known = s.settle(err)
+	const writers, writes = 4, 25
+	var unknowns, applieds, others atomic.Int64 // others: known not to be applied
+	held := make([]Doc, writers)
+	stays := func(w int, after string) bool {
+		key := fmt.Sprint("key", w)
+		rows, err := s.load0(key)
+		if err != nil || !rows[key].Value.Equal(held[w]) {
+			s.Errorf("%s: key %q is %s (%v), want %v", after, key, show(rows[key]), err, held[w])
+			return false
 		}
-		switch {
-		case !known:
-			held[key] = s.load1(key).Value
-		case applied:
-			held[key] = doc(n)
-		}
-		for key, want := range held {
-			if r := s.load1(key); !r.Value.Equal(want) {
-				s.Fatalf("write %d (%v, applied=%t): key %q is %s, want %v", n, err, applied, key, show(r), want)
+		return true
+	}
+	var group sync.WaitGroup
+	for w := range writers {
+		group.Go(func() {
+			key := fmt.Sprint("key", w)
+			for n := range int64(writes) {
+				d := doc(n*writers + int64(w) + 1)
+				outcomes, err := s.try(s.ctx, set(put(key, d)))
+				applied, known := err == nil && outcomes[0].Err == nil, true
+				if errors.Is(err, lockstep.ErrUnknownOutcome) {
+					unknowns.Add(1)
+					applied, known = s.settle(err)
+					switch {
+					case known && applied:
+						applieds.Add(1)
+					case known:
+						others.Add(1)
+					}
+				}
+				if applied {
+					held[w] = d
+				}
+				if !known {
+					rows, err := s.load0(key)
+					if err != nil {
+						s.Errorf("Load: %v", err)
+						return
+					}
+					held[w] = rows[key].Value
+				}
+				for range 2 { // what is late may come with the next call
+					if !stays(w, fmt.Sprintf("write %d (%v, applied=%t)", n, err, applied)) {
+						return
+					}
+				}
 			}
+		})
+	}
+	group.Wait()
+	for w := range writers {
+		stays(w, "at the end")
+	}
+	s.expect(unknowns.Load() > 0, "of %d commits on the unreliable store none had an unknown outcome", writers*writes)
+	s.expect(applieds.Load() > 0 && others.Load() > 0,
+		"of %d unknown outcomes %d were settled as applied and %d as not: Settle has to know some of either kind",
+		unknowns.Load(), applieds.Load(), others.Load())
+}
+
+// load0 is Load for the goroutines of a law, which must not end its test. A
+// failure of an unreliable store is no answer.
+func (s *subject) load0(keys ...string) (rows map[string]row, err error) {
+	for range repeats {
+		if rows, err = s.store.Load(s.ctx, keys); err == nil || !errors.Is(err, lockstep.ErrUnavailable) {
+			break
 		}
 	}
-	s.expect(unknowns > 0, "of 60 commits on the unreliable store none had an unknown outcome")
+	return rows, err
 }
 
 func settleForeign(s *subject) {

@@ -35,10 +35,7 @@ func (h Harness) open(t testing.TB) *subject {
 }
 
 func (s *subject) has(f Feature) bool {
-	if f == Restart {
-		return s.harness.Reopen != nil
-	}
-	return features(s.caps)[f]
+	return s.harness.features(s.caps)[f]
 }
 
 // reopen goes on as the program's next run would.
@@ -231,6 +228,9 @@ func (s *subject) expect(ok bool, format string, args ...any) {
 		s.Errorf(format, args...)
 	}
 }
+
+// repeats is how often the suite asks again for what was unavailable.
+const repeats = 50
 
 // patience is how long the suite waits for something that has to happen. It is
 // no measurement: whatever takes as long as this has hung.
