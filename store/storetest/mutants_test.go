@@ -230,6 +230,116 @@ var mutants = []struct {
 			}
 		}
 	}},
+	{"commits a transaction without it", "TransactionCommits", func(m *mutant) {
+		m.txns(func(txn lockstep.Txn) lockstep.Txn { return swapped{txn, txn.Rollback} }, nil)
+	}},
+	{"forgets a failed Apply", "TransactionFailsAsAWhole", func(m *mutant) {
+		m.txns(nil, func(apply applying) applying {
+			return func(ctx context.Context, txn lockstep.Txn, set changeSet) (outcome, error) {
+				for i := range set.Changes {
+					set.Changes[i].Expect = lockstep.Expect{}
+				}
+				return apply(ctx, txn, set)
+			}
+		})
+	}},
+	{"ignores checks in transactions", "TransactionChecks", applyUnchecked},
+	{"ignores checks in transactions", "TransactionsExcludeEachOther", applyUnchecked},
+	{"commits no transaction", "TransactionsExcludeEachOther", func(m *mutant) {
+		m.commit = func(ctx context.Context, sets []changeSet) ([]outcome, error) {
+			if len(sets[0].Checks) > 0 {
+				return []outcome{{Err: &lockstep.ConflictError{Key: "a"}}}, nil
+			}
+			return m.Store.Commit(ctx, sets)
+		}
+		m.txns(nil, func(applying) applying {
+			return func(context.Context, lockstep.Txn, changeSet) (outcome, error) {
+				return outcome{Err: &lockstep.ConflictError{Key: "a"}}, nil
+			}
+		})
+	}},
+	{"fails transactions for no reason", "TransactionsExcludeEachOther", func(m *mutant) {
+		m.txns(nil, func(applying) applying {
+			return func(context.Context, lockstep.Txn, changeSet) (outcome, error) {
+				return outcome{}, errors.New("no reason")
+			}
+		})
+	}},
+	{"commits a transaction store by store", "TransactionSpansStores", func(m *mutant) {
+		m.txns(nil, func(applying) applying {
+			return func(ctx context.Context, _ lockstep.Txn, set changeSet) (outcome, error) {
+				outcomes, err := memstore.New(memstore.Options[string, Doc]{}).Commit(ctx, []changeSet{set})
+				return outcomes[0], err
+			}
+		})
+	}},
+	{"is deaf to its context once it has begun", "TransactionWaitsNoLongerThanItsContext", func(m *mutant) {
+		m.commit = func(ctx context.Context, sets []changeSet) ([]outcome, error) {
+			if ctx.Err() != nil {
+				return nil, lockstep.ErrUnavailable
+			}
+			// It would wait for ever; a test that has failed has to end.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*patience)
+			defer cancel()
+			return m.Store.Commit(ctx, sets)
+		}
+	}},
+	{"says that each row was there", "ExistedTellsWhetherARowWasThere", func(m *mutant) { m.existed(true) }},
+	{"says that no row was there", "ExistedTellsWhetherARowWasThere", func(m *mutant) { m.existed(false) }},
+}
+
+type applying = func(ctx context.Context, txn lockstep.Txn, set changeSet) (outcome, error)
+
+// txns replaces transactions and what applies sets in them, where not nil.
+func (m *mutant) txns(txn func(lockstep.Txn) lockstep.Txn, apply func(applying) applying) {
+	m.caps = func(c *lockstep.Capabilities[string, Doc]) {
+		begin, inner := c.Begin, c.Apply
+		if txn != nil {
+			c.Begin = func(ctx context.Context) (lockstep.Txn, error) {
+				t, err := begin(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return txn(t), nil
+			}
+			c.Apply = func(ctx context.Context, t lockstep.Txn, set changeSet) (outcome, error) {
+				return inner(ctx, t.(swapped).Txn, set)
+			}
+		}
+		if apply != nil {
+			c.Apply = apply(inner)
+		}
+	}
+}
+
+func applyUnchecked(m *mutant) {
+	m.txns(nil, func(apply applying) applying {
+		return func(ctx context.Context, txn lockstep.Txn, set changeSet) (outcome, error) {
+			set.Checks = nil
+			return apply(ctx, txn, set)
+		}
+	})
+}
+
+// swapped is a transaction with another Commit.
+type swapped struct {
+	lockstep.Txn
+	commit func(ctx context.Context) error
+}
+
+func (t swapped) Commit(ctx context.Context) error { return t.commit(ctx) }
+
+// existed answers so for every change.
+func (m *mutant) existed(answer bool) {
+	m.commit = func(ctx context.Context, sets []changeSet) ([]outcome, error) {
+		outcomes, err := m.Store.Commit(ctx, sets)
+		for i := range outcomes {
+			for j := range outcomes[i].Existed {
+				outcomes[i].Existed[j] = answer
+			}
+		}
+		return outcomes, err
+	}
 }
 
 type idleTxn struct{}
@@ -335,6 +445,16 @@ func tryLaw(t *testing.T, name string, mutate func(*mutant)) []string {
 		return m
 	}
 	h := Harness{
+		OpenTwo: func(testing.TB) (a, b Store) {
+			db := memstore.NewDatabase()
+			var two [2]Store
+			for i := range two {
+				m := &mutant{Store: Inject(Store(memstore.New(memstore.Options[string, Doc]{Database: db})), fault.Script{}, 1)}
+				mutate(m)
+				two[i] = m
+			}
+			return two[0], two[1]
+		},
 		Open:           func(testing.TB) Store { return open("") },
 		OpenUnreliable: func(testing.TB) Store { return open("commit 25%: lose request; commit 25%: lose reply") },
 	}
@@ -346,6 +466,7 @@ func tryLaw(t *testing.T, name string, mutate func(*mutant)) []string {
 			all[i].test(h.open(rec))
 		}()
 		<-done
+		time.Sleep(time.Hour) // the bubble's: a mutant that its test has left gives up
 	})
 	return rec.failures
 }
