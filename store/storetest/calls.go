@@ -22,6 +22,7 @@ var callLaws = []law{
 	{"ValuesAreNotShared", valuesNotShared},
 	{"EmptyCalls", emptyCalls},
 	{"CapabilitiesAreConstant", constantCapabilities},
+	{"Law12_WhatIsLackingIsRefused", law12},
 }
 
 func law11Ended(s *subject) {
@@ -207,4 +208,44 @@ func constantCapabilities(s *subject) {
 	again := s.store.Capabilities()
 	s.expect(maps.Equal(s.harness.features(s.caps), s.harness.features(again)) && s.caps.Name == again.Name &&
 		s.caps.Batch == again.Batch && s.caps.Database == again.Database, "Capabilities differ from call to call")
+}
+
+// law12 asks for everything that a set can hold and the store does not declare,
+// alone and between two sets that it can do.
+func law12(s *subject) {
+	kept := s.put("kept", doc(1))
+	later := time.Now().Add(time.Hour)
+	for _, c := range []struct {
+		feature Feature
+		asked   changeSet
+	}{
+		{Versions, set(ifVersion(kept.Version, put("kept", doc(2))))},
+		{Versions, set(ifVersion(kept.Version+1, put("kept", doc(2))))},
+		{Versions, set(ifVersion(kept.Version, erase("kept")))},
+		{Checks, changeSet{Changes: []change{put("new", doc(2))}, Checks: []check{seen("kept", kept)}}},
+		{Checks, changeSet{Checks: []check{{Key: "new", Absent: true}}}},
+		{Atomic, set(put("new", doc(2)), erase("kept"))},
+		{Atomic, set(erase("new"), erase("kept"))},
+		{Lifetimes, set(lives(time.Hour, put("kept", doc(2))))},
+		{Lifetimes, set(until(later, put("new", doc(2))))},
+		{DeleteAll, changeSet{DeleteAll: true}},
+	} {
+		if s.has(c.feature) {
+			continue // the laws of the feature are elsewhere
+		}
+		s.refused(lockstep.ErrUnsupported, c.asked, "kept", "new")
+		n := int64(len(c.asked.Changes))
+		outcomes, err := s.try(s.ctx, set(put("before", doc(n))), c.asked, set(put("after", doc(n))))
+		if err != nil { // Prepare has refused it
+			s.expect(errors.Is(err, lockstep.ErrUnsupported), "%s is lacking, and was answered with %v", c.feature, err)
+			continue
+		}
+		s.expect(errors.Is(outcomes[1].Err, lockstep.ErrUnsupported), "%s is lacking, and was answered with %v", c.feature, outcomes[1].Err)
+		s.holds("before", doc(n))
+		s.holds("after", doc(n))
+		if r := s.load1("kept"); !same(r, kept) {
+			s.Errorf("%s is lacking, and asking for it has changed %s into %s", c.feature, show(kept), show(r))
+		}
+		s.absent("new")
+	}
 }

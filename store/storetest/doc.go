@@ -17,7 +17,7 @@
 // Nothing is skipped by accident. A harness declares what its store lacks, the
 // suite compares the declaration with the store's Capabilities, and where a
 // feature is lacking it tests that asking for it is refused with
-// lockstep.ErrUnsupported and changes nothing. Each of the eleven laws in the
+// lockstep.ErrUnsupported and changes nothing. Each of the twelve laws in the
 // documentation of lockstep.Store has a subtest that carries its number; the
 // others are named for what they show.
 //

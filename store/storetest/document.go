@@ -7,11 +7,11 @@ import (
 
 // Doc is the value that the suite stores. Its tags suit a table of columns
 //
-//	title  text    not null
+//	title  text    not null, of up to 60,000 bytes: a TEXT of 64 KiB will do
 //	count  64-bit integer not null
 //	score  double  not null
 //	done   boolean not null
-//	body   bytes, null allowed
+//	body   bytes, null allowed, of up to 1 MiB
 //
 // beside a key column that distinguishes strings byte by byte. Body is there
 // because it can be shared by mistake. An empty and a nil Body are the same.

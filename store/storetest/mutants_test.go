@@ -230,6 +230,27 @@ var mutants = []struct {
 			}
 		}
 	}},
+	{"honours half of what it does not declare", "Law12_WhatIsLackingIsRefused", func(m *mutant) {
+		m.caps = func(c *lockstep.Capabilities[string, Doc]) { c.DeleteAll, c.Lifetimes = false, false }
+	}},
+	{"ignores what it does not declare", "Law12_WhatIsLackingIsRefused", func(m *mutant) {
+		m.caps = func(c *lockstep.Capabilities[string, Doc]) { c.Lifetimes = false }
+		m.eachSet(func(set *changeSet) {
+			for i := range set.Changes {
+				set.Changes[i].Lifetime, set.Changes[i].ExpiresAt = 0, time.Time{}
+			}
+		})
+	}},
+	{"mends strange texts", "StrangeValues", func(m *mutant) {
+		m.eachSet(func(set *changeSet) {
+			for i := range set.Changes {
+				set.Changes[i].Value.Title = strings.ReplaceAll(set.Changes[i].Value.Title, "\x00", "")
+			}
+		})
+	}},
+	{"refuses plain texts", "StrangeValues", func(m *mutant) {
+		m.refuses(func(set changeSet) bool { return strings.Contains(set.Changes[0].Value.Title, "'") })
+	}},
 	{"commits a transaction without it", "TransactionCommits", func(m *mutant) {
 		m.txns(func(txn lockstep.Txn) lockstep.Txn { return swapped{txn, txn.Rollback} }, nil)
 	}},
@@ -336,6 +357,25 @@ func (m *mutant) existed(answer bool) {
 		for i := range outcomes {
 			for j := range outcomes[i].Existed {
 				outcomes[i].Existed[j] = answer
+			}
+		}
+		return outcomes, err
+	}
+}
+
+// refuses leaves out the sets that the database, of its own accord, refuses.
+func (m *mutant) refuses(refused func(changeSet) bool) {
+	m.commit = func(ctx context.Context, sets []changeSet) ([]outcome, error) {
+		rest := slices.Clone(sets)
+		for i, set := range sets {
+			if refused(set) {
+				rest[i] = changeSet{}
+			}
+		}
+		outcomes, err := m.Store.Commit(ctx, rest)
+		for i, set := range sets {
+			if err == nil && refused(set) {
+				outcomes[i] = outcome{Err: fmt.Errorf("a constraint: %w", lockstep.ErrInvalid)}
 			}
 		}
 		return outcomes, err
