@@ -48,7 +48,7 @@ func harness(around func(storetest.Store) storetest.Store) storetest.Harness {
 				fault.MustParse("commit 20%: lose request; commit 25%: lose reply; commit 30%: lose reply, late"), 1)
 			return retrying(t, faulty)
 		},
-		Lacks: []storetest.Feature{storetest.Restart},
+		Lacks: []storetest.Feature{storetest.Restart, storetest.Refusals},
 	}
 }
 

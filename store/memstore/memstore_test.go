@@ -36,6 +36,6 @@ func harness(o memstore.Options[string, storetest.Doc]) storetest.Harness {
 		OpenUnreliable: func(testing.TB) storetest.Store {
 			return storetest.Inject(open(nil), fault.MustParse("commit 20%: lose request; commit 25%: lose reply; commit 30%: lose reply, late"), 1)
 		},
-		Lacks: []storetest.Feature{storetest.Restart},
+		Lacks: []storetest.Feature{storetest.Restart, storetest.Refusals},
 	}
 }

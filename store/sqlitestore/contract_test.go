@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/codec"
 	"github.com/lockstep-cache/lockstep/store/sqlitestore"
 	"github.com/lockstep-cache/lockstep/store/storetest"
@@ -46,6 +47,7 @@ func TestContractKeyValue(t *testing.T) {
 					return in("a"), in("b")
 				},
 				OpenUnreliable: func(t testing.TB) storetest.Store { return unreliable(open(t, newFile(t))) },
+				Lacks:          []storetest.Feature{storetest.Refusals},
 			})
 		})
 	}
@@ -53,16 +55,20 @@ func TestContractKeyValue(t *testing.T) {
 
 func TestContractTable(t *testing.T) {
 	for _, c := range []struct {
-		name, version string
-		lacks         []storetest.Feature
+		name, version, check string
+		unique               bool
+		lacks                []storetest.Feature
 	}{
-		{"WithVersion", "version INTEGER NOT NULL,", []storetest.Feature{storetest.Tombstones, storetest.Lifetimes}},
-		{"WithoutVersion", "", []storetest.Feature{storetest.Versions, storetest.Tombstones, storetest.Lifetimes}},
+		{"WithVersion", "version INTEGER NOT NULL,", ", CHECK (title <> 'refused')", false, []storetest.Feature{storetest.Tombstones, storetest.Lifetimes}},
+		{"WithoutVersion", "", "", true, []storetest.Feature{storetest.Versions, storetest.Tombstones, storetest.Lifetimes}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in := func(t testing.TB, db *sqlitestore.Database, table string) storetest.Store {
 				execute(t, db.Path(), `CREATE TABLE IF NOT EXISTS `+table+` (id TEXT PRIMARY KEY NOT NULL, `+c.version+`
-					title TEXT NOT NULL, count INTEGER NOT NULL, score REAL NOT NULL, done BOOLEAN NOT NULL, body BLOB)`)
+					title TEXT NOT NULL, count INTEGER NOT NULL, score REAL NOT NULL, done BOOLEAN NOT NULL, body BLOB`+c.check+`)`)
+				if c.unique {
+					execute(t, db.Path(), `CREATE UNIQUE INDEX IF NOT EXISTS `+table+`_refused ON `+table+` (title) WHERE title = 'refused'`)
+				}
 				opts := sqlitestore.TableOptions{}
 				if c.version != "" {
 					opts.VersionColumn = "version"
@@ -88,6 +94,14 @@ func TestContractTable(t *testing.T) {
 				},
 				OpenUnreliable: func(t testing.TB) storetest.Store {
 					return unreliable(in(t, openDatabase(t, newFile(t)), "docs"))
+				},
+				// Where titles are unique, there is one already.
+				Refused: func(t testing.TB, s storetest.Store, key string) lockstep.Change[string, storetest.Doc] {
+					db := s.Capabilities().Database.(*sqlitestore.Database)
+					if c.unique {
+						execute(t, db.Path(), `INSERT INTO docs (id, title, count, score, done) VALUES ('first', 'refused', 0, 0, 0) ON CONFLICT DO NOTHING`)
+					}
+					return lockstep.Change[string, storetest.Doc]{Key: key, Value: storetest.Doc{Title: "refused"}}
 				},
 				Lacks: c.lacks,
 			})

@@ -33,6 +33,12 @@ type Harness struct {
 	// lacking.
 	OpenUnreliable func(t testing.TB) Store
 
+	// Refused returns a change of the row of key that Prepare accepts and the
+	// database does not, whatever the row is: one that a constraint forbids, say. It
+	// may write rows of its own first. A harness without it declares Refusals
+	// lacking.
+	Refused func(t testing.TB, s Store, key string) lockstep.Change[string, Doc]
+
 	// Lacks is everything the store cannot do, no more and no less.
 	Lacks []Feature
 
@@ -45,7 +51,7 @@ type Harness struct {
 // Feature is something that a store may lack.
 type Feature string
 
-// Each Feature but the last two stands for the field, or the fields, of
+// Each Feature but the last three stands for the field, or the fields, of
 // lockstep.Capabilities of that name.
 const (
 	Versions     Feature = "Versions"
@@ -63,6 +69,8 @@ const (
 	Restart Feature = "Restart"
 	// UnknownOutcomes: the harness can bring them about, with OpenUnreliable.
 	UnknownOutcomes Feature = "UnknownOutcomes"
+	// Refusals: the database can refuse a change, and the harness has one: Refused.
+	Refusals Feature = "Refusals"
 )
 
 // Run tests the contract, each law in a subtest of its own. A failure of one
@@ -143,6 +151,7 @@ func (h Harness) features(caps lockstep.Capabilities[string, Doc]) map[Feature]b
 	return map[Feature]bool{
 		Restart:         h.Reopen != nil,
 		UnknownOutcomes: h.OpenUnreliable != nil,
+		Refusals:        h.Refused != nil,
 
 		Versions:     caps.Versions,
 		Checks:       caps.Checks,

@@ -251,6 +251,26 @@ var mutants = []struct {
 	{"refuses plain texts", "StrangeValues", func(m *mutant) {
 		m.refuses(func(set changeSet) bool { return strings.Contains(set.Changes[0].Value.Title, "'") })
 	}},
+	{"lets a constraint fail the batch", "Law3_WhatTheDatabaseRefusesIsLeftOutAlone", func(m *mutant) {
+		m.commit = func(ctx context.Context, sets []changeSet) ([]outcome, error) {
+			if slices.ContainsFunc(sets, breaksConstraint) {
+				return slices.Repeat([]outcome{{Err: lockstep.ErrInvalid}}, len(sets)), nil
+			}
+			return m.Store.Commit(ctx, sets)
+		}
+	}},
+	{"commits what a constraint leaves of a set", "Law3_WhatTheDatabaseRefusesIsLeftOutAlone", func(m *mutant) { m.commit = m.piecemeal }},
+	{"takes a constraint for a conflict", "Law3_WhatTheDatabaseRefusesIsLeftOutAlone", func(m *mutant) {
+		m.commit = func(ctx context.Context, sets []changeSet) ([]outcome, error) {
+			outcomes, err := m.Store.Commit(ctx, sets)
+			for i := range outcomes {
+				if errors.Is(outcomes[i].Err, lockstep.ErrInvalid) {
+					outcomes[i].Err = &lockstep.ConflictError{Key: sets[i].Changes[0].Key}
+				}
+			}
+			return outcomes, err
+		}
+	}},
 	{"commits a transaction without it", "TransactionCommits", func(m *mutant) {
 		m.txns(func(txn lockstep.Txn) lockstep.Txn { return swapped{txn, txn.Rollback} }, nil)
 	}},
@@ -361,6 +381,25 @@ func (m *mutant) existed(answer bool) {
 		}
 		return outcomes, err
 	}
+}
+
+// constrained is a store whose database has a constraint.
+func constrained(inner Store) Store {
+	m := &mutant{Store: inner}
+	m.refuses(breaksConstraint)
+	m.txns(nil, func(apply applying) applying {
+		return func(ctx context.Context, txn lockstep.Txn, set changeSet) (outcome, error) {
+			if !breaksConstraint(set) {
+				return apply(ctx, txn, set)
+			}
+			return outcome{Err: fmt.Errorf("a constraint: %w", lockstep.ErrInvalid)}, txn.Rollback(ctx)
+		}
+	})
+	return m
+}
+
+func breaksConstraint(set changeSet) bool {
+	return slices.ContainsFunc(set.Changes, func(c change) bool { return c.Value.Title == "refused" })
 }
 
 // refuses leaves out the sets that the database, of its own accord, refuses.
@@ -480,16 +519,17 @@ func tryLaw(t *testing.T, name string, mutate func(*mutant)) []string {
 		t.Fatalf("there is no law %s", name)
 	}
 	open := func(script string) Store {
-		m := &mutant{Store: Inject(Store(memstore.New(memstore.Options[string, Doc]{})), fault.MustParse(script), 1)}
+		m := &mutant{Store: Inject(constrained(memstore.New(memstore.Options[string, Doc]{})), fault.MustParse(script), 1)}
 		mutate(m)
 		return m
 	}
 	h := Harness{
+		Refused: func(_ testing.TB, _ Store, key string) change { return put(key, Doc{Title: "refused"}) },
 		OpenTwo: func(testing.TB) (a, b Store) {
 			db := memstore.NewDatabase()
 			var two [2]Store
 			for i := range two {
-				m := &mutant{Store: Inject(Store(memstore.New(memstore.Options[string, Doc]{Database: db})), fault.Script{}, 1)}
+				m := &mutant{Store: Inject(constrained(memstore.New(memstore.Options[string, Doc]{Database: db})), fault.Script{}, 1)}
 				mutate(m)
 				two[i] = m
 			}

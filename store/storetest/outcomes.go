@@ -18,6 +18,7 @@ var outcomeLaws = []law{
 	{"Law2_CommittedOutlivesTheStore", law2Restart},
 	{"Law3_ASetIsAllOrNothing", law3Atomic},
 	{"Law3_AFailingSetSparesItsNeighbours", law3Neighbours},
+	{"Law3_WhatTheDatabaseRefusesIsLeftOutAlone", law3Refused},
 	{"Law3_SeveralKeysBecomeVisibleAtOnce", law3Visible},
 	{"Law4_SetsTakeEffectInOrder", law4},
 	{"Law5_AnErrorMeansThatNothingWasApplied", law5},
@@ -141,6 +142,74 @@ func law3Neighbours(s *subject) {
 		}
 		s.holds(taken, doc(7))
 	}
+}
+
+// law3Refused is law3Neighbours for what nobody knows before the database has
+// tried it.
+func law3Refused(s *subject) {
+	if !s.has(Refusals) {
+		return // declared: the database refuses nothing, or nothing that is known here
+	}
+	there := s.put("there", doc(1))
+	isRefused := func(what string, err error) {
+		s.Helper()
+		s.expect(errors.Is(err, lockstep.ErrInvalid), "%s: %v, want an error that is ErrInvalid", what, err)
+	}
+	for _, key := range []string{"there", "new"} {
+		bad := s.harness.Refused(s, s.store, key)
+		if _, err := s.prepared(set(bad)); err != nil {
+			s.Fatalf("the change of Harness.Refused is not the database's to refuse: Prepare says %v", err)
+		}
+		s.refused(lockstep.ErrInvalid, set(bad), "there", "new")
+		for place := range 4 {
+			var batch []changeSet
+			for i := range 3 {
+				if i == place {
+					batch = append(batch, set(bad))
+				}
+				batch = append(batch, set(put(fmt.Sprint("n", i), doc(int64(10*place+i)))))
+			}
+			if place == 3 {
+				batch = append(batch, set(bad))
+			}
+			for i, o := range s.commit(batch...) {
+				if i == place {
+					isRefused("the set that the database refuses", o.Err)
+				} else {
+					s.expect(o.Err == nil, "set %d was left out because of its neighbour: %v", i, o.Err)
+				}
+			}
+			for i := range 3 {
+				s.holds(fmt.Sprint("n", i), doc(int64(10*place+i)))
+			}
+			s.expect(same(there, s.load1("there")), "a refused set has changed %s into %s", show(there), show(s.load1("there")))
+			s.absent("new")
+		}
+		if s.has(Atomic) {
+			for _, company := range [][]change{{put("other", doc(2)), bad}, {bad, put("other", doc(2))}, {erase("n0"), bad, put("n1", doc(9))}} {
+				s.refused(lockstep.ErrInvalid, set(company...), "there", "new", "other", "n0", "n1")
+				outcomes := s.commit(set(put("n2", doc(7))), set(company...))
+				isRefused("a set of several in company", outcomes[1].Err)
+				s.absent("new", "other")
+				s.holds("n0", doc(30))
+				s.holds("n1", doc(31))
+				s.holds("n2", doc(7))
+			}
+		}
+		if s.has(Transactions) {
+			txn := s.begin()
+			s.apply(txn, set(put("other", doc(3))))
+			isRefused("Apply", s.applyErr(txn, set(bad)))
+			s.expect(txn.Commit(s.ctx) != nil, "a transaction with a refused set has committed")
+			s.expect(txn.Rollback(s.ctx) == nil, "Rollback fails")
+			s.absent("other")
+		}
+	}
+	// Sets before and after it on the same row go on.
+	outcomes := s.commit(set(put("there", doc(2))), set(s.harness.Refused(s, s.store, "there")), set(put("there", doc(3))))
+	s.expect(outcomes[0].Err == nil && outcomes[2].Err == nil, "sets on the row of a refused one: %v, %v", outcomes[0].Err, outcomes[2].Err)
+	isRefused("a set between two on its row", outcomes[1].Err)
+	s.holds("there", doc(3))
 }
 
 // law3Visible reads two rows that are always written together, one after the

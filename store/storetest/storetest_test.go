@@ -37,7 +37,7 @@ func TestInjectKeepsTheContract(t *testing.T) {
 						settle 30%: fail
 					`, 3)
 				},
-				Lacks: []storetest.Feature{storetest.Restart},
+				Lacks: []storetest.Feature{storetest.Restart, storetest.Refusals},
 			})
 		})
 	}
