@@ -15,8 +15,9 @@ var settleLaws = []law{
 	{"SettleKnowsItsOwn", settleForeign},
 }
 
-// settle ends an unknown outcome, as the cache does; known is false when the
-// store cannot tell what became of it.
+// settle ends the unknown outcome of one set, as the cache does; known is false
+// when the store cannot tell what became of it. A set may have been left out of a
+// commit that was applied.
 func (s *subject) settle(unknown error) (applied, known bool) {
 	if !s.has(Settle) {
 		return false, false
@@ -25,7 +26,8 @@ func (s *subject) settle(unknown error) (applied, known bool) {
 	for range repeats {
 		var settled lockstep.Settlement[Doc]
 		if settled, err = s.caps.Settle(s.ctx, unknown); err == nil {
-			return settled.Applied, settled.Err == nil
+			applied = settled.Applied && (len(settled.Outcomes) == 0 || settled.Outcomes[0].Err == nil)
+			return applied, settled.Err == nil
 		}
 	}
 	s.Errorf("Settle does not succeed: %v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -81,7 +82,8 @@ func (s *subject) prepared(set changeSet) (changeSet, error) {
 	return ready, nil
 }
 
-// try commits a batch; the error is Prepare's or Commit's.
+// try commits a batch; the error is Prepare's or Commit's. It asks again for what
+// was unavailable, as long as that can change nothing else.
 func (s *subject) try(ctx context.Context, sets ...changeSet) ([]outcome, error) {
 	ready := make([]changeSet, len(sets))
 	for i, set := range sets {
@@ -91,16 +93,88 @@ func (s *subject) try(ctx context.Context, sets ...changeSet) ([]outcome, error)
 		}
 	}
 	outcomes, err := s.store.Commit(ctx, ready)
+	for range repeats {
+		if !unavailable(err) || ctx.Err() != nil {
+			break
+		}
+		outcomes, err = s.store.Commit(ctx, ready)
+	}
 	if err == nil && len(outcomes) != len(sets) {
 		s.Errorf("Commit of %d sets returned %d outcomes", len(sets), len(outcomes))
+		return outcomes, err
+	}
+	for i := range outcomes {
+		for range repeats {
+			if !unavailable(outcomes[i].Err) || ctx.Err() != nil || overtaken(ready, i) {
+				break
+			}
+			again, err := s.store.Commit(ctx, ready[i:i+1])
+			switch {
+			case errors.Is(err, lockstep.ErrUnknownOutcome):
+				return nil, err
+			case err != nil:
+				outcomes[i] = outcome{Err: err}
+			case len(again) == 1:
+				outcomes[i] = again[0]
+			}
+		}
 	}
 	return outcomes, err
+}
+
+// unavailable tells whether something was left undone that may be asked for again:
+// a store may have been kept from a row for too long.
+func unavailable(err error) bool {
+	return errors.Is(err, lockstep.ErrUnavailable) && !errors.Is(err, lockstep.ErrUnknownOutcome)
+}
+
+// overtaken tells whether a later set of a batch names a key of this one: made
+// again, it would come after it.
+func overtaken(sets []changeSet, i int) bool {
+	named := make(map[string]bool)
+	for _, key := range keysOf(sets[i]) {
+		named[key] = true
+	}
+	return slices.ContainsFunc(sets[i+1:], func(later changeSet) bool {
+		return later.DeleteAll || sets[i].DeleteAll || slices.ContainsFunc(keysOf(later), func(key string) bool { return named[key] })
+	})
+}
+
+func keysOf(sets ...changeSet) (keys []string) {
+	for _, set := range sets {
+		for _, c := range set.Changes {
+			keys = append(keys, c.Key)
+		}
+		for _, c := range set.Checks {
+			keys = append(keys, c.Key)
+		}
+	}
+	return keys
 }
 
 // commit is try for batches that the store has to accept.
 func (s *subject) commit(sets ...changeSet) []outcome {
 	s.Helper()
+	var before map[string]row
+	if len(sets) > 1 {
+		before = s.load(keysOf(sets...)...)
+	}
 	outcomes, err := s.try(s.ctx, sets...)
+	for range repeats {
+		// What is left of a batch whose sets depend on each other says nothing: it
+		// begins again, with the rows as they were.
+		if err != nil || !slices.ContainsFunc(outcomes, func(o outcome) bool { return unavailable(o.Err) }) {
+			break
+		}
+		for _, key := range keysOf(sets...) {
+			if r := before[key]; r.Exists {
+				s.write(put(key, r.Value))
+			} else {
+				s.write(erase(key))
+			}
+		}
+		outcomes, err = s.try(s.ctx, sets...)
+	}
 	if err != nil {
 		s.Fatalf("Commit: %v", err)
 	}
