@@ -72,8 +72,18 @@ func inspect(c *conn, table string) (*shape, error) {
 		return nil, err
 	}
 	s.acts = acts == 1
+	if err := s.collations(c); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// collations finds out how the columns of the primary key compare: by the index
+// that keeps them apart, and by the column itself, which decides what WHERE finds.
+// No pragma tells of the latter; a UNION compares as its first column does.
+func (s *shape) collations(c *conn) error {
 	// An INTEGER PRIMARY KEY has no index, and nothing to collate.
-	err = c.query(`SELECT x.name, x.coll FROM pragma_index_list(?) AS l, pragma_index_xinfo(l.name) AS x
+	err := c.query(`SELECT x.name, x.coll FROM pragma_index_list(?) AS l, pragma_index_xinfo(l.name) AS x
 WHERE l.origin = 'pk' AND x.key = 1`, []any{s.name},
 		func(row []driver.Value) error {
 			for i := range s.columns {
@@ -83,8 +93,27 @@ WHERE l.origin = 'pk' AND x.key = 1`, []any{s.name},
 			}
 			return nil
 		})
-	return s, err
+	if err != nil {
+		return err
+	}
+	distinct := strings.Repeat(" UNION SELECT ?", len(collated))
+	for _, col := range s.key() {
+		if col.affinity != text {
+			continue
+		}
+		n, err := c.integer(fmt.Sprintf("SELECT count(*) FROM (SELECT %s FROM %s WHERE 0%s)", quote(col.name), quote(s.name), distinct), collated...)
+		if err != nil {
+			return err
+		}
+		if n != int64(len(collated)) && strings.EqualFold(col.collation, "BINARY") {
+			col.collation = "of the column, not of its index,"
+		}
+	}
+	return nil
 }
+
+// collated are texts of which a collation other than BINARY takes some for equal.
+var collated = []any{"a", "A", "a ", "á", "a\u0301", "Á", "ä", "Ä", "ae", "ß", "ss", "1", "01", "a-b", "ab", "a\x00"}
 
 func (s *shape) column(name string) *column {
 	for i := range s.columns {
