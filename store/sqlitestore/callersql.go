@@ -59,6 +59,13 @@ func (c *callerSQL) open(conn *conn) (*sql.Tx, error) {
 	return tx, nil
 }
 
+// fail refuses every further statement.
+func (c *callerSQL) fail(err error) {
+	if c.tx != nil {
+		c.lent.fail(err)
+	}
+}
+
 // close takes the connection back, and returns the error that has ended the
 // transaction from inside, if one has.
 func (c *callerSQL) close() error {
@@ -130,12 +137,16 @@ func (c *lentConn) note(err error) error {
 		}
 		return err
 	}
+	c.fail(err)
+	return err
+}
+
+func (c *lentConn) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken == nil {
 		c.broken = err
 	}
-	return err
 }
 
 // open tells whether the transaction is: a second one cannot begin inside it.

@@ -228,18 +228,18 @@ func (t *Table[K, V]) apply(_ context.Context, tx lockstep.Txn, set lockstep.Cha
 	}
 	b := t.newBatch([]lockstep.ChangeSet[K, V]{set})
 	if err := b.outcomes[0].Err; err != nil {
-		x.over = err
+		x.fail(err)
 		return b.outcomes[0], nil
 	}
 	out, steps, err := t.applySet(x.a.conn, &b.sets[0], &x.touched, false)
 	switch {
 	case errors.Is(err, errAgain):
-		x.over = out.Err
+		x.fail(out.Err)
 	case err != nil:
-		x.over = err
+		x.fail(err)
 		return lockstep.Outcome[V]{}, notApplied(t.db.path, err)
 	case out.Err != nil:
-		x.over = out.Err
+		x.fail(out.Err)
 	}
 	all, ok := x.tables[t].(*tableBatch[K, V])
 	if !ok {

@@ -29,6 +29,14 @@ type txn struct {
 
 var errOver = errors.New("the transaction is over")
 
+// fail leaves the transaction fit for nothing but to end, for the stores and for
+// the caller's SQL: SQLite may have rolled it back, and whatever ran afterwards
+// would be committed by itself.
+func (t *txn) fail(err error) {
+	t.over = err
+	t.sql.fail(err)
+}
+
 // begin implements Capabilities.Begin.
 func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
 	a, err := db.newAttempt(ctx)
@@ -70,13 +78,13 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 			err = b.flush(ctx, x.a, d)
 		}
 		if err != nil {
-			x.over = err
+			x.fail(err)
 			return lockstep.Outcome[V]{}, notApplied(s.db.path, err)
 		}
 		x.found = append(x.found, func(c *conn) (bool, error) { return b.found(c, d) })
 	}
 	if err := b.outcomes[0].Err; err != nil {
-		x.over = err
+		x.fail(err)
 	}
 	return b.outcomes[0], nil
 }

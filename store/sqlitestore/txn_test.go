@@ -300,3 +300,30 @@ func TestARefusedSetSpoilsTheTransaction(t *testing.T) {
 	}
 	put(t, kv, "a", "new")
 }
+
+// A trigger that rolls back in a store's own statement leaves a connection without
+// a transaction, on which the caller's next statement would be committed by itself.
+func TestNothingIsCommittedByTheCallersSQLAfterASetThatRolledBack(t *testing.T) {
+	_, table := both(t)
+	run(t, table.db.path, "CREATE TRIGGER r BEFORE INSERT ON t WHEN new.name = 'bad' BEGIN SELECT RAISE(ROLLBACK, 'no'); END")
+	x, tx := begin(t, table.db)
+	st, err := tx.Prepare("INSERT INTO log VALUES ('prepared')")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := table.apply(t.Context(), x, lockstep.ChangeSet[string, justName]{Changes: []lockstep.Change[string, justName]{{Key: "k", Value: justName{"bad"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, o.Err, lockstep.ErrInvalid, "no")
+	if _, err := tx.Exec("INSERT INTO log VALUES ('paid')"); !errors.Is(err, lockstep.ErrInvalid) {
+		t.Errorf("the caller's next statement: %v", err)
+	}
+	if _, err := st.Exec(); !errors.Is(err, lockstep.ErrInvalid) {
+		t.Errorf("the caller's prepared statement: %v", err)
+	}
+	wantError(t, x.Commit(t.Context()), lockstep.ErrInvalid, "no")
+	if n := countIn(t, table.db, "SELECT count(*) FROM log"); n != 0 {
+		t.Errorf("%d statements of a transaction that was not applied were committed", n)
+	}
+}
