@@ -32,8 +32,9 @@ type attempt struct {
 	done   chan struct{}
 	err    error // nil when committed
 	result any   // what the body has made of it, for the caller and for Settle
-	// unclear says that COMMIT has failed in a way that leaves its frames in the
-	// log, where a recovery after a crash may find them.
+	// unclear says that the statement that commits has failed and may have committed
+	// all the same, or has left its frames in the log, where a recovery after a crash
+	// may find them.
 	unclear bool
 	// verify tells, with the write lock held, whether the rows that the attempt
 	// has written are there. It is set before COMMIT is sent.
@@ -165,7 +166,7 @@ func (a *attempt) decisive(send func() error) error {
 		return errAbandoned
 	}
 	err := send()
-	if err != nil && fateOf(err) == fateUnknown {
+	if err != nil && (fateOf(err) == fateUnknown || keepsRows(err)) {
 		a.unclear = true
 	}
 	return err

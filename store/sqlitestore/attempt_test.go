@@ -188,3 +188,26 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("after the failure: %q", r.Value)
 	}
 }
+
+// RAISE(FAIL) keeps what its statement has done so far, and a lone statement is
+// committed with it.
+func TestAWriteThatATriggerFailsIsNotSaidToBeUndone(t *testing.T) {
+	s := openStore[string, string](t, newPath(t), Options{})
+	put(t, s, "k", "old")
+	// It is not there when the table is opened, or the table would be refused.
+	run(t, s.db.path, `CREATE TRIGGER f AFTER UPDATE ON lockstep WHEN new.value = '"fail"' BEGIN SELECT RAISE(FAIL, 'no'); END`,
+		`CREATE TRIGGER a AFTER UPDATE ON lockstep WHEN new.value = '"abort"' BEGIN SELECT RAISE(ABORT, 'no'); END`)
+	for value, want := range map[string]bool{"fail": true, "abort": false} {
+		_, err := commitOne(s, lockstep.Change[string, string]{Key: "k", Value: value})
+		wantError(t, err, lockstep.ErrUnknownOutcome, "no")
+		settled, err := s.Capabilities().Settle(t.Context(), err)
+		if err != nil || settled.Err != nil {
+			t.Fatalf("%s: %v, %v", value, settled.Err, err)
+		}
+		if applied := get(t, s, "k").Value == value; settled.Applied != want || applied != want {
+			t.Errorf("%s: settled as %t, and the row is %t", value, settled.Applied, applied)
+		}
+		run(t, s.db.path, `DELETE FROM lockstep`)
+		put(t, s, "k", "old")
+	}
+}

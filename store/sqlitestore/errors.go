@@ -35,7 +35,8 @@ const (
 //	                               did not fit
 //	CANTOPEN, PERM, READONLY       the file is not ours to write         gone
 //	CONSTRAINT                     a deferred constraint is violated;    refused
-//	                               or the lone statement's own
+//	                               or the lone statement's own, but see
+//	                               keepsRows
 //	MISMATCH, TOOBIG, RANGE,       the statement or a value is wrong     refused
 //	ERROR, AUTH, SCHEMA
 //	IOERR_*                        a write or a sync failed: the frames  unknown
@@ -60,6 +61,14 @@ func fateOf(err error) fate {
 		return fateRefused
 	}
 	return fateUnknown
+}
+
+// keepsRows tells whether a lone statement that has failed may have been committed
+// up to where it failed: RAISE(FAIL) in a trigger ends a statement, and takes back
+// nothing. RAISE(ABORT) has the same code. COMMIT fires no triggers.
+func keepsRows(err error) bool {
+	var se *sqlite.Error
+	return errors.As(err, &se) && se.Code() == lib.SQLITE_CONSTRAINT_TRIGGER
 }
 
 // refusesRow tells whether a statement failed because of the row it was given,
