@@ -314,14 +314,18 @@ func (b *batch[K, V]) flush(ctx context.Context, a *attempt, d *decision[K, V]) 
 		if st.live {
 			value, deleted = b.s.column(st.data), 0
 		}
+		var changed int64
 		var err error
 		if st.known {
-			_, err = a.conn.exec(b.s.sql.update, value, st.version, nullable(st.expires), deleted, st.rowid)
+			changed, err = a.conn.exec(b.s.sql.update, value, st.version, nullable(st.expires), deleted, st.rowid)
 		} else {
-			_, err = a.conn.exec(b.s.sql.insert, b.encoded[i], value, st.version, nullable(st.expires), deleted)
+			changed, err = a.conn.exec(b.s.sql.insert, b.encoded[i], value, st.version, nullable(st.expires), deleted)
 		}
 		if err != nil {
 			return fmt.Errorf("key %v: %w", k, err)
+		}
+		if changed != 1 {
+			return invalid("key %v: a trigger has ignored the change", k)
 		}
 	}
 	return nil

@@ -17,7 +17,8 @@
 //
 //	what happens                              what Commit says             the file
 //	a key or value that cannot be stored      ErrInvalid, ErrTooLarge      unchanged; that set alone
-//	a constraint or a trigger refuses a set   ErrInvalid                   unchanged; that set alone
+//	a Table's constraint or trigger refuses   ErrInvalid                   unchanged; that set alone
+//	a set
 //	a set would change rows that it does not  ErrInvalid                   unchanged; that set alone
 //	name and a cache may hold (see Table)
 //	an expectation or a check fails           *ConflictError               unchanged; that set alone
@@ -27,6 +28,10 @@
 //	ctx ends while COMMIT is under way        ErrUnknownOutcome            Settle waits, then knows
 //	a write or a sync fails in COMMIT         ErrUnknownOutcome            Settle fences, then looks
 //	the process or the machine dies           nothing                      all of the batch, or nothing
+//
+// A Store's table can have no triggers, and one that has is refused when it is
+// opened. What a trigger that somebody makes later does to a row is not read back,
+// and what it refuses takes the whole batch with it.
 //
 // # Tags
 //

@@ -312,3 +312,28 @@ func TestValuesThatAreRefused(t *testing.T) {
 	wantError(t, err, lockstep.ErrInvalid, "broken")
 	put[string, any](t, s, "broken", "mended")
 }
+
+// A trigger on a table of our own could ignore a change, refuse a batch for one of
+// its rows, or make something else of a value than what memory holds.
+func TestAKeyValueTableWithATriggerIsNotOpened(t *testing.T) {
+	path := newPath(t)
+	s := openStore[string, string](t, path, Options{})
+	run(t, path, "CREATE TRIGGER spoil BEFORE INSERT ON Lockstep WHEN new.key = 'bad' BEGIN SELECT RAISE(IGNORE); END")
+	_, err := OpenIn[string, string](t.Context(), s.db, Options{})
+	wantError(t, err, lockstep.ErrInvalid, "lockstep", "trigger spoil", "NewTable")
+	if _, err := OpenIn[string, string](t.Context(), s.db, Options{Table: "other"}); err != nil {
+		t.Errorf("another table: %v", err)
+	}
+	// One that is made later is not noticed, but for a row that is not there.
+	_, err = commitOne(s, lockstep.Change[string, string]{Key: "bad", Value: "x"})
+	wantError(t, err, lockstep.ErrInvalid, "bad", "trigger")
+	_, err = commitOne(s, lockstep.Change[string, string]{Key: "bad", Value: "x"}, lockstep.Change[string, string]{Key: "good", Value: "x"})
+	wantError(t, err, lockstep.ErrInvalid, "bad", "trigger")
+	if get(t, s, "good").Exists {
+		t.Error("half of a set was committed")
+	}
+	run(t, path, "DROP TRIGGER spoil")
+	if _, err := OpenIn[string, string](t.Context(), s.db, Options{}); err != nil {
+		t.Error(err)
+	}
+}

@@ -140,7 +140,18 @@ func tableLayout(c *conn, t tableInfo) (at, floor int64, err error) {
 	case !known && kind != nil:
 		return 0, 0, invalid("there is a %v %s already, and it is not a key-value table of lockstep; NewTable maps existing tables", kind, t.name)
 	}
-	return at, floor, nil
+	return at, floor, refuseTriggers(c, t.name)
+}
+
+// refuseTriggers fails for a table of ours that has triggers. What they make of a
+// row is not read back, and what they refuse would take a whole batch with it: the
+// table is ours because nobody else changes what we write.
+func refuseTriggers(c *conn, table string) error {
+	v, err := c.value("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE", table)
+	if err == nil && v != nil {
+		err = invalid("table %s has the trigger %v, and a key-value table of lockstep can have none; NewTable maps tables that have triggers", table, v)
+	}
+	return err
 }
 
 func migrate(c *conn, t tableInfo) (floor int64, err error) {

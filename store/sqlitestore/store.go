@@ -95,7 +95,7 @@ func Open[K comparable, V any](ctx context.Context, path string, opts Options) (
 // OpenIn opens a table of db, and makes it if it is missing. An error that is
 // ErrInvalid says that the options contradict themselves or the table: made with
 // another kind of key or another codec, by a newer version of this package, or
-// not by this package at all.
+// not by this package at all; or that somebody has put a trigger on the table.
 func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options) (*Store[K, V], error) {
 	opts, key, values, err := prepareOpen[K, V](opts)
 	if err != nil {
