@@ -101,7 +101,7 @@ WHERE l.origin = 'pk' AND x.key = 1`, []any{s.name},
 		if col.affinity != text {
 			continue
 		}
-		n, err := c.integer(fmt.Sprintf("SELECT count(*) FROM (SELECT %s FROM %s WHERE 0%s)", quote(col.name), quote(s.name), distinct), collated...)
+		n, err := c.integer(fmt.Sprintf("SELECT count(*) FROM (SELECT %s FROM %s WHERE 0%s)", quote(col.name), inMain(s.name), distinct), collated...)
 		if err != nil {
 			return err
 		}

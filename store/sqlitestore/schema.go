@@ -36,7 +36,7 @@ var migrations = []func(c *conn, t tableInfo) error{
 		if t.text {
 			value = "TEXT"
 		}
-		q := quote(t.name)
+		q := inMain(t.name)
 		for _, s := range []string{
 			fmt.Sprintf(`CREATE TABLE %s (
 	key %s PRIMARY KEY NOT NULL,
@@ -45,8 +45,8 @@ var migrations = []func(c *conn, t tableInfo) error{
 	expires_at INTEGER,                  -- µs since 1970; NULL: stays until deleted
 	deleted INTEGER NOT NULL DEFAULT 0   -- 1: a tombstone, which keeps the version
 ) STRICT`, q, t.keyColumn, value),
-			fmt.Sprintf(`CREATE INDEX %s ON %s (version) WHERE deleted = 1`, quote(t.name+"_tombstones"), q),
-			fmt.Sprintf(`CREATE INDEX %s ON %s (expires_at) WHERE expires_at IS NOT NULL`, quote(t.name+"_mortals"), q),
+			fmt.Sprintf(`CREATE INDEX %s ON %s (version) WHERE deleted = 1`, inMain(t.name+"_tombstones"), quote(t.name)),
+			fmt.Sprintf(`CREATE INDEX %s ON %s (expires_at) WHERE expires_at IS NOT NULL`, inMain(t.name+"_mortals"), quote(t.name)),
 		} {
 			if err := c.script(s); err != nil {
 				return err
@@ -56,7 +56,7 @@ var migrations = []func(c *conn, t tableInfo) error{
 	},
 }
 
-const metaTable = `CREATE TABLE IF NOT EXISTS lockstep_tables (
+const metaTable = `CREATE TABLE IF NOT EXISTS main.lockstep_tables (
 	name TEXT PRIMARY KEY NOT NULL,
 	layout INTEGER NOT NULL,             -- how the table is laid out
 	key TEXT NOT NULL,                   -- what its keys are
@@ -115,7 +115,7 @@ func tableLayout(c *conn, t tableInfo) (at, floor int64, err error) {
 	known := false
 	meta, err := c.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'lockstep_tables'")
 	if err == nil && meta > 0 {
-		err = c.query("SELECT layout, key, codec, floor FROM lockstep_tables WHERE name = ?", []any{t.name},
+		err = c.query("SELECT layout, key, codec, floor FROM main.lockstep_tables WHERE name = ?", []any{t.name},
 			func(row []driver.Value) error {
 				known = true
 				at, _ = row[0].(int64)
@@ -168,13 +168,17 @@ func migrate(c *conn, t tableInfo) (floor int64, err error) {
 			return 0, err
 		}
 	}
-	_, err = c.exec(`INSERT INTO lockstep_tables (name, layout, key, codec) VALUES (?,?,?,?)
+	_, err = c.exec(`INSERT INTO main.lockstep_tables (name, layout, key, codec) VALUES (?,?,?,?)
 ON CONFLICT (name) DO UPDATE SET layout = excluded.layout`, t.name, layout, t.key, t.codec)
 	return floor, err
 }
 
 // quote makes an identifier of any name.
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+// inMain names a table or an index of the file itself. A name alone could be that
+// of a temporary table, which somebody's SQL has made on the same connection.
+func inMain(name string) string { return "main." + quote(name) }
 
 var errTableName = errors.New("not a table's name")
 

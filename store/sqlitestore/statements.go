@@ -21,7 +21,7 @@ type statements struct {
 }
 
 func newStatements(table string) statements {
-	t := quote(table)
+	t := inMain(table)
 	f := func(format string) string { return fmt.Sprintf(format, t) }
 	const (
 		// Of the parameters of a lone statement, ?5 is now and ?6 the version.
@@ -57,7 +57,7 @@ WHERE deleted = 0`),
 		stale: f(`SELECT count(*), max(version) FROM
 (SELECT version FROM %[1]s WHERE deleted = 1 AND version < ? ORDER BY version LIMIT ?)`),
 		purge: f(`DELETE FROM %[1]s WHERE deleted = 1 AND version <= ?`),
-		floor: `UPDATE lockstep_tables SET floor = max(floor, ?) WHERE name = ?`,
+		floor: `UPDATE main.lockstep_tables SET floor = max(floor, ?) WHERE name = ?`,
 
 		found: f(`SELECT version, value, deleted FROM %[1]s WHERE key = ?`),
 	}

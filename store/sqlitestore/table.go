@@ -145,23 +145,23 @@ func newTableStatements(m *mapping) tableStatements {
 	list := func(n int) string { return "?" + strings.Repeat(", ?", n-1) }
 	all := strings.Join(key, ", ")
 	where := "(" + all + ") = (" + list(len(key)) + ")"
-	from := "SELECT " + strings.Join(columns, ", ") + " FROM " + quote(m.table)
+	from := "SELECT " + strings.Join(columns, ", ") + " FROM " + inMain(m.table)
 	s := tableStatements{
 		load:      selectChunks(from, key...),
 		scanFirst: fmt.Sprintf("%s ORDER BY %s LIMIT ?", from, all),
 		scanNext:  fmt.Sprintf("%s WHERE (%s) > (%s) ORDER BY %s LIMIT ?", from, all, list(len(key)), all),
 		// OR ABORT overrides conflict clauses of the schema's own, such as UNIQUE ON
 		// CONFLICT REPLACE, which would remove another row to make room for this one.
-		insert:    fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s)", quote(m.table), strings.Join(into, ", "), list(len(into))),
-		remove:    fmt.Sprintf("DELETE FROM %s WHERE %s", quote(m.table), where),
-		removeAll: "DELETE FROM " + quote(m.table),
+		insert:    fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s)", inMain(m.table), strings.Join(into, ", "), list(len(into))),
+		remove:    fmt.Sprintf("DELETE FROM %s WHERE %s", inMain(m.table), where),
+		removeAll: "DELETE FROM " + inMain(m.table),
 	}
 	if len(set) > 0 {
-		s.update = fmt.Sprintf("UPDATE OR ABORT %s SET %s WHERE %s", quote(m.table), strings.Join(set, ", "), where)
+		s.update = fmt.Sprintf("UPDATE OR ABORT %s SET %s WHERE %s", inMain(m.table), strings.Join(set, ", "), where)
 	}
 	if m.version >= 0 {
 		// To max, a text is more than any number.
-		s.highest = fmt.Sprintf("SELECT max(%[1]s) FROM %[2]s WHERE typeof(%[1]s) = 'integer'", quote(m.value[m.version].column), quote(m.table))
+		s.highest = fmt.Sprintf("SELECT max(%[1]s) FROM %[2]s WHERE typeof(%[1]s) = 'integer'", quote(m.value[m.version].column), inMain(m.table))
 	}
 	return s
 }
