@@ -22,7 +22,8 @@ import (
 // and statements that would do the same, are refused: the transaction ends by
 // txn. After an error that made SQLite roll the whole transaction back (a full
 // disk, a statement interrupted by its context), every further statement fails,
-// and so does the commit. Rows that the statements change behind a cache are the
+// and so does the commit. What the statements do to the connection (a pragma, an
+// attached file, a temporary table) ends with the transaction. Rows that the statements change behind a cache are the
 // caller's to invalidate.
 func SQL(t lockstep.Txn) (*sql.Tx, bool) {
 	x, ok := t.(*txn)
@@ -30,6 +31,7 @@ func SQL(t lockstep.Txn) (*sql.Tx, bool) {
 		return nil, false
 	}
 	tx, err := x.sql.open(x.a.conn)
+	x.a.lent = true
 	return tx, err == nil
 }
 

@@ -33,3 +33,52 @@ func TestWritesDoNotGoToATemporaryTableOfTheSameName(t *testing.T) {
 		t.Errorf("a write that said nil reads as %q", v)
 	}
 }
+
+// What the caller's SQL does to the connection ends with its transaction.
+func TestTheNextCommitDoesNotMeetTheCallersPragmas(t *testing.T) {
+	kv, _ := both(t)
+	other := newPath(t)
+	pragmas := []string{"query_only", "foreign_keys", "locking_mode", "busy_timeout", "ignore_check_constraints", "recursive_triggers",
+		"max_page_count", "fullfsync", "journal_size_limit", "cache_spill", "reverse_unordered_selects", "synchronous", "wal_autocheckpoint"}
+	read := func() map[string]any {
+		w, err := kv.db.acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer kv.db.release(w, true)
+		values := map[string]any{}
+		for _, p := range pragmas {
+			if values[p], err = w.value("PRAGMA " + p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return values
+	}
+	before := read()
+	for _, commit := range []bool{true, false, true} {
+		x, tx := begin(t, kv.db)
+		apply(t, kv, x, "k", "v")
+		if _, err := tx.Exec("ATTACH '" + other + "' AS other"); err != nil {
+			t.Errorf("what the transaction before it has attached: %v", err)
+		}
+		for _, q := range []string{"busy_timeout=60000", "ignore_check_constraints=1", "recursive_triggers=1", "max_page_count=60", "fullfsync=0",
+			"journal_size_limit=-1", "cache_spill=0", "reverse_unordered_selects=1", "wal_autocheckpoint=1", "locking_mode=EXCLUSIVE", "query_only=1"} {
+			if _, err := tx.Exec("PRAGMA " + q); err != nil {
+				t.Fatalf("%s: %v", q, err)
+			}
+		}
+		end := x.Rollback
+		if commit {
+			end = x.Commit
+		}
+		if err := end(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for p, v := range read() {
+			if v != before[p] {
+				t.Errorf("PRAGMA %s was %v and is %v", p, before[p], v)
+			}
+		}
+		put(t, kv, "k", "the next")
+	}
+}
