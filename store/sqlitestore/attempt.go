@@ -94,6 +94,10 @@ func (db *Database) newAttempt(ctx context.Context) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := db.sameFile(); err != nil {
+		db.release(c, true)
+		return nil, err
+	}
 	return &attempt{db: db, conn: c, done: make(chan struct{})}, nil
 }
 

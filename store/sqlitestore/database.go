@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -30,6 +31,7 @@ type DatabaseOptions struct {
 type Database struct {
 	path string
 	opts DatabaseOptions
+	file os.FileInfo // what the path led to when it was opened
 
 	// writer holds the connection that writes; whoever has received it holds the
 	// write lock among this process's writers. A nil in it stands for a connection
@@ -81,6 +83,10 @@ func OpenDatabase(ctx context.Context, path string, opts DatabaseOptions) (*Data
 	w, err := db.openWriter(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if db.file, err = os.Stat(abs); err != nil {
+		w.close()
+		return nil, unavailable("%w", err)
 	}
 	// The first reader makes sure that a second connection can join, which is
 	// where a file system without shared memory fails.

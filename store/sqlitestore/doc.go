@@ -23,6 +23,7 @@
 //	name and a cache may hold (see Table)
 //	an expectation or a check fails           *ConflictError               unchanged; that set alone
 //	the file is locked until ctx ends         ErrUnavailable               unchanged
+//	the file was moved, removed or replaced   ErrUnavailable               unchanged, until it is opened again
 //	the disk is full                          ErrUnavailable               unchanged
 //	ctx ends before COMMIT is sent            ErrUnavailable               unchanged
 //	ctx ends while COMMIT is under way        ErrUnknownOutcome            Settle waits, then knows

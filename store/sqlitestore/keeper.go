@@ -59,7 +59,7 @@ const (
 )
 
 func (k *keeper) start(db *Database) error {
-	c, err := connect(db.path, "rw", "busy_timeout=0", "fullfsync=1", "checkpoint_fullfsync=1", "wal_autocheckpoint=0")
+	c, err := db.connect("busy_timeout=0", "fullfsync=1", "checkpoint_fullfsync=1", "wal_autocheckpoint=0")
 	if err != nil {
 		return err
 	}

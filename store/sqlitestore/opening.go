@@ -64,6 +64,38 @@ func openError(path string, err error) error {
 	return invalid("%s: %w", path, err)
 }
 
+// connect opens a connection to the file, which only the first may make.
+func (db *Database) connect(pragmas ...string) (*conn, error) {
+	mode := "rw"
+	if db.file == nil {
+		mode = "rwc"
+	}
+	c, err := connect(db.path, mode, pragmas...)
+	if same := db.sameFile(); same != nil {
+		if err == nil {
+			c.close()
+		}
+		return nil, same
+	}
+	return c, err
+}
+
+// sameFile fails when the path no longer leads to the file that was opened. The
+// connections would go on with a file that nobody can find any more, and new ones
+// would open another. It costs a microsecond.
+func (db *Database) sameFile() error {
+	if db.file == nil {
+		return nil
+	}
+	switch st, err := os.Stat(db.path); {
+	case err != nil:
+		return unavailable("the file that was opened is not there any more: %w", err)
+	case !os.SameFile(st, db.file):
+		return unavailable("%s is not the file any more that was opened; the database must be closed and opened again", db.path)
+	}
+	return nil
+}
+
 // openWriter opens the connection that writes, and makes sure of what the
 // promise rests on. What it asks for it reads back: SQLite answers a pragma that
 // it cannot follow with silence.
@@ -74,7 +106,7 @@ func (db *Database) openWriter(ctx context.Context) (*conn, error) {
 	}
 	var c *conn
 	err := retryBusy(ctx, db.closing, func() (err error) {
-		c, err = connect(db.path, "rwc",
+		c, err = db.connect(
 			"busy_timeout=0", // waiting is done in Go, where a context can end it
 			"journal_mode=WAL",
 			synchronous,
@@ -128,5 +160,5 @@ func (db *Database) checkWriter(c *conn, synchronous int64) error {
 }
 
 func (db *Database) openReader() (*conn, error) {
-	return connect(db.path, "rw", "busy_timeout=0", "query_only=1", "cache_size=-8192", "temp_store=MEMORY")
+	return db.connect("busy_timeout=0", "query_only=1", "cache_size=-8192", "temp_store=MEMORY")
 }
