@@ -121,7 +121,8 @@ type tableStatements struct {
 	load                   [len(chunks)]string // the key's columns, then the mapped ones
 	scanFirst, scanNext    string
 	insert, update, remove string
-	removeAll, highest     string
+	removeAll, left        string
+	highest                string
 }
 
 func newTableStatements(m *mapping) tableStatements {
@@ -155,6 +156,7 @@ func newTableStatements(m *mapping) tableStatements {
 		insert:    fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s)", inMain(m.table), strings.Join(into, ", "), list(len(into))),
 		remove:    fmt.Sprintf("DELETE FROM %s WHERE %s", inMain(m.table), where),
 		removeAll: "DELETE FROM " + inMain(m.table),
+		left:      fmt.Sprintf("SELECT EXISTS (SELECT 1 FROM %s)", inMain(m.table)),
 	}
 	if len(set) > 0 {
 		s.update = fmt.Sprintf("UPDATE OR ABORT %s SET %s WHERE %s", inMain(m.table), strings.Join(set, ", "), where)

@@ -267,7 +267,13 @@ func (t *Table[K, V]) deleteAll(c *conn) (steps []step, err error) {
 		}
 		t.clock.raise(highest + 1)
 	}
-	_, err = c.exec(t.sql.removeAll)
+	if _, err := c.exec(t.sql.removeAll); err != nil {
+		return nil, err
+	}
+	left, err := c.integer(t.sql.left)
+	if err == nil && left != 0 {
+		err = invalid("table %s: a trigger keeps rows from being deleted, or has made new ones", t.m.table)
+	}
 	return steps, err
 }
 
