@@ -20,6 +20,8 @@ import (
 type converter struct {
 	bind func(v reflect.Value) (any, error)
 	scan func(src driver.Value, dst reflect.Value) error
+	// stores is the type of what bind returns; empty where only the value tells.
+	stores affinity
 }
 
 // affinity is what a column does to values that are put into it, by the rules of
@@ -34,14 +36,16 @@ const (
 	blob    affinity = "BLOB"    // nothing changes
 )
 
-func affinityOf(declared string) affinity {
+func affinityOf(declared string, strict bool) affinity {
 	d := strings.ToUpper(declared)
 	switch {
+	case d == "ANY" && strict: // and NUMERIC elsewhere, as whatever has no meaning
+		return blob
 	case strings.Contains(d, "INT"):
 		return integer
 	case strings.Contains(d, "CHAR"), strings.Contains(d, "CLOB"), strings.Contains(d, "TEXT"):
 		return text
-	case strings.Contains(d, "BLOB"), d == "", d == "ANY":
+	case strings.Contains(d, "BLOB"), d == "":
 		return blob
 	case strings.Contains(d, "REAL"), strings.Contains(d, "FLOA"), strings.Contains(d, "DOUB"):
 		return realNum
@@ -134,6 +138,7 @@ func mismatch(src driver.Value, want string) error {
 
 func boolConverter() converter {
 	return converter{
+		stores: integer,
 		bind: func(v reflect.Value) (any, error) {
 			if v.Bool() {
 				return int64(1), nil
@@ -153,7 +158,8 @@ func boolConverter() converter {
 
 func intConverter() converter {
 	return converter{
-		bind: func(v reflect.Value) (any, error) { return v.Int(), nil },
+		stores: integer,
+		bind:   func(v reflect.Value) (any, error) { return v.Int(), nil },
 		scan: func(src driver.Value, dst reflect.Value) error {
 			n, ok := src.(int64)
 			if !ok || dst.OverflowInt(n) {
@@ -167,6 +173,7 @@ func intConverter() converter {
 
 func uintConverter() converter {
 	return converter{
+		stores: integer,
 		bind: func(v reflect.Value) (any, error) {
 			if v.Uint() > math.MaxInt64 {
 				return nil, fmt.Errorf("%d is more than an INTEGER column can hold", v.Uint())
@@ -186,6 +193,7 @@ func uintConverter() converter {
 
 func floatConverter() converter {
 	return converter{
+		stores: realNum,
 		bind: func(v reflect.Value) (any, error) {
 			if math.IsNaN(v.Float()) {
 				return nil, fmt.Errorf("SQLite would store NaN as NULL")
@@ -208,7 +216,8 @@ func floatConverter() converter {
 
 func stringConverter() converter {
 	return converter{
-		bind: func(v reflect.Value) (any, error) { return v.String(), nil },
+		stores: text,
+		bind:   func(v reflect.Value) (any, error) { return v.String(), nil },
 		scan: func(src driver.Value, dst reflect.Value) error {
 			s, ok := src.(string)
 			if !ok {
@@ -222,7 +231,12 @@ func stringConverter() converter {
 
 // bytesConverter stores nil as NULL, and as text where the column is for text.
 func bytesConverter(a affinity) converter {
+	stores := blob
+	if a == text {
+		stores = text
+	}
 	return converter{
+		stores: stores,
 		bind: func(v reflect.Value) (any, error) {
 			switch {
 			case v.IsNil():
@@ -250,6 +264,7 @@ func bytesConverter(a affinity) converter {
 
 func arrayConverter() converter {
 	return converter{
+		stores: blob,
 		bind: func(v reflect.Value) (any, error) {
 			b := make([]byte, v.Len())
 			reflect.Copy(reflect.ValueOf(b), v)
@@ -276,6 +291,7 @@ func jsonConverter(t reflect.Type, a affinity) (converter, error) {
 	}
 	null := t.Kind() == reflect.Pointer || t.Kind() == reflect.Map || t.Kind() == reflect.Slice
 	return converter{
+		stores: text,
 		bind: func(v reflect.Value) (any, error) {
 			if null && v.IsNil() {
 				return nil, nil
@@ -310,6 +326,7 @@ func pointerConverter(t reflect.Type, tag dbtag.Tag, a affinity) (converter, err
 	}
 	inner, err := newConverter(t.Elem(), tag, a)
 	return converter{
+		stores: inner.stores,
 		bind: func(v reflect.Value) (any, error) {
 			if v.IsNil() {
 				return nil, nil
@@ -343,6 +360,7 @@ func isSQLNull(t reflect.Type) bool {
 func nullConverter(t reflect.Type, tag dbtag.Tag, a affinity) (converter, error) {
 	inner, err := newConverter(t.Field(0).Type, tag, a)
 	return converter{
+		stores: inner.stores,
 		bind: func(v reflect.Value) (any, error) {
 			if !v.Field(1).Bool() {
 				return nil, nil

@@ -15,6 +15,7 @@ import (
 type column struct {
 	name       string
 	affinity   affinity
+	strict     bool // it refuses values of other types; never one that takes any
 	notNull    bool
 	hasDefault bool
 	generated  bool
@@ -35,10 +36,12 @@ type shape struct {
 // exist has no kind.
 func inspect(c *conn, table string) (*shape, error) {
 	s := &shape{name: table}
-	err := c.query("SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE", []any{table},
+	strict := false
+	err := c.query("SELECT name, type, strict FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE", []any{table},
 		func(row []driver.Value) error {
 			s.name, _ = row[0].(string)
 			s.kind, _ = row[1].(string)
+			strict = row[2] == int64(1)
 			return nil
 		})
 	if err != nil || s.kind == "" {
@@ -49,7 +52,8 @@ func inspect(c *conn, table string) (*shape, error) {
 			var col column
 			col.name, _ = row[0].(string)
 			declared, _ := row[1].(string)
-			col.affinity = affinityOf(declared)
+			col.affinity = affinityOf(declared, strict)
+			col.strict = strict && !strings.EqualFold(declared, "ANY")
 			col.notNull = row[2] == int64(1)
 			col.hasDefault = row[3] == int64(1)
 			pk, _ := row[4].(int64)
@@ -281,6 +285,9 @@ func (m *mapping) mapValue(s *shape, v reflect.Type) (mistakes []error) {
 			continue
 		}
 		c, err := newConverter(f.Type, f.Tag, col.affinity)
+		if err == nil && col.strict && c.stores != "" && c.stores != col.affinity {
+			err = fmt.Errorf("its %s column, of a STRICT table, refuses the %s that the field is stored as", col.affinity, c.stores)
+		}
 		if err != nil {
 			mistakes = append(mistakes, fmt.Errorf("%s: column %s: %w", f.Name, col.name, err))
 			continue

@@ -1,7 +1,10 @@
 package sqlitestore
 
 import (
+	"database/sql"
+	"reflect"
 	"testing"
+	"time"
 
 	"github.com/lockstep-cache/lockstep"
 )
@@ -23,5 +26,61 @@ func TestAWriteDoesNotHitRowsThatTheColumnsCollationTakesForEqual(t *testing.T) 
 	wantError(t, tableError[pair, justName](db, "rtrim"), lockstep.ErrInvalid, "key column b", "collation of the column")
 	if err := tableError[string, justName](db, "plain"); err != nil {
 		t.Error(err)
+	}
+}
+
+// ANY keeps values as they are in a STRICT table only.
+func TestAColumnOfAnyTypeDoesNotTurnTextIntoNumbers(t *testing.T) {
+	path := newPath(t)
+	run(t, path, "CREATE TABLE loose (id INTEGER PRIMARY KEY, name ANY)", "CREATE TABLE strict (id INTEGER PRIMARY KEY, name any) STRICT")
+	db := openAt(t, path)
+	wantError(t, tableError[int64, justName](db, "loose"), lockstep.ErrInvalid, "column name", "NUMERIC")
+	s, err := NewTable[int64, justName](t.Context(), db, "strict", TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, 1, justName{"007"})
+	if r := get(t, s, 1); r.Value.Name != "007" {
+		t.Errorf("007 reads as %q", r.Value.Name)
+	}
+}
+
+// A STRICT table would refuse each write.
+func TestAFieldThatAStrictColumnRefusesIsNotMapped(t *testing.T) {
+	type wrong struct {
+		S string            `db:"s"`
+		B []byte            `db:"b"`
+		A *[2]byte          `db:"a"`
+		F sql.Null[float64] `db:"f"`
+		J map[string]int    `db:"j,json"`
+		T time.Time         `db:"t"`
+	}
+	type right struct {
+		S string            `db:"s"`
+		B []byte            `db:"b"`
+		A *[2]byte          `db:"a"`
+		F sql.Null[float64] `db:"f"`
+		J map[string]int    `db:"j,json"`
+		T time.Time         `db:"t"`
+		U time.Time         `db:"u,unixnano"`
+		O bool              `db:"o"`
+		M money             `db:"m"`
+		X []byte            `db:"x"`
+	}
+	path := newPath(t)
+	run(t, path, "CREATE TABLE wrong (id INTEGER PRIMARY KEY, s BLOB, b INTEGER, a TEXT, f INTEGER, j BLOB, t BLOB) STRICT",
+		"CREATE TABLE t (id INTEGER PRIMARY KEY, s TEXT, b TEXT, a BLOB, f REAL, j TEXT, t ANY, u INT, o INTEGER, m TEXT, x ANY) STRICT")
+	db := openAt(t, path)
+	wantError(t, tableError[int64, wrong](db, "wrong"), lockstep.ErrInvalid, "STRICT",
+		"S: column s", "B: column b", "A: column a", "F: column f", "J: column j", "T: column t")
+	s, err := NewTable[int64, right](t.Context(), db, "t", TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := right{S: "s", B: []byte("b"), A: &[2]byte{1, 2}, F: sql.Null[float64]{V: 2, Valid: true}, J: map[string]int{"j": 1},
+		T: time.Unix(0, 0).UTC(), U: time.Unix(1, 0).UTC(), O: true, M: money{100}, X: []byte("x")}
+	put(t, s, 1, v)
+	if r := get(t, s, 1); !reflect.DeepEqual(r.Value, v) {
+		t.Errorf("%+v, want %+v", r.Value, v)
 	}
 }

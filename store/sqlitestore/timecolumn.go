@@ -46,7 +46,8 @@ func parseTime(s string) (time.Time, bool) {
 func timeConverter(unix int64, a affinity) (converter, error) {
 	if unix == 0 {
 		return converter{
-			bind: func(v reflect.Value) (any, error) { return formatTime(v.Interface().(time.Time)) },
+			stores: text,
+			bind:   func(v reflect.Value) (any, error) { return formatTime(v.Interface().(time.Time)) },
 			scan: func(src driver.Value, dst reflect.Value) error {
 				s, ok := src.(string)
 				if !ok {
@@ -62,7 +63,8 @@ func timeConverter(unix int64, a affinity) (converter, error) {
 		}, wantsTimeText(a)
 	}
 	return converter{
-		bind: func(v reflect.Value) (any, error) { return unixTime(v.Interface().(time.Time), unix) },
+		stores: integer,
+		bind:   func(v reflect.Value) (any, error) { return unixTime(v.Interface().(time.Time), unix) },
 		scan: func(src driver.Value, dst reflect.Value) error {
 			n, ok := src.(int64)
 			if !ok {
