@@ -47,6 +47,8 @@ type Database struct {
 	// cacheable. The write lock guards it.
 	cached map[string][]int
 
+	clocks sync.Map // table, in lower case, to *clock
+
 	closing   chan struct{}
 	closeOnce sync.Once
 	closeErr  error

@@ -41,9 +41,6 @@ func (st *state) expiry(at *time.Time, remaining *time.Duration, now time.Time) 
 	}
 }
 
-// next is the version of the next change. It is only right under the write lock.
-func (st *state) next(clock int64) int64 { return max(st.version+1, clock) }
-
 // decision is what the sets of a batch come to, decided in the order given. It
 // does no I/O: Commit reads the states, decides, and writes what is dirty.
 //
@@ -76,7 +73,8 @@ func (d *decision[K, V]) apply(set lockstep.ChangeSet[K, V]) lockstep.Outcome[V]
 			out.Rows[i].Version = lockstep.Version(st.version)
 			continue
 		}
-		st.version, st.dirty = st.next(d.clock), true
+		st.version, _ = nextVersion(st.version, d.clock) // admits has seen to it
+		st.dirty = true
 		st.live, st.expires, st.data = !c.Delete, 0, nil
 		r := &out.Rows[i]
 		r.Version = lockstep.Version(st.version)
@@ -93,7 +91,8 @@ func (d *decision[K, V]) apply(set lockstep.ChangeSet[K, V]) lockstep.Outcome[V]
 	return out
 }
 
-// admits decides whether the set's checks and expectations hold.
+// admits decides whether the set's checks and expectations hold, and whether its
+// rows can have another version.
 func (d *decision[K, V]) admits(set lockstep.ChangeSet[K, V]) error {
 	micros := d.now.UnixMicro()
 	for _, c := range set.Checks {
@@ -104,8 +103,12 @@ func (d *decision[K, V]) admits(set lockstep.ChangeSet[K, V]) error {
 		}
 	}
 	for _, c := range set.Changes {
-		if st := d.states[c.Key]; !expected(c.Expect, st, micros) {
+		st := d.states[c.Key]
+		if !expected(c.Expect, st, micros) {
 			return conflict(c.Key, st, micros)
+		}
+		if _, err := nextVersion(st.version, d.clock); err != nil {
+			return invalid("key %v: %w", c.Key, err)
 		}
 	}
 	return nil

@@ -69,7 +69,7 @@ type Store[K comparable, V any] struct {
 	codec codec.Codec[V]
 	key   keyCodec[K]
 	sql   statements
-	clock clock
+	clock *clock
 }
 
 // Open opens the database file at path and in it the table that opts name, and
@@ -114,7 +114,7 @@ func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options
 	if err := db.cacheable(ctx, opts.Table, nil); err != nil {
 		return nil, err
 	}
-	s := &Store[K, V]{db: db, opts: opts, codec: values, key: key, sql: newStatements(opts.Table)}
+	s := &Store[K, V]{db: db, opts: opts, codec: values, key: key, sql: newStatements(opts.Table), clock: db.clock(opts.Table)}
 	s.clock.raise(floor)
 	db.keeper.add(opts.Table, s.sweep)
 	return s, nil

@@ -49,7 +49,7 @@ type Table[K comparable, V any] struct {
 	opts  TableOptions
 	m     *mapping
 	sql   tableStatements
-	clock clock
+	clock *clock
 	// acts says that something in the schema changes rows by itself.
 	acts bool
 	// deferred is set once a set has left a deferred foreign key unresolved: from
@@ -89,7 +89,7 @@ func NewTable[K comparable, V any](ctx context.Context, db *Database, table stri
 	if err := db.cacheable(ctx, s.name, key); err != nil {
 		return nil, err
 	}
-	return &Table[K, V]{db: db, opts: opts, m: m, sql: newTableStatements(m), acts: s.acts}, nil
+	return &Table[K, V]{db: db, opts: opts, m: m, sql: newTableStatements(m), clock: db.clock(s.name), acts: s.acts}, nil
 }
 
 // Database returns the database that the table is in.

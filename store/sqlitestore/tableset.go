@@ -229,9 +229,13 @@ func (t *Table[K, V]) changeRows(c *conn, set *tableSet[K, V], before map[string
 		steps[i] = step{key: key, before: row}
 		version := int64(0)
 		if t.versioned() {
-			version = t.clock.read()
+			last := int64(0)
 			if row != nil {
-				version = max(version, t.versionOf(row[n:])+1)
+				last = t.versionOf(row[n:])
+			}
+			var err error
+			if version, err = nextVersion(last, t.clock.read()); err != nil {
+				return invalid("key %v: %w", ch.Key, err)
 			}
 		}
 		if err := t.write(c, ch, row != nil, version); err != nil {
@@ -264,6 +268,9 @@ func (t *Table[K, V]) deleteAll(c *conn) (steps []step, err error) {
 		highest, err := c.integer(t.sql.highest)
 		if err != nil {
 			return nil, err
+		}
+		if _, err := nextVersion(highest, 0); err != nil {
+			return nil, invalid("table %s: %w", t.m.table, err)
 		}
 		t.clock.raise(highest + 1)
 	}
