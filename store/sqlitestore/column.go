@@ -266,16 +266,14 @@ func arrayConverter() converter {
 	return converter{
 		stores: blob,
 		bind: func(v reflect.Value) (any, error) {
-			b := make([]byte, v.Len())
-			reflect.Copy(reflect.ValueOf(b), v)
-			return b, nil
+			return append([]byte{}, v.Bytes()...), nil // its bytes may have a type of their own
 		},
 		scan: func(src driver.Value, dst reflect.Value) error {
 			b, ok := src.([]byte)
 			if !ok || len(b) != dst.Len() {
 				return mismatch(src, fmt.Sprintf("blob of %d bytes", dst.Len()))
 			}
-			reflect.Copy(dst, reflect.ValueOf(b))
+			copy(dst.Bytes(), b)
 			return nil
 		},
 	}

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"bytes"
 	"database/sql/driver"
 	"fmt"
 	"math"
@@ -141,16 +142,14 @@ func plainKeyCodec[K comparable](t reflect.Type) (keyCodec[K], error) {
 			return keyCodec[K]{
 				kind: fmt.Sprintf("blob(%d)", t.Len()), column: "BLOB",
 				encode: func(k K) (any, error) {
-					b := make([]byte, t.Len())
-					reflect.Copy(reflect.ValueOf(b), reflect.ValueOf(&k).Elem())
-					return b, nil
+					return bytes.Clone(reflect.ValueOf(&k).Elem().Bytes()), nil
 				},
 				decode: func(v driver.Value) (k K, err error) {
 					b, ok := v.([]byte)
 					if !ok || len(b) != t.Len() {
 						return k, wrongKey(v, t)
 					}
-					reflect.Copy(reflect.ValueOf(&k).Elem(), reflect.ValueOf(b))
+					copy(reflect.ValueOf(&k).Elem().Bytes(), b)
 					return k, nil
 				},
 			}, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -187,4 +188,27 @@ func decodeError[K comparable](v driver.Value) error {
 	}
 	_, err = c.decode(v)
 	return err
+}
+
+type octet uint8
+
+func TestAnArrayOfANamedByteTypeDoesNotPanic(t *testing.T) {
+	roundTrip(t, [4]octet{1, 2, 3, 4}, [4]octet{})
+	roundTrip(t, [0]octet{})
+	type V struct {
+		A [2]octet  `db:"a"`
+		P *[2]octet `db:"p"`
+		S []octet   `db:"s"`
+	}
+	s := openTable[[2]octet, V](t, TableOptions{}, "CREATE TABLE t (id BLOB PRIMARY KEY, a BLOB, p BLOB, s BLOB)")
+	want := V{A: [2]octet{1, 2}, P: &[2]octet{3, 4}, S: []octet{5}}
+	for _, k := range [][2]octet{{}, {7, 8}} {
+		put(t, s, k, want)
+		if r := get(t, s, k); !reflect.DeepEqual(r.Value, want) {
+			t.Errorf("%v: %+v", k, r)
+		}
+	}
+	if page, err := s.scan(t.Context(), nil, 10); err != nil || len(page.Keys) != 2 || page.Keys[1] != [2]octet{7, 8} {
+		t.Errorf("%v, %v", page.Keys, err)
+	}
 }
