@@ -13,7 +13,8 @@ import (
 // DatabaseOptions are the options of OpenDatabase. The zero value is sound.
 type DatabaseOptions struct {
 	// Readers is the number of connections that serve Load and Scan, each opened
-	// when it is first needed. 0 stands for twice the processors, at least 4.
+	// when it is first needed, at most 1024. 0 stands for twice the processors, at
+	// least 4.
 	Readers int
 	// AllowUnsafeDurability opens the database with synchronous=NORMAL: commits
 	// do not wait for the disk. They survive the end of the process, but a power
@@ -110,9 +111,11 @@ func OpenDatabase(ctx context.Context, path string, opts DatabaseOptions) (*Data
 	return db, nil
 }
 
+const maxReaders = 1024
+
 func (o DatabaseOptions) check() error {
-	if o.Readers < 0 {
-		return invalid("DatabaseOptions.Readers is %d", o.Readers)
+	if o.Readers < 0 || o.Readers > maxReaders {
+		return invalid("DatabaseOptions.Readers is %d, and must be from 0 to %d", o.Readers, maxReaders)
 	}
 	if o.CheckpointBytes < 0 {
 		return invalid("DatabaseOptions.CheckpointBytes is %d", o.CheckpointBytes)

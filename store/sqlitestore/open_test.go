@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -335,5 +337,16 @@ func TestAKeyValueTableWithATriggerIsNotOpened(t *testing.T) {
 	run(t, path, "DROP TRIGGER spoil")
 	if _, err := OpenIn[string, string](t.Context(), s.db, Options{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// It was the size of a channel.
+func TestANumberOfReadersBeyondReasonDoesNotPanic(t *testing.T) {
+	for _, n := range []int{1025, math.MaxInt} {
+		path := newPath(t)
+		_, err := OpenDatabase(t.Context(), path, DatabaseOptions{Readers: n})
+		wantError(t, err, lockstep.ErrInvalid, "Readers", "1024")
+		_, err = ParseURL("sqlite:" + path + "?readers=" + strconv.Itoa(n))
+		wantError(t, err, lockstep.ErrInvalid, "readers", "1024")
 	}
 }

@@ -84,8 +84,8 @@ func (u *URL) set(name, value string) (err error) {
 		}
 		return nil
 	case "readers":
-		if u.Database.Readers, err = strconv.Atoi(value); err == nil && u.Database.Readers < 1 {
-			err = fmt.Errorf("%d is less than 1", u.Database.Readers)
+		if u.Database.Readers, err = strconv.Atoi(value); err == nil && (u.Database.Readers < 1 || u.Database.Readers > maxReaders) {
+			err = fmt.Errorf("%d is not from 1 to %d", u.Database.Readers, maxReaders)
 		}
 		return err
 	case "checkpoint-bytes":

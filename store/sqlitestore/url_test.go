@@ -41,6 +41,7 @@ func TestParseURL(t *testing.T) {
 		"sqlite:a.db?codec=xml":          "codec",
 		"sqlite:a.db?readers=0":          "readers",
 		"sqlite:a.db?readers=x":          "readers",
+		"sqlite:a.db?readers=1025":       "1024",
 		"sqlite:a.db?checkpoint-bytes=-": "checkpoint-bytes",
 		"sqlite:a.db?allow-unsafe-durability=perhaps": "allow-unsafe-durability",
 		"sqlite:a.db?%": "options",
