@@ -3,8 +3,9 @@ package sqlitestore
 import (
 	"fmt"
 	"math"
-	"strings"
 	"sync/atomic"
+
+	"github.com/lockstep-cache/lockstep/store/internal/dbtag"
 )
 
 // clock gives the versions of new rows: µs since 1970, and always more than any
@@ -44,6 +45,6 @@ func nextVersion(version, clock int64) (int64, error) {
 // clock returns the table's, which all stores over it share: a version that one of
 // them has given must be below what another gives next.
 func (db *Database) clock(table string) *clock {
-	c, _ := db.clocks.LoadOrStore(strings.ToLower(table), &clock{})
+	c, _ := db.clocks.LoadOrStore(dbtag.Fold(table), &clock{})
 	return c.(*clock)
 }

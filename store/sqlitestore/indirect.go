@@ -8,6 +8,8 @@ import (
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
+
+	"github.com/lockstep-cache/lockstep/store/internal/dbtag"
 )
 
 // A statement may change rows beside those that it names: by a trigger, or by a
@@ -28,7 +30,7 @@ func (db *Database) cacheable(ctx context.Context, table string, key []int) erro
 	if err != nil {
 		return err
 	}
-	db.cached[strings.ToLower(table)] = key
+	db.cached[dbtag.Fold(table)] = key
 	db.release(c, true)
 	return nil
 }
@@ -61,7 +63,7 @@ func (c *conn) watch(cached map[string][]int, heard func(r rowName, what string)
 }
 
 func tell(d *sqlite.SQLitePreUpdateData, cached map[string][]int, heard func(rowName, string)) {
-	table := strings.ToLower(d.TableName)
+	table := dbtag.Fold(d.TableName)
 	places, ok := cached[table]
 	if !ok {
 		return
@@ -107,7 +109,7 @@ func (t *Table[K, V]) witnessed(c *conn, set *tableSet[K, V], so *touched, f fun
 		return f()
 	}
 	n := len(t.m.key)
-	table := strings.ToLower(t.m.table)
+	table := dbtag.Fold(t.m.table)
 	named := make(map[rowName]bool, set.written)
 	for i := range set.written {
 		named[rowName{table, keyText(set.bound[i*n : (i+1)*n])}] = true

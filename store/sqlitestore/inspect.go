@@ -121,7 +121,7 @@ var collated = []any{"a", "A", "a ", "á", "a\u0301", "Á", "ä", "Ä", "ae", "�
 
 func (s *shape) column(name string) *column {
 	for i := range s.columns {
-		if strings.EqualFold(s.columns[i].name, name) {
+		if dbtag.Fold(s.columns[i].name) == dbtag.Fold(name) {
 			return &s.columns[i]
 		}
 	}
@@ -214,7 +214,7 @@ func (m *mapping) mapKey(s *shape, k reflect.Type) (mistakes []error) {
 		}
 	}
 	for _, col := range key {
-		i := slices.IndexFunc(fields, func(f dbtag.Field) bool { return strings.EqualFold(f.Column, col.name) })
+		i := slices.IndexFunc(fields, func(f dbtag.Field) bool { return dbtag.Fold(f.Column) == dbtag.Fold(col.name) })
 		if i < 0 {
 			mistakes = append(mistakes, fmt.Errorf("key column %s has no field in %v", col.name, k))
 			continue
@@ -231,7 +231,7 @@ func (m *mapping) mapKey(s *shape, k reflect.Type) (mistakes []error) {
 		m.key = append(m.key, mapped{column: col.name, field: f.Name, index: f.Index, converter: c, place: col.place})
 	}
 	for _, f := range fields {
-		if !slices.ContainsFunc(key, func(c *column) bool { return strings.EqualFold(c.name, f.Column) }) {
+		if !slices.ContainsFunc(key, func(c *column) bool { return dbtag.Fold(c.name) == dbtag.Fold(f.Column) }) {
 			mistakes = append(mistakes, fmt.Errorf("%s: column %s is not in the primary key", f.Name, f.Column))
 		}
 	}

@@ -84,3 +84,21 @@ func TestAFieldThatAStrictColumnRefusesIsNotMapped(t *testing.T) {
 		t.Errorf("%+v, want %+v", r.Value, v)
 	}
 }
+
+// SQLite folds the case of ASCII alone.
+func TestNamesBeyondASCIIThatDifferInCaseAreTwoColumns(t *testing.T) {
+	type V struct {
+		Small  string `db:"é"`
+		Large  string `db:"É"`
+		Kelvin string `db:"k"`
+	}
+	s := openTable[string, V](t, TableOptions{}, `CREATE TABLE t (ID TEXT PRIMARY KEY, "É" TEXT, "é" TEXT, "K" TEXT, K TEXT)`)
+	want := V{Small: "small", Large: "large", Kelvin: "not a unit"}
+	put(t, s, "a", want)
+	if r := get(t, s, "a"); r.Value != want {
+		t.Errorf("%+v", r.Value)
+	}
+	if n := countIn(t, s.db, `SELECT count(*) FROM t WHERE "é" = 'small' AND "É" = 'large' AND K = 'not a unit'`); n != 1 {
+		t.Error("they are in other columns")
+	}
+}

@@ -3,7 +3,6 @@ package dbtag
 import (
 	"fmt"
 	"reflect"
-	"strings"
 )
 
 // Field is a mapped field of a struct.
@@ -29,8 +28,7 @@ func Fields(t reflect.Type) (fields []Field, mistakes []error) {
 	columns := map[string]string{}
 	version := ""
 	for _, f := range fields {
-		// Column names are compared as every SQL database compares them.
-		lower := strings.ToLower(f.Column)
+		lower := Fold(f.Column)
 		if other, ok := columns[lower]; ok {
 			mistakes = append(mistakes, fmt.Errorf("%s and %s are both mapped to column %s", other, f.Name, f.Column))
 		}
@@ -46,6 +44,23 @@ func Fields(t reflect.Type) (fields []Field, mistakes []error) {
 		mistakes = append(mistakes, fmt.Errorf("no field of %s has a db tag", typeName(t)))
 	}
 	return fields, mistakes
+}
+
+// Fold makes two names of tables or columns equal that the databases take for one:
+// they fold the case of ASCII, and of nothing else.
+func Fold(name string) string {
+	for i := range len(name) {
+		if c := name[i]; 'A' <= c && c <= 'Z' {
+			folded := []byte(name)
+			for j := i; j < len(folded); j++ {
+				if c := folded[j]; 'A' <= c && c <= 'Z' {
+					folded[j] += 'a' - 'A'
+				}
+			}
+			return string(folded)
+		}
+	}
+	return name
 }
 
 func typeName(t reflect.Type) string {
