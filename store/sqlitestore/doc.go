@@ -45,6 +45,7 @@
 //		Version int64             `db:"version,version"`  // kept by the store
 //	}
 //
+// A struct in it that has no tag of its own, embedded or not, adds its fields.
 // Columns without a field are never written. Everything that does not fit is
 // reported at once by NewTable.
 //

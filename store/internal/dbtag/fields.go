@@ -3,6 +3,7 @@ package dbtag
 import (
 	"fmt"
 	"reflect"
+	"slices"
 )
 
 // Field is a mapped field of a struct.
@@ -17,9 +18,11 @@ type Field struct {
 }
 
 // Fields returns the mapped fields of t, a struct, those of embedded and nested
-// structs without a tag of their own included. It finds every mistake, and not
-// just the first: a tag that does not parse, one on an unexported field, a column
-// named twice, two versions, an embedded pointer, no tag at all.
+// structs without a tag of their own included. A field of another type without a
+// tag is none, and so is a pointer to a struct that is not embedded. Fields finds
+// every mistake, and not just the first: a tag that does not parse, one on or in an
+// unexported field, a column named twice, two versions, an embedded pointer, no tag
+// at all.
 func Fields(t reflect.Type) (fields []Field, mistakes []error) {
 	if t.Kind() != reflect.Struct {
 		return nil, []error{fmt.Errorf("%v is not a struct", t)}
@@ -77,11 +80,15 @@ func collect(t reflect.Type, path string, index []int) (fields []Field, mistakes
 		at := append(index[:len(index):len(index)], i)
 		text, tagged := f.Tag.Lookup("db")
 		switch {
-		case !tagged && f.Anonymous && f.Type.Kind() == reflect.Struct:
+		case !tagged && f.Type.Kind() == reflect.Struct && hasTags(f.Type, nil):
+			if !f.Anonymous && !f.IsExported() {
+				mistakes = append(mistakes, fmt.Errorf("%s has fields with db tags and is not exported", name))
+				continue
+			}
 			more, wrong := collect(f.Type, name, at)
 			fields, mistakes = append(fields, more...), append(mistakes, wrong...)
 			continue
-		case !tagged && f.Anonymous && f.Type.Kind() == reflect.Pointer && hasTags(f.Type.Elem()):
+		case !tagged && f.Anonymous && f.Type.Kind() == reflect.Pointer && hasTags(f.Type.Elem(), nil):
 			mistakes = append(mistakes, fmt.Errorf("%s: an embedded pointer cannot be mapped; embed the struct", name))
 			continue
 		case !tagged:
@@ -101,14 +108,20 @@ func collect(t reflect.Type, path string, index []int) (fields []Field, mistakes
 	return fields, mistakes
 }
 
-// hasTags tells whether a struct, other than one that embeds itself, has a field
-// with a db tag.
-func hasTags(t reflect.Type) bool {
-	if t.Kind() != reflect.Struct {
+// hasTags tells whether t is a struct with a field that has a db tag, its own or one
+// of a struct in it that Fields would look into. Above are the structs around it,
+// which an embedded pointer can lead back to.
+func hasTags(t reflect.Type, above []reflect.Type) bool {
+	if t.Kind() != reflect.Struct || slices.Contains(above, t) {
 		return false
 	}
+	above = append(above, t)
 	for f := range t.Fields() {
-		if _, ok := f.Tag.Lookup("db"); ok {
+		inner := f.Type
+		if f.Anonymous && inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		if _, ok := f.Tag.Lookup("db"); ok || hasTags(inner, above) {
 			return true
 		}
 	}

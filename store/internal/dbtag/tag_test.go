@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParse(t *testing.T) {
@@ -115,6 +116,59 @@ func TestFieldsFindsEveryMistake(t *testing.T) {
 	for _, bad := range []reflect.Type{reflect.TypeFor[int](), reflect.TypeFor[struct{ A int }]()} {
 		if _, mistakes := Fields(bad); len(mistakes) == 0 {
 			t.Errorf("%v was accepted", bad)
+		}
+	}
+}
+
+type town struct {
+	Name string `db:"town"`
+}
+
+type address struct {
+	Street string `db:"street"`
+	Town   town
+	Seen   time.Time // a struct without tags
+}
+
+func TestATagInANestedStructIsNotOverlooked(t *testing.T) {
+	type person struct {
+		Home    address
+		Friend  *address // not embedded
+		Ignored address  `db:"-"`
+	}
+	fields, mistakes := Fields(reflect.TypeFor[person]())
+	if len(mistakes) > 0 {
+		t.Fatal(errors.Join(mistakes...))
+	}
+	v := reflect.ValueOf(&person{}).Elem()
+	var got []string
+	for _, f := range fields {
+		v.FieldByIndex(f.Index).SetString(f.Column)
+		got = append(got, f.Name)
+	}
+	if s := strings.Join(got, " "); s != "person.Home.Street person.Home.Town.Name" {
+		t.Error(s)
+	}
+	if p := v.Interface().(person); p.Home.Street != "street" || p.Home.Town.Name != "town" {
+		t.Errorf("the indexes lead elsewhere: %+v", p)
+	}
+}
+
+type loop struct {
+	*loop
+	Town town
+}
+
+func TestATagThatCannotBeReachedIsAMistake(t *testing.T) {
+	type middle struct{ town }
+	for want, bad := range map[string]reflect.Type{
+		"an embedded pointer":                 reflect.TypeFor[struct{ *middle }](),
+		"loop: an embedded pointer":           reflect.TypeFor[loop](),
+		"home has fields with db tags and is": reflect.TypeFor[struct{ home address }](),
+	} {
+		_, mistakes := Fields(bad)
+		if err := errors.Join(mistakes...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", bad, err, want)
 		}
 	}
 }
