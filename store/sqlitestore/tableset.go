@@ -36,7 +36,9 @@ func (t *Table[K, V]) applySet(c *conn, set *tableSet[K, V], so *touched, compan
 		}
 	}
 	out, steps, err := t.change(c, set, so, before)
-	if err == nil && unresolved(c) {
+	// In a transaction of several sets a later one may resolve it, or COMMIT refuses
+	// them all.
+	if err == nil && so == nil && unresolved(c) {
 		if company && !savepoint {
 			t.deferred.Store(true)
 			return none, nil, errAgain

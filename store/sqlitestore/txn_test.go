@@ -327,3 +327,42 @@ func TestNothingIsCommittedByTheCallersSQLAfterASetThatRolledBack(t *testing.T) 
 		t.Errorf("%d statements of a transaction that was not applied were committed", n)
 	}
 }
+
+// A foreign key that is deferred is a matter of COMMIT.
+func TestAChildMayComeBeforeItsParentInATransaction(t *testing.T) {
+	type child struct {
+		Parent string `db:"parent"`
+	}
+	path := newPath(t)
+	run(t, path, "CREATE TABLE p (id TEXT PRIMARY KEY, name TEXT)",
+		"CREATE TABLE c (id TEXT PRIMARY KEY, parent TEXT REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)")
+	db := openAt(t, path)
+	parents, err := NewTable[string, justName](t.Context(), db, "p", TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	children, err := NewTable[string, child](t.Context(), db, "c", TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, parent := range []bool{false, true} {
+		x, err := db.begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply(t, children, x, "c", child{"p"})
+		if parent {
+			apply(t, parents, x, "p", justName{})
+		}
+		err = x.Commit(t.Context())
+		if parent && err != nil {
+			t.Errorf("with the parent: %v", err)
+		}
+		if !parent {
+			wantError(t, err, lockstep.ErrInvalid, "FOREIGN KEY")
+		}
+		if get(t, children, "c").Exists != parent {
+			t.Errorf("the child is there: %t", !parent)
+		}
+	}
+}
