@@ -172,3 +172,34 @@ func count[K comparable, V any](t *testing.T, s *Store[K, V], query string) (n i
 	}
 	return n
 }
+
+// Rows that DeleteAll has deleted all have one version.
+func TestAPurgeOfManyRowsOfOneVersionDoesNotHoldUpCommits(t *testing.T) {
+	s := openStore[int, string](t, newPath(t), Options{})
+	const rows = 3*sweepRows + 5
+	var changes []lockstep.Change[int, string]
+	for i := range rows {
+		changes = append(changes, lockstep.Change[int, string]{Key: i, Value: "v"})
+	}
+	if _, err := commitOne(s, changes...); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(t.Context(), []lockstep.ChangeSet[int, string]{{DeleteAll: true}}); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-48 * time.Hour).UnixMicro()
+	run(t, s.Database().Path(), "UPDATE lockstep SET version = "+strconv.FormatInt(old, 10))
+	for left := int64(rows); left > 0; {
+		if err := s.db.read(t.Context(), func(c *conn) error { _, err := s.sweep(c); return err }); err != nil {
+			t.Fatal(err)
+		}
+		n := count(t, s, "SELECT count(*) FROM lockstep")
+		if gone := left - n; gone == 0 || gone > sweepRows {
+			t.Fatalf("one sweep has removed %d rows, and may remove %d", gone, sweepRows)
+		}
+		left = n
+	}
+	if n := count(t, s, "SELECT floor FROM lockstep_tables"); n != old {
+		t.Errorf("the floor is %d, want %d", n, old)
+	}
+}

@@ -56,7 +56,8 @@ WHERE deleted = 0`),
 (SELECT rowid FROM %[1]s WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?)`),
 		stale: f(`SELECT count(*), max(version) FROM
 (SELECT version FROM %[1]s WHERE deleted = 1 AND version < ? ORDER BY version LIMIT ?)`),
-		purge: f(`DELETE FROM %[1]s WHERE deleted = 1 AND version <= ?`),
+		purge: f(`DELETE FROM %[1]s WHERE rowid IN
+(SELECT rowid FROM %[1]s WHERE deleted = 1 AND version < ? ORDER BY version LIMIT ?)`),
 		floor: `UPDATE main.lockstep_tables SET floor = max(floor, ?) WHERE name = ?`,
 
 		found: f(`SELECT version, value, deleted FROM %[1]s WHERE key = ?`),

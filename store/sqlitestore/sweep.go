@@ -69,7 +69,7 @@ func (s *Store[K, V]) purge(c *conn, old int64) (purged int64, err error) {
 	// The floor rises before the rows go: a writer in between gets a version that
 	// is higher than it need be.
 	s.clock.raise(floor)
-	if _, err := c.exec(s.sql.purge, floor); err != nil {
+	if _, err := c.exec(s.sql.purge, old, int64(sweepRows)); err != nil {
 		return 0, err
 	}
 	_, err = c.exec(s.sql.floor, floor, s.opts.Table)
