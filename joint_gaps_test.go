@@ -70,7 +70,7 @@ func TestAJointTransactionBelievesARowThatEndedBeforeItsCommit(t *testing.T) {
 		a, b, _ := pair(s, func() {
 			if slow {
 				slow = false
-				time.Sleep(time.Minute) // the lock of a row, say
+				time.Sleep(5 * time.Second) // the lock of a row, say; less than CommitTimeout
 			}
 		})
 		if _, err := a.Set(s.ctx, "lease", 1, lockstep.Lifetime(time.Second)); err != nil {
