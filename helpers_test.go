@@ -344,3 +344,8 @@ func second[T any](_ T, err error) error { return err }
 func transact(s *scene, f func(tx lockstep.InTx[string, int]) error) error {
 	return lockstep.Transact(s.ctx, func(_ context.Context, tx *lockstep.Tx) error { return f(s.In(tx)) })
 }
+
+// openOver opens another cache, over a store of the test's own.
+func openOver(s *scene, over store) *lockstep.Cache[string, int] {
+	return cachetest.Open(s.T, over, options{Logger: quiet})
+}

@@ -101,6 +101,9 @@ func (c *Cache[K, V]) inDoubt(f func()) {
 }
 
 // settle asks until it is answered. The error is ErrUnknownOutcome, and final.
+//
+// An error of ask's, whatever it wraps, says that it has not been answered: only a
+// Settlement says that nothing of the commit can take effect any more.
 func (c *Cache[K, V]) settle(ask func(context.Context) (Settlement[V], error)) (Settlement[V], error) {
 	for delay := firstSettleDelay; ; delay = min(2*delay, lastSettleDelay) {
 		if c.life.Err() != nil {
@@ -114,8 +117,6 @@ func (c *Cache[K, V]) settle(ask func(context.Context) (Settlement[V], error)) (
 			return s, fmt.Errorf("%w: settled, but it cannot be told which way: %w", ErrUnknownOutcome, s.Err)
 		case err == nil:
 			return s, nil
-		case errors.Is(err, ErrUnknownOutcome):
-			return s, err
 		case errors.Is(err, ErrUnsupported), errors.Is(err, ErrInvalid):
 			// Nothing will ever settle it. The keys are read from the database for as
 			// long as the cache lives.

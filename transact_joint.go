@@ -321,6 +321,9 @@ func (j *jointShare[K, V]) settle(ask func(context.Context) (bool, error)) (appl
 			s.Applied, err = ask(ctx)
 			return err
 		})
+		if errors.Is(err, ErrUnknownOutcome) {
+			s.Err, err = err, nil // a Txn's word for "nobody will ever know"
+		}
 		return s, err
 	})
 	return s.Applied, err
