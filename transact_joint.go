@@ -53,6 +53,9 @@ type jointPart interface {
 // commitJointly commits the parts in one transaction. The parts are in the order
 // in which every joint transaction takes them.
 func commitJointly(ctx context.Context, parts []jointPart) error {
+	if ctx.Err() != nil {
+		return notApplied(ended(ctx))
+	}
 	for i, p := range parts {
 		if !p.enter() {
 			for _, q := range parts[:i] {

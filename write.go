@@ -43,6 +43,9 @@ func (w *write[K, V]) readsOnly() bool { return len(w.set.Changes) == 0 && !w.se
 // perform queues the write and waits for its answer, or for ctx. This is the
 // write path as its caller sees it; commitBatch is the rest.
 func (c *Cache[K, V]) perform(ctx context.Context, w *write[K, V]) (Version, error) {
+	if ctx.Err() != nil {
+		return 0, c.refuse(ended(ctx)) // it ended in the program's code: Update's function, or Validate
+	}
 	c.tell(c.options.Hooks.Pending, &w.set, nil, nil)
 	if err := c.queue.Submit(&w.op); err != nil {
 		c.dropped(&w.op, err)

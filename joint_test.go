@@ -1,0 +1,85 @@
+package lockstep_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/cachetest"
+	"github.com/lockstep-cache/lockstep/store/memstore"
+	"github.com/lockstep-cache/lockstep/store/storetest/fault"
+)
+
+// Transactions of two caches.
+
+// A duo is two caches over one database, each behind faults of its own.
+type duo struct {
+	*scene
+	a, b   *lockstep.Cache[string, int]
+	sa, sb *fault.Store[string, int]
+}
+
+// inDuo plays a scene with such caches.
+func inDuo(t *testing.T, o options, play func(d *duo)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		d := &duo{scene: newScene(t, o, nil)}
+		db := memstore.NewDatabase()
+		open := func() (*lockstep.Cache[string, int], *fault.Store[string, int]) {
+			s := fault.Inject(memstore.New(memstore.Options[string, int]{Database: db}), fault.Script{}, 1)
+			o.Logger = quiet
+			return cachetest.Open(t, store(s), o), s
+		}
+		d.a, d.sa = open()
+		d.b, d.sb = open()
+		play(d)
+	})
+}
+
+// sets writes a row in each of the two caches, in one transaction.
+func (d *duo) sets(ctx context.Context, key string, value int) error {
+	return lockstep.Transact(ctx, func(ctx context.Context, tx *lockstep.Tx) error {
+		return errors.Join(d.a.In(tx).Set(ctx, key, value), d.b.In(tx).Set(ctx, key, value))
+	})
+}
+
+// startSets does so beside the test.
+func (d *duo) startSets(ctx context.Context, key string, value int) *call {
+	return d.start(func() error { return d.sets(ctx, key, value) })
+}
+
+// hold says what both caches hold, as their readers see it.
+func (d *duo) hold(key string, want int) {
+	d.Helper()
+	for _, c := range []*lockstep.Cache[string, int]{d.a, d.b} {
+		if got, err := c.Get(context.Background(), key); got != want || err != nil {
+			d.Errorf("Get(%s) = %d, %v, want %d", key, got, err, want)
+		}
+	}
+}
+
+func (d *duo) holdNothing(key string) {
+	d.Helper()
+	for _, c := range []*lockstep.Cache[string, int]{d.a, d.b} {
+		if got, err := c.Get(context.Background(), key); !errors.Is(err, lockstep.ErrNotFound) {
+			d.Errorf("Get(%s) = %d, %v, want ErrNotFound", key, got, err)
+		}
+	}
+}
+
+func TestAJointTransactionWhoseContextEndedInItsFunctionIsCommitted(t *testing.T) {
+	inDuo(t, options{}, func(d *duo) {
+		d.sa.Play(fault.MustParse("begin *: latency 1ms"))
+		ctx, cancel := context.WithCancel(d.ctx)
+		err := lockstep.Transact(ctx, func(_ context.Context, tx *lockstep.Tx) error {
+			cancel()
+			return errors.Join(d.a.In(tx).Set(d.ctx, "k", 1), d.b.In(tx).Set(d.ctx, "k", 1))
+		})
+		d.notApplied(err, context.Canceled)
+		time.Sleep(time.Minute)
+		d.holdNothing("k")
+	})
+}
