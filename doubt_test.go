@@ -3,6 +3,7 @@ package lockstep_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -71,5 +72,12 @@ func TestASettlementThatFailedIsTakenForAnAnswer(t *testing.T) {
 		if got, err := c.Get(s.ctx, "k"); got != 2 {
 			t.Errorf("memory says %d, %v, and the table 2", got, err)
 		}
+	})
+}
+
+func TestACommitTimeoutOfForeverIsOverAtOnce(t *testing.T) {
+	inBubble(t, options{CommitTimeout: math.MaxInt64}, func(s *scene) {
+		s.script("commit *: latency 2ms")
+		s.write("k", 1)
 	})
 }

@@ -273,7 +273,7 @@ func (j *jointShare[K, V]) context() (context.Context, context.CancelFunc) {
 }
 
 func (j *jointShare[K, V]) overdue() time.Duration {
-	return j.c.options.CommitTimeout + j.c.options.CommitTimeout/8
+	return overdueAfter(j.c.options.CommitTimeout)
 }
 
 func (j *jointShare[K, V]) enter() bool {

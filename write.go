@@ -135,7 +135,7 @@ func (c *Cache[K, V]) commitBatch(ops []*commit.Op[K, *write[K, V]]) {
 	// that does not come back by then keeps its keys, but not its callers.
 	ctx, cancel := context.WithTimeout(c.commits, c.options.CommitTimeout)
 	defer cancel()
-	overdue := time.AfterFunc(c.options.CommitTimeout+c.options.CommitTimeout/8, func() {
+	overdue := time.AfterFunc(overdueAfter(c.options.CommitTimeout), func() {
 		for _, op := range ops {
 			c.doubt(op.Item, fmt.Errorf("the commit did not return within %v (CommitTimeout)", c.options.CommitTimeout))
 		}
@@ -175,6 +175,12 @@ func (c *Cache[K, V]) commitBatch(ops []*commit.Op[K, *write[K, V]]) {
 		op.Item.result = o
 		c.finish(op.Item, o.Rows, o.Err)
 	}
+}
+
+// overdueAfter is how long a commit's callers wait. The eighth is for a store that
+// honours the deadline: it may then say what happened.
+func overdueAfter(timeout time.Duration) time.Duration {
+	return time.Duration(saturate(int64(timeout), timeout/8))
 }
 
 // outcome is set i's, where err stands for all of them.
