@@ -40,8 +40,8 @@ type part interface {
 	cache() (id uint64, database any)
 	reads() int
 	writes() int
-	// current tells whether memory knows of no newer row than what was read.
-	current() bool
+	// outdated is a row that memory knows to have changed since it was read, or nil.
+	outdated() *ConflictError
 	turns(all bool) []uint64
 	discardWrites()
 
@@ -89,11 +89,12 @@ func Transact(ctx context.Context, f func(ctx context.Context, tx *Tx) error) er
 		tx = &Tx{}
 		result := tx.run(ctx, f)
 		err := tx.end(ctx, result, &held)
-		if !errors.Is(err, errRerun) {
+		var again rerun
+		if !errors.As(err, &again) {
 			return err
 		}
 		if attempt == maxAttempts {
-			return notApplied(fmt.Errorf("%w: the transaction collided %d times", ErrConflict, attempt))
+			return notApplied(fmt.Errorf("the transaction collided %d times: %w", attempt, again.conflict))
 		}
 		// Those that collided take turns from here on. In sorted order, and none of
 		// them while holding another: there is no deadlock.
@@ -116,8 +117,19 @@ func (tx *Tx) run(ctx context.Context, f func(context.Context, *Tx) error) error
 	return f(context.WithValue(ctx, transactionKey{}, tx), tx)
 }
 
-// errRerun says that what the function has read is not true any more.
-var errRerun = errors.New("lockstep: what the transaction read has changed")
+// rerun says that what the function has read is not true any more.
+type rerun struct{ conflict *ConflictError }
+
+func (rerun) Error() string { return "lockstep: what the transaction read has changed" }
+
+// rerunAfter is a rerun because of the database's verdict.
+func rerunAfter(err error) rerun {
+	var conflict *ConflictError
+	if !errors.As(err, &conflict) {
+		conflict = &ConflictError{} // a store that breaks the contract
+	}
+	return rerun{conflict}
+}
 
 // end validates and commits. result is what the function returned.
 func (tx *Tx) end(ctx context.Context, result error, held *[]uint64) error {
@@ -142,14 +154,14 @@ func (tx *Tx) end(ctx context.Context, result error, held *[]uint64) error {
 		}
 	}
 	for _, p := range tx.parts {
-		if !p.current() {
-			return errRerun
+		if conflict := p.outdated(); conflict != nil {
+			return rerun{conflict}
 		}
 	}
 	err := tx.commit(ctx)
 	switch {
 	case conflicted(err):
-		return errRerun
+		return rerunAfter(err)
 	case err != nil && result != nil:
 		return notApplied(fmt.Errorf("%w; the function's own error is not validated: %v", err, result))
 	case err != nil:

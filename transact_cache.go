@@ -130,14 +130,14 @@ func (s *share[K, V]) discardWrites() {
 	s.changes, s.written = nil, make(map[K]int)
 }
 
-func (s *share[K, V]) current() bool {
+func (s *share[K, V]) outdated() *ConflictError {
 	for key, e := range s.read {
 		now, ok := s.c.memory.Get(key)
 		if ok && s.c.fresh(now) && (now.Version != e.Version || now.Exists != e.Exists) {
-			return false
+			return &ConflictError{Key: key, Exists: now.Exists, Version: Version(now.Version)}
 		}
 	}
-	return true
+	return nil
 }
 
 func (s *share[K, V]) turns(all bool) []uint64 {

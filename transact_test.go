@@ -2,10 +2,12 @@ package lockstep_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
 // Transactions of one cache.
@@ -23,4 +25,49 @@ func TestATransactionWhoseContextEndedInItsFunctionIsCommitted(t *testing.T) {
 		time.Sleep(time.Minute)
 		s.notStored("k")
 	})
+}
+
+// The database goes on with what it was asked, and has nothing to tell.
+func TestAReaderWhoLeavesATransactionIsToldOfTheDatabase(t *testing.T) {
+	inBubble(t, options{}, func(s *scene) {
+		s.write("a", 1)
+		s.write("b", 1)
+		commit := s.store.Block(fault.BeforeCommit)
+		defer commit.Pass()
+		ctx, cancel := context.WithCancel(s.ctx)
+		reader := s.start(func() error {
+			return lockstep.Transact(ctx, func(ctx context.Context, tx *lockstep.Tx) error {
+				return errors.Join(second(s.In(tx).Get(ctx, "a")), second(s.In(tx).Get(ctx, "b")))
+			})
+		})
+		<-commit.Reached
+		cancel()
+		err := reader.returned()
+		s.notApplied(err, context.Canceled)
+		if errors.Is(err, lockstep.ErrUnavailable) {
+			t.Errorf("its own leaving is %v", err)
+		}
+	})
+}
+
+func TestAConflictOfATransactionIsNoConflictError(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		inBubble(t, options{}, func(s *scene) {
+			n := 0
+			err := transact(s, func(tx lockstep.InTx[string, int]) error {
+				v, _ := tx.Get(s.ctx, "k")
+				if n++; known {
+					s.write("k", n)
+				} else {
+					s.behind("k", n)
+				}
+				return tx.Set(s.ctx, "k", v+1)
+			})
+			s.notApplied(err, lockstep.ErrConflict)
+			var c *lockstep.ConflictError
+			if !errors.As(err, &c) || c.Key != "k" || !c.Exists || c.Version != s.row("k").Version {
+				t.Errorf("the error carries %+v: %v", c, err)
+			}
+		})
+	}
 }

@@ -63,7 +63,7 @@ func (c *Cache[K, V]) perform(ctx context.Context, w *write[K, V]) (Version, err
 // out; one that is under way goes on without its caller, who no longer knows
 // what comes of it: memory stops answering for its keys until that is known.
 func (c *Cache[K, V]) leave(ctx context.Context, w *write[K, V]) {
-	if c.queue.Leave(&w.op) {
+	if c.queue.Leave(&w.op) || w.readsOnly() {
 		c.finish(w, nil, ended(ctx))
 		return
 	}
