@@ -49,9 +49,9 @@ type part interface {
 	countRerun()
 
 	// commit is for a transaction of one cache.
-	commit(ctx context.Context) error
+	commit(ctx context.Context, purpose purpose) error
 	// joint is for one of several.
-	joint() jointPart
+	joint(purpose purpose) jointPart
 }
 
 // Transact runs f and commits what it wrote, in one transaction of the database.
@@ -158,7 +158,11 @@ func (tx *Tx) end(ctx context.Context, result error, held *[]uint64) error {
 			return rerun{conflict}
 		}
 	}
-	err := tx.commit(ctx)
+	purpose := transaction
+	if result != nil {
+		purpose = validation
+	}
+	err := tx.commit(ctx, purpose)
 	switch {
 	case conflicted(err):
 		return rerunAfter(err)
@@ -196,14 +200,14 @@ func (tx *Tx) active() []part {
 	return active
 }
 
-func (tx *Tx) commit(ctx context.Context) error {
+func (tx *Tx) commit(ctx context.Context, purpose purpose) error {
 	active := tx.active()
 	if len(active) == 1 {
-		return active[0].commit(ctx)
+		return active[0].commit(ctx, purpose)
 	}
 	parts := make([]jointPart, len(active))
 	for i, p := range active {
-		parts[i] = p.joint()
+		parts[i] = p.joint(purpose)
 	}
 	return commitJointly(ctx, parts)
 }

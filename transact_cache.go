@@ -170,13 +170,12 @@ func (s *share[K, V]) set() ChangeSet[K, V] {
 	return set
 }
 
-func (s *share[K, V]) commit(ctx context.Context) error {
+func (s *share[K, V]) commit(ctx context.Context, purpose purpose) error {
 	if !s.c.can.Atomic {
 		return s.c.refuse(fmt.Errorf("%w: Transact", ErrUnsupported))
 	}
-	_, err := s.c.perform(ctx, s.c.newWrite(s.set()))
-	if err == nil {
-		s.c.counts.transactions.Add(1)
-	}
+	w := s.c.newWrite(s.set())
+	w.purpose = purpose
+	_, err := s.c.perform(ctx, w)
 	return err
 }

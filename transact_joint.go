@@ -227,16 +227,17 @@ func certain(err error) error {
 
 // jointShare is a share in a joint transaction.
 type jointShare[K comparable, V any] struct {
-	c     *Cache[K, V]
-	set   ChangeSet[K, V]
-	read  map[K]*entry[K, V]
-	keys  []K
-	owner uint64
-	rows  []Row[V]
+	c       *Cache[K, V]
+	purpose purpose
+	set     ChangeSet[K, V]
+	read    map[K]*entry[K, V]
+	keys    []K
+	owner   uint64
+	rows    []Row[V]
 }
 
-func (s *share[K, V]) joint() jointPart {
-	j := &jointShare[K, V]{c: s.c, set: s.set(), read: s.read, owner: s.c.owners.Add(1)}
+func (s *share[K, V]) joint(purpose purpose) jointPart {
+	j := &jointShare[K, V]{c: s.c, purpose: purpose, set: s.set(), read: s.read, owner: s.c.owners.Add(1)}
 	for i := range j.set.Changes {
 		j.keys = append(j.keys, j.set.Changes[i].Key)
 	}
@@ -349,8 +350,5 @@ func (j *jointShare[K, V]) finished(err error, wasDoubted bool) {
 }
 
 func (j *jointShare[K, V]) count(err error, wasDoubted bool) {
-	j.c.counts.outcome(err, wasDoubted)
-	if err == nil {
-		j.c.counts.transactions.Add(1)
-	}
+	j.c.counts.ended(j.purpose, err, wasDoubted)
 }

@@ -71,3 +71,37 @@ func TestAConflictOfATransactionIsNoConflictError(t *testing.T) {
 		})
 	}
 }
+
+func TestATransactionThatFailedIsCountedAsCommitted(t *testing.T) {
+	inDuo(t, options{}, func(d *duo) {
+		errFunds := errors.New("insufficient funds")
+		err := transact(d.scene, func(tx lockstep.InTx[string, int]) error {
+			_, _ = tx.Get(d.ctx, "a")
+			_, _ = tx.Get(d.ctx, "b")
+			return errFunds
+		})
+		d.notApplied(err, errFunds)
+		err = lockstep.Transact(d.ctx, func(ctx context.Context, tx *lockstep.Tx) error {
+			_, _ = d.a.In(tx).Get(ctx, "a")
+			_, _ = d.b.In(tx).Get(ctx, "b")
+			return errFunds
+		})
+		d.notApplied(err, errFunds)
+		for _, c := range []*lockstep.Cache[string, int]{d.Cache, d.a, d.b} {
+			if n := c.Stats(); n.Transactions != 0 || n.Committed != 0 {
+				t.Errorf("Transactions = %d, Committed = %d", n.Transactions, n.Committed)
+			}
+		}
+	})
+}
+
+func TestATransactionThatWasSettledIsNotCounted(t *testing.T) {
+	inBubble(t, options{}, func(s *scene) {
+		s.script("commit 1: lose reply")
+		w := s.unknown(transact(s, func(tx lockstep.InTx[string, int]) error { return tx.Set(s.ctx, "a", 1) }))
+		s.settles(w, true)
+		if n := s.Stats().Transactions; n != 1 {
+			t.Errorf("Transactions = %d after one that was committed", n)
+		}
+	})
+}

@@ -19,6 +19,7 @@ type write[K comparable, V any] struct {
 	set     ChangeSet[K, V]
 	ttl     time.Duration // of the copies it leaves; 0: the cache's
 	started int64
+	purpose purpose
 	left    atomic.Bool // its caller has been, or is about to be, told that nobody knows
 	result  Outcome[V]  // written before the verdict is final
 
@@ -26,6 +27,16 @@ type write[K comparable, V any] struct {
 	key    [1]K
 	change [1]Change[K, V]
 }
+
+// purpose is what a write is counted as.
+type purpose uint8
+
+const (
+	plainWrite purpose = iota
+	transaction
+	// validation is of what a function has read that returned an error.
+	validation
+)
 
 func (c *Cache[K, V]) newWrite(set ChangeSet[K, V]) *write[K, V] {
 	w := &write[K, V]{verdict: newVerdict(), set: set, started: c.clock.Precise()}
@@ -316,6 +327,18 @@ func (c *Cache[K, V]) doubt(w *write[K, V], why error) {
 	})
 }
 
+// ended counts how a write ended, for its purpose. A validation that succeeds is
+// the end of something else: of a transaction that was not to be committed.
+func (n *counters) ended(purpose purpose, err error, wasDoubted bool) {
+	if err == nil && purpose == validation {
+		return
+	}
+	n.outcome(err, wasDoubted)
+	if err == nil && purpose == transaction {
+		n.transactions.Add(1)
+	}
+}
+
 // finish makes the write's verdict final, counts it and reports it. An err that
 // is ErrUnknownOutcome says that it will never be known.
 func (c *Cache[K, V]) finish(w *write[K, V], rows []Row[V], err error) {
@@ -324,7 +347,7 @@ func (c *Cache[K, V]) finish(w *write[K, V], rows []Row[V], err error) {
 		version = rows[0].Version
 	}
 	w.verdict.finish(version, err, func(wasDoubted bool) {
-		c.counts.outcome(err, wasDoubted)
+		c.counts.ended(w.purpose, err, wasDoubted)
 		if err == nil {
 			c.counts.applied(sizes(&w.set))
 		}
