@@ -51,6 +51,7 @@ type Op[K comparable, T any] struct {
 	number       uint64 // in the order of Submit
 	state        state
 	held         bool
+	doubted      bool
 	prev, next   *Op[K, T] // in the ready list
 	older, newer *Op[K, T] // in the list by age
 }
@@ -97,10 +98,15 @@ type Queue[K comparable, T any] struct {
 	readyCount       int
 	waiting          int // ready or parked
 	inFlight         int // batches
+	guests           int // calls of Enter
 	taken            int // writes taken and not freed, and calls of Take
 	lent             int // calls of Take
 	exclusive        bool
 	closed           bool
+	doubtedAll       int           // writes on all keys in doubt
+	certain          chan struct{} // closed when a doubt ends; made when somebody waits for it
+	lost             map[K]bool    // given to Abandon
+	lostAll          bool
 	idle             chan struct{}      // closed when closed and nothing is left
 	parked           []chan []*Op[K, T] // of the workers that wait for a batch
 	staleTimer       *time.Timer
@@ -110,8 +116,9 @@ type Queue[K comparable, T any] struct {
 
 // keyState is there for a key that is taken or that writes are parked at.
 type keyState[K comparable, T any] struct {
-	taken  int
-	parked []*Op[K, T] // by number
+	taken   int
+	doubted int         // of those that have taken it
+	parked  []*Op[K, T] // by number
 }
 
 // New returns a queue. It starts no goroutine before there is work, and keeps at
@@ -129,7 +136,7 @@ func (q *Queue[K, T]) Submit(ops ...*Op[K, T]) error {
 	if q.closed {
 		return ErrClosed
 	}
-	if q.waiting+len(ops) > q.config.Limit {
+	if q.waiting+q.guests+len(ops) > q.config.Limit {
 		return ErrFull
 	}
 	for _, op := range ops {
@@ -164,32 +171,11 @@ func (q *Queue[K, T]) Release(op *Op[K, T]) {
 	q.dispatch()
 }
 
-// Take marks keys as taken, whatever is under way on them, until Return. It is
-// for a writer that does not travel in batches: those that do wait for it.
-func (q *Queue[K, T]) Take(keys []K) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.taken++
-	q.lent++
-	for _, key := range keys {
-		q.key(key).taken++
-	}
-}
-
-// Return ends Take.
-func (q *Queue[K, T]) Return(keys []K) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.lent--
-	q.freeLocked(&Op[K, T]{Keys: keys})
-	q.dispatch()
-}
-
 // Len returns the number of writes that wait.
 func (q *Queue[K, T]) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.waiting
+	return q.waiting + q.guests
 }
 
 // Close refuses new writes and returns a channel that is closed when nothing
@@ -308,7 +294,9 @@ func (q *Queue[K, T]) done(batch []*Op[K, T], more chan []*Op[K, T]) (next []*Op
 	q.inFlight--
 	q.exclusive = q.exclusive && batch[0].held
 	for _, op := range batch {
-		if !op.held {
+		if op.held {
+			q.doubtLocked(op)
+		} else {
 			q.freeLocked(op)
 		}
 	}

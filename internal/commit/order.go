@@ -80,6 +80,8 @@ func (q *Queue[K, T]) parkLocked(op *Op[K, T]) {
 // freeLocked ends a write's hold on its keys, and makes those ready that waited
 // for just that.
 func (q *Queue[K, T]) freeLocked(op *Op[K, T]) {
+	q.certainLocked(op)
+	op.state = gone
 	q.taken--
 	if op.All {
 		q.exclusive = false

@@ -117,6 +117,9 @@ func randomRun(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, uint64(batch[0].Item)))
 		sleep(r)
 		for _, op := range batch {
+			if r.IntN(10) == 0 {
+				q.Doubt(op) // its caller has left
+			}
 			if r.IntN(10) > 0 {
 				a.end(op)
 				continue
@@ -167,6 +170,9 @@ func randomRun(t *testing.T, seed uint64) {
 					}
 				case 1:
 					lent := r.Perm(keys)[:1]
+					if err := q.Await(t.Context(), lent); err != nil {
+						t.Errorf("Await: %v", err)
+					}
 					q.Take(lent)
 					sleep(r)
 					q.Return(lent)
@@ -186,7 +192,7 @@ func randomRun(t *testing.T, seed uint64) {
 	if missing := missing(a); len(missing) > 0 {
 		t.Errorf("%d of %d writes have no fate: %v", len(missing), a.submitted, missing)
 	}
-	if len(q.keys) > 0 || q.Len() > 0 || q.taken > 0 || q.first != nil || q.eldest != nil || q.readyCount != 0 {
+	if len(q.keys) > 0 || q.Len() > 0 || q.taken > 0 || q.first != nil || q.eldest != nil || q.readyCount != 0 || q.doubtedAll != 0 {
 		t.Errorf("an idle queue remembers %d keys, %d waiting, %d taken, %d ready", len(q.keys), q.Len(), q.taken, q.readyCount)
 	}
 	if len(a.running) > 0 && !t.Failed() {
