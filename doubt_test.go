@@ -81,3 +81,21 @@ func TestACommitTimeoutOfForeverIsOverAtOnce(t *testing.T) {
 		s.write("k", 1)
 	})
 }
+
+func TestCloseSendsAWriteThatWaitsForADoubtNobodyHasFenced(t *testing.T) {
+	inBubble(t, options{}, func(s *scene) {
+		late := newTardy(s.table, nil)
+		c := openOver(s, late)
+		s.unknown(second(c.Set(s.ctx, "k", 1)))
+		next := s.start(func() error { return second(c.Set(s.ctx, "k", 2)) })
+		both := s.start(func() error { return c.SetMany(s.ctx, map[string]int{"k": 3, "l": 3}) })
+		next.hangs()
+		if err := c.Close(s.ctx); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		s.notApplied(next.returned(), lockstep.ErrClosed)
+		s.notApplied(both.returned(), lockstep.ErrClosed)
+		s.notStored("k", "l")
+		late.arrive(s)
+	})
+}

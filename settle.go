@@ -53,6 +53,10 @@ func (c *Cache[K, V]) settleBatch(ops []*commit.Op[K, *write[K, V]], sets []Chan
 			c.finish(w, o.Rows, o.Err)
 		}
 		for _, op := range held {
+			if errors.Is(err, errUnsettled) {
+				// Nobody has made sure that it cannot arrive any more.
+				c.queue.Abandon(op.Keys, op.All)
+			}
 			c.queue.Release(op)
 		}
 	})

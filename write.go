@@ -321,6 +321,7 @@ func (c *Cache[K, V]) doubt(w *write[K, V], why error) {
 	}
 	w.left.Store(true) // before the eviction: see hold
 	c.evict(w)
+	c.queue.Doubt(&w.op)
 	w.verdict.doubt(why, func(err error) {
 		c.counts.unknown.Add(1)
 		c.tell(c.options.Hooks.Unknown, &w.set, nil, err)
