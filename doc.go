@@ -26,8 +26,9 @@
 //	                                    ErrInTransaction, ErrClosed
 //	no place in the queue, or waited    not applied: ErrUnavailable  untouched
 //	there for CommitTimeout
-//	caller left while it was queued     not applied: its context's   untouched
-//	                                    error
+//	caller left while it was queued,    not applied: its context's   untouched
+//	or before the commit of several     error
+//	caches was sent
 //	a condition did not hold            not applied: ErrConflict     dropped
 //	database refused it                 not applied: ErrInvalid      untouched
 //	database could not be reached       not applied: ErrUnavailable  untouched

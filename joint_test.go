@@ -3,6 +3,7 @@ package lockstep_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,5 +82,51 @@ func TestAJointTransactionWhoseContextEndedInItsFunctionIsCommitted(t *testing.T
 		d.notApplied(err, context.Canceled)
 		time.Sleep(time.Minute)
 		d.holdNothing("k")
+	})
+}
+
+func TestJointTransactionsHaveNoQueueLimit(t *testing.T) {
+	inDuo(t, options{QueueLimit: 2}, func(d *duo) {
+		begin := d.sa.Block(fault.BeforeBegin)
+		defer begin.Pass()
+		first := d.startSets(d.ctx, "a", 1)
+		<-begin.Reached
+		second := d.sa.Block(fault.BeforeBegin)
+		defer second.Pass()
+		next := d.startSets(d.ctx, "b", 1)
+		<-second.Reached
+		for _, c := range []*lockstep.Cache[string, int]{d.a, d.b} {
+			if n := c.Stats().QueueLength; n != 2 {
+				t.Errorf("QueueLength = %d", n)
+			}
+		}
+		err := d.sets(d.ctx, "c", 1)
+		d.notApplied(err, lockstep.ErrUnavailable)
+		if !strings.Contains(err.Error(), "QueueLimit") {
+			t.Errorf("the error does not name the limit: %v", err)
+		}
+		begin.Pass()
+		second.Pass()
+		first.succeeds()
+		next.succeeds()
+		if err := d.sets(d.ctx, "c", 1); err != nil {
+			t.Errorf("with room in the queue: %v", err)
+		}
+		d.hold("c", 1)
+	})
+}
+
+func TestJointCommitsAreNotMeasured(t *testing.T) {
+	inDuo(t, options{}, func(d *duo) {
+		d.sa.Play(fault.MustParse("commit 1: latency 1s"))
+		if err := d.sets(d.ctx, "k", 1); err != nil {
+			t.Fatal(err)
+		}
+		n := d.a.Stats()
+		for name, l := range map[string]lockstep.Latency{"commits": n.CommitLatency, "writes": n.WriteLatency} {
+			if l.Count != 1 || l.Max < time.Second {
+				t.Errorf("latency of %s: %+v", name, l)
+			}
+		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -36,10 +37,7 @@ func (c *Cache[K, V]) settleBatch(ops []*commit.Op[K, *write[K, V]], sets []Chan
 		}
 	}
 	c.inDoubt(func() {
-		settlement, err := c.settle(func(ctx context.Context) (Settlement[V], error) { return c.askStore(ctx, cause, len(sets)) })
-		if err == nil {
-			err = settlement.Err
-		}
+		settlement, err := c.settle(cause, len(sets))
 		for i, op := range ops {
 			w := op.Item
 			if w.readsOnly() {
@@ -104,35 +102,54 @@ func (c *Cache[K, V]) inDoubt(f func()) {
 	}()
 }
 
-// settle asks until it is answered. The error is ErrUnknownOutcome, and final.
-//
-// An error of ask's, whatever it wraps, says that it has not been answered: only a
-// Settlement says that nothing of the commit can take effect any more.
-func (c *Cache[K, V]) settle(ask func(context.Context) (Settlement[V], error)) (Settlement[V], error) {
+// settle asks the store until it has settled the commit. The error is
+// ErrUnknownOutcome, and final.
+func (c *Cache[K, V]) settle(cause error, sets int) (s Settlement[V], err error) {
+	p := patience{life: c.life, timeout: c.options.CommitTimeout, logger: c.options.Logger, hopeless: func() { <-c.closing.Done() }}
+	err = p.until(func(ctx context.Context) (err error) {
+		s, err = c.askStore(ctx, cause, sets)
+		return err
+	})
+	if err == nil && s.Err != nil {
+		err = fmt.Errorf("%w: settled, but it cannot be told which way: %w", ErrUnknownOutcome, s.Err)
+	}
+	return s, err
+}
+
+// patience is how a doubt is waited for.
+type patience struct {
+	life    context.Context // ends when nobody wants the answer any more
+	timeout time.Duration   // of one attempt
+	logger  *slog.Logger
+	// hopeless is called when nothing will ever settle it, and returns when nobody
+	// wants the answer any more. The keys are read from the database until then.
+	hopeless func()
+}
+
+// until asks, with back-off, until ask returns nil, or nobody wants the answer any
+// more, which is errUnsettled. An error of ask's, whatever it wraps, says that it
+// has not been answered.
+func (p patience) until(ask func(context.Context) error) error {
 	for delay := firstSettleDelay; ; delay = min(2*delay, lastSettleDelay) {
-		if c.life.Err() != nil {
-			return Settlement[V]{}, errUnsettled
+		if p.life.Err() != nil {
+			return errUnsettled
 		}
-		ctx, cancel := context.WithTimeout(c.life, c.options.CommitTimeout)
-		s, err := ask(ctx)
+		ctx, cancel := context.WithTimeout(p.life, p.timeout)
+		err := ask(ctx)
 		cancel()
 		switch {
-		case err == nil && s.Err != nil:
-			return s, fmt.Errorf("%w: settled, but it cannot be told which way: %w", ErrUnknownOutcome, s.Err)
 		case err == nil:
-			return s, nil
+			return nil
 		case errors.Is(err, ErrUnsupported), errors.Is(err, ErrInvalid):
-			// Nothing will ever settle it. The keys are read from the database for as
-			// long as the cache lives.
-			c.options.Logger.Error("lockstep: an unknown outcome cannot be settled", "error", err)
-			<-c.closing.Done()
-			return s, errUnsettled
+			p.logger.Error("lockstep: an unknown outcome cannot be settled", "error", err)
+			p.hopeless()
+			return errUnsettled
 		}
-		c.options.Logger.Warn("lockstep: settling an unknown outcome failed, will try again", "error", err, "after", delay)
+		p.logger.Warn("lockstep: settling an unknown outcome failed, will try again", "error", err, "after", delay)
 		timer := time.NewTimer(delay/2 + rand.N(delay/2))
 		select {
 		case <-timer.C:
-		case <-c.life.Done():
+		case <-p.life.Done():
 			timer.Stop()
 		}
 	}

@@ -51,7 +51,7 @@ type part interface {
 	// commit is for a transaction of one cache.
 	commit(ctx context.Context, purpose purpose) error
 	// joint is for one of several.
-	joint(purpose purpose) jointPart
+	joint() jointPart
 }
 
 // Transact runs f and commits what it wrote, in one transaction of the database.
@@ -207,9 +207,9 @@ func (tx *Tx) commit(ctx context.Context, purpose purpose) error {
 	}
 	parts := make([]jointPart, len(active))
 	for i, p := range active {
-		parts[i] = p.joint(purpose)
+		parts[i] = p.joint()
 	}
-	return commitJointly(ctx, parts)
+	return commitJointly(ctx, parts, purpose)
 }
 
 // turns are the turns of the keys that the transaction writes, or of all its

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"sync"
 	"time"
-
-	"github.com/lockstep-cache/lockstep/internal/gate"
 )
 
 // A transaction of several caches does not travel in their batches. It opens a
@@ -18,113 +18,185 @@ import (
 // queue, one cache after the other, would give the same promise with less to
 // reload, and was rejected: a batch that waits for the database's write lock
 // would wait for a transaction that waits for the batch.
+//
+// Keys in doubt are waited for, before anything is begun: what is in doubt may
+// arrive late, and would undo what has passed it. For the same reason others wait
+// for the transaction's keys once it is in doubt itself.
+//
+// Until its commit is sent it can be called off, as a write can that is queued.
 
 // jointPart is one cache's share of a joint transaction, its types forgotten.
 type jointPart interface {
+	host() host
+	changes() bool
+
+	// enter counts the transaction with the cache, and with those that wait until
+	// begun; leave ends it.
+	enter() error
+	begun()
+	leave()
+
+	// await waits until none of the keys is in doubt.
+	await(ctx context.Context) error
 	begin(ctx context.Context) (Txn, error)
 	apply(ctx context.Context, txn Txn) error
 	// lapsed is a conflict if the lifetime of a row that was read may be over.
 	lapsed() error
-	// context is the commit's own: no caller can end it.
-	context() (context.Context, context.CancelFunc)
-	overdue() time.Duration
 
-	// enter and leave count a goroutine of the cache's; enter fails after Close.
-	enter() bool
-	leave()
 	hold()
 	// release ends hold. Memory keeps nothing of what was written, and after a
 	// conflict nothing of what was read.
 	release(err error)
-	// block makes the cache's own writes of these keys wait, until unblock.
+	// block makes the cache's own writes of these keys wait, until unblock. abandon,
+	// before that, is for a doubt without an answer: they are dropped.
 	block()
+	abandon()
 	unblock()
-	settle(func(context.Context) (bool, error)) (applied bool, err error)
 
-	changes() bool
+	// The states of a write, for the hooks.
 	pending()
 	unknown(err error)
 	finished(err error, wasDoubted bool)
-	// count counts the transaction, once, with the first of its caches.
-	count(err error, wasDoubted bool)
-	countUnknown()
+}
+
+// host is what there is of a cache without its types.
+type host struct {
+	life, closing, commits context.Context
+	timeout                time.Duration
+	logger                 *slog.Logger
+	counts                 *counters
+}
+
+// joint is a joint transaction under way.
+type joint struct {
+	verdict
+	parts   []jointPart
+	lead    host // the first part's: its deadline, and its statistics, are the transaction's
+	purpose purpose
+	changes bool // false: it only checks what was read
+	started time.Time
+	// ctx ends when the transaction is called off.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu   sync.Mutex
+	open []jointPart // the parts that want the outcome; guarded by mu
 }
 
 // commitJointly commits the parts in one transaction. The parts are in the order
 // in which every joint transaction takes them.
-func commitJointly(ctx context.Context, parts []jointPart) error {
+func commitJointly(ctx context.Context, parts []jointPart, purpose purpose) error {
 	if ctx.Err() != nil {
 		return notApplied(ended(ctx))
 	}
+	j := &joint{
+		verdict: newVerdict(), parts: parts, lead: parts[0].host(), purpose: purpose,
+		changes: slices.ContainsFunc(parts, jointPart.changes),
+		started: time.Now(), open: slices.Clone(parts),
+	}
 	for i, p := range parts {
-		if !p.enter() {
+		if err := p.enter(); err != nil {
 			for _, q := range parts[:i] {
+				q.begun()
 				q.leave()
 			}
-			return notApplied(ErrClosed)
+			j.lead.counts.outcome(err, false)
+			return notApplied(err)
 		}
 	}
-	v := newVerdict()
+	j.ctx, j.cancel = context.WithCancel(j.lead.commits)
 	for _, p := range parts {
 		p.pending()
 		p.hold() // before anybody can be told that the outcome is unknown
 	}
-	go runJointly(&v, parts)
+	go j.run()
 	select {
-	case <-v.answered:
+	case <-j.answered:
 	case <-ctx.Done():
-		if !changeAnything(parts) {
-			return notApplied(ended(ctx))
-		}
-		doubtJointly(&v, parts, fmt.Errorf("the caller left during the commit: %w", ended(ctx)))
+		j.doubt(fmt.Errorf("the caller left during the commit: %w", ended(ctx)), ended(ctx))
 	}
-	_, err := v.answer()
+	j.lead.counts.writeLatency.Record(time.Since(j.started))
+	_, err := j.answer()
 	return err
 }
 
-func changeAnything(parts []jointPart) bool {
-	return slices.ContainsFunc(parts, jointPart.changes)
-}
-
-func doubtJointly(v *verdict, parts []jointPart, why error) {
-	if !changeAnything(parts) {
+// doubt answers the caller, who has left, or has waited for long enough. What has
+// not been sent by now never will be, and is not applied, because of unsent.
+func (j *joint) doubt(why, unsent error) {
+	if !j.changes {
 		// An unknown outcome of nothing is no unknown outcome.
-		v.finish(0, fmt.Errorf("%w: what was read could not be validated: %v", ErrUnavailable, why), func(bool) {})
+		j.end(unsent)
+		j.cancel()
 		return
 	}
-	v.doubt(why, func(err error) {
-		parts[0].countUnknown()
-		for _, p := range parts {
+	if j.callOff(unsent, func(bool) { j.report(unsent, false) }) {
+		j.cancel()
+		return
+	}
+	j.verdict.doubt(why, func(err error) {
+		j.lead.counts.unknown.Add(1)
+		j.lead.counts.inDoubt.Add(1)
+		for _, p := range j.parts {
+			p.block()
 			p.unknown(err)
 		}
 	})
 }
 
-func runJointly(v *verdict, parts []jointPart) {
-	lead := parts[0]
-	ctx, cancel := lead.context()
-	defer cancel()
-	overdue := time.AfterFunc(lead.overdue(), func() {
-		doubtJointly(v, parts, errors.New("the commit did not return in time (CommitTimeout)"))
-	})
-	abandoned := context.AfterFunc(ctx, func() {
-		if errors.Is(context.Cause(ctx), ErrClosed) {
-			doubtJointly(v, parts, errors.New("the cache was closed during the commit"))
+// end makes the verdict final, and tells whether it had been in doubt.
+func (j *joint) end(err error) (wasDoubted bool) {
+	j.finish(0, err, func(doubted bool) {
+		if wasDoubted = doubted; doubted {
+			j.lead.counts.inDoubt.Add(-1)
 		}
+		j.report(err, doubted)
 	})
-	err := fmt.Errorf("%w: the store ended the transaction's goroutine (runtime.Goexit)", ErrUnavailable)
+	return wasDoubted
+}
+
+// report counts the end, with the first of the caches, and tells it to all that
+// are open.
+func (j *joint) report(err error, wasDoubted bool) {
+	j.lead.counts.ended(j.purpose, err, wasDoubted)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, p := range j.open {
+		p.finished(err, wasDoubted)
+	}
+}
+
+func (j *joint) supervise() (ctx context.Context, stop func()) {
+	lives := make([]context.Context, len(j.parts))
+	for i, p := range j.parts {
+		lives[i] = p.host().life
+	}
+	return supervise(j.ctx, j.lead.timeout, lives, j.doubt)
+}
+
+func (j *joint) run() {
+	defer j.cancel()
+	err := j.await()
+	if err != nil {
+		j.begun()
+		j.conclude(nil, err)
+		return
+	}
+	began := time.Now()
+	j.lead.counts.queueWait.Record(began.Sub(j.started))
+	ctx, stop := j.supervise()
+	err = fmt.Errorf("%w: the store ended the transaction's goroutine (runtime.Goexit)", ErrUnavailable)
 	var txn Txn
 	returned := false
 	defer func() {
-		overdue.Stop()
-		abandoned()
+		stop()
+		j.lead.counts.commitLatency.Record(time.Since(began))
 		if returned {
-			concludeJointly(v, parts, txn, err)
+			j.conclude(txn, err)
 		} else {
-			go concludeJointly(v, parts, txn, err)
+			go j.conclude(txn, err)
 		}
 	}()
-	if open, refusal := applyJointly(ctx, parts); refusal != nil {
+	if open, refusal := j.prepare(ctx); refusal != nil {
 		err = refusal
 	} else {
 		txn, err = open, errCommitExited // unless Commit returns, or panics
@@ -133,58 +205,29 @@ func runJointly(v *verdict, parts []jointPart) {
 	returned = true
 }
 
-// concludeJointly ends a joint transaction, whose outcome is err.
-func concludeJointly(v *verdict, parts []jointPart, txn Txn, err error) {
-	defer func() {
-		for _, p := range parts {
-			p.leave()
+// await waits for the keys in doubt, for as long as a write waits in the queue.
+func (j *joint) await() error {
+	ctx, stop := j.supervise()
+	defer stop()
+	for _, p := range j.parts {
+		if err := p.await(ctx); err != nil {
+			return err
 		}
-	}()
-	if !changeAnything(parts) {
-		err = certain(err)
 	}
-	if errors.Is(err, ErrUnknownOutcome) {
-		cause := err
-		for _, p := range parts {
-			p.block()
-		}
-		doubtJointly(v, parts, cause)
-		var applied bool
-		// The cache that settles may be closed meanwhile. The others' keys are still in
-		// doubt then, and one of them goes on.
-		for _, p := range parts {
-			if applied, err = p.settle(txn.Settle); !errors.Is(err, errUnsettled) {
-				break
-			}
-		}
-		if err == nil && !applied {
-			err = fmt.Errorf("%w: the database did not commit it", ErrUnavailable)
-		}
-		defer func() {
-			for _, p := range parts {
-				p.unblock()
-			}
-		}()
-	}
-	for _, p := range parts {
-		p.release(err)
-	}
-	v.finish(0, err, func(wasDoubted bool) {
-		parts[0].count(err, wasDoubted)
-		for _, p := range parts {
-			p.finished(err, wasDoubted)
-		}
-	})
+	return nil
 }
 
-// applyJointly does all but the commit. On error the transaction is gone, and
-// was not applied.
-func applyJointly(ctx context.Context, parts []jointPart) (txn Txn, err error) {
-	err = guarded("Begin", nil, func() (err error) {
-		txn, err = parts[0].begin(ctx)
-		return err
-	})
-	if err != nil {
+// begun says that the transaction does not wait any more.
+func (j *joint) begun() {
+	for _, p := range j.parts {
+		p.begun()
+	}
+}
+
+// prepare does all but the commit, of which it says that it is sent. On error the
+// transaction is gone, and was not applied.
+func (j *joint) prepare(ctx context.Context) (txn Txn, err error) {
+	if txn, err = j.begin(ctx); err != nil {
 		return nil, certain(err)
 	}
 	open, applied := txn, false
@@ -194,12 +237,12 @@ func applyJointly(ctx context.Context, parts []jointPart) (txn Txn, err error) {
 		}
 		// Deferred, because Apply may be ending the goroutine. Rollback has a deadline
 		// of its own: the commit's may be the reason.
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), parts[0].overdue())
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), j.lead.timeout)
 		defer cancel()
 		rollback := guarded("Rollback", nil, func() error { return open.Rollback(undo) })
 		err = certain(errors.Join(err, rollback))
 	}()
-	for _, p := range parts {
+	for _, p := range j.parts {
 		if err = guarded("Apply", nil, func() error { return p.apply(ctx, txn) }); err != nil {
 			return nil, err
 		}
@@ -207,13 +250,55 @@ func applyJointly(ctx context.Context, parts []jointPart) (txn Txn, err error) {
 	// The checks were made one cache after the other, each with waits of its own. A
 	// row that has ended meanwhile was not changed by anybody: no lock of the
 	// database's has kept it.
-	for _, p := range parts {
+	for _, p := range j.parts {
 		if err = p.lapsed(); err != nil {
 			return nil, err
 		}
 	}
+	if !j.send() {
+		return nil, errCalledOff
+	}
 	applied = true
 	return txn, nil
+}
+
+// errCalledOff is told to nobody: the verdict is final.
+var errCalledOff = fmt.Errorf("%w: the transaction was called off", ErrUnavailable)
+
+func (j *joint) begin(ctx context.Context) (txn Txn, err error) {
+	defer j.begun()
+	err = guarded("Begin", nil, func() (err error) {
+		txn, err = j.parts[0].begin(ctx)
+		return err
+	})
+	return txn, err
+}
+
+// conclude ends a joint transaction, whose outcome is err.
+func (j *joint) conclude(txn Txn, err error) {
+	if !j.changes {
+		err = certain(err)
+	}
+	if errors.Is(err, ErrUnknownOutcome) {
+		j.doubt(err, err)
+		err = j.settle(txn.Settle)
+	}
+	j.mu.Lock()
+	open := slices.Clone(j.open)
+	j.mu.Unlock()
+	for _, p := range open {
+		if errors.Is(err, errUnsettled) {
+			p.abandon()
+		}
+		p.release(err)
+	}
+	doubted := j.end(err)
+	for _, p := range open {
+		if doubted {
+			p.unblock()
+		}
+		p.leave()
+	}
 }
 
 // certain is an error of a transaction that was never committed: whatever it
@@ -223,132 +308,4 @@ func certain(err error) error {
 		return fmt.Errorf("%w: %v", ErrUnavailable, err)
 	}
 	return err
-}
-
-// jointShare is a share in a joint transaction.
-type jointShare[K comparable, V any] struct {
-	c       *Cache[K, V]
-	purpose purpose
-	set     ChangeSet[K, V]
-	read    map[K]*entry[K, V]
-	keys    []K
-	owner   uint64
-	rows    []Row[V]
-}
-
-func (s *share[K, V]) joint(purpose purpose) jointPart {
-	j := &jointShare[K, V]{c: s.c, purpose: purpose, set: s.set(), read: s.read, owner: s.c.owners.Add(1)}
-	for i := range j.set.Changes {
-		j.keys = append(j.keys, j.set.Changes[i].Key)
-	}
-	return j
-}
-
-func (j *jointShare[K, V]) begin(ctx context.Context) (Txn, error) {
-	if j.c.can.Begin == nil || j.c.can.Apply == nil {
-		return nil, fmt.Errorf("%w: transactions of several caches", ErrUnsupported)
-	}
-	return j.c.can.Begin(ctx)
-}
-
-func (j *jointShare[K, V]) apply(ctx context.Context, txn Txn) error {
-	o, err := j.c.can.Apply(ctx, txn, j.set)
-	if err == nil {
-		err = o.Err
-	}
-	j.rows = o.Rows
-	return err
-}
-
-func (j *jointShare[K, V]) lapsed() error {
-	for key, e := range j.read {
-		if j.c.lapsed(e) {
-			return &ConflictError{Key: key, Version: Version(e.Version)}
-		}
-	}
-	return nil
-}
-
-func (j *jointShare[K, V]) context() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(j.c.commits, j.c.options.CommitTimeout)
-}
-
-func (j *jointShare[K, V]) overdue() time.Duration {
-	return overdueAfter(j.c.options.CommitTimeout)
-}
-
-func (j *jointShare[K, V]) enter() bool {
-	if !j.c.joint.begin() {
-		return false
-	}
-	if !j.c.tasks.begin() {
-		j.c.joint.end()
-		return false
-	}
-	return true
-}
-
-func (j *jointShare[K, V]) leave() {
-	j.c.joint.end()
-	j.c.tasks.end()
-}
-
-func (j *jointShare[K, V]) hold() {
-	for _, key := range j.keys {
-		j.c.gate.Hold(key, j.owner, true)
-	}
-}
-
-func (j *jointShare[K, V]) release(err error) {
-	p := gate.Drop[*entry[K, V]]()
-	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrUnknownOutcome) {
-		p = gate.Unchanged[*entry[K, V]]()
-	}
-	for _, key := range j.keys {
-		j.c.gate.Release(key, p)
-	}
-	if errors.Is(err, ErrConflict) {
-		for _, check := range j.set.Checks {
-			j.c.gate.Invalidate(check.Key)
-		}
-	}
-}
-
-func (j *jointShare[K, V]) block()   { j.c.queue.Take(j.keys) }
-func (j *jointShare[K, V]) unblock() { j.c.queue.Return(j.keys) }
-
-func (j *jointShare[K, V]) settle(ask func(context.Context) (bool, error)) (applied bool, err error) {
-	j.c.counts.inDoubt.Add(1)
-	defer j.c.counts.inDoubt.Add(-1)
-	s, err := j.c.settle(func(ctx context.Context) (s Settlement[V], err error) {
-		err = aside("Settle", nil, func() (err error) {
-			s.Applied, err = ask(ctx)
-			return err
-		})
-		if errors.Is(err, ErrUnknownOutcome) {
-			s.Err, err = err, nil // a Txn's word for "nobody will ever know"
-		}
-		return s, err
-	})
-	return s.Applied, err
-}
-
-func (j *jointShare[K, V]) pending() { j.c.tell(j.c.options.Hooks.Pending, &j.set, nil, nil) }
-
-func (j *jointShare[K, V]) changes() bool { return len(j.keys) > 0 }
-func (j *jointShare[K, V]) countUnknown() { j.c.counts.unknown.Add(1) }
-
-func (j *jointShare[K, V]) unknown(err error) {
-	j.c.tell(j.c.options.Hooks.Unknown, &j.set, nil, err)
-}
-
-func (j *jointShare[K, V]) finished(err error, wasDoubted bool) {
-	if err == nil {
-		j.c.counts.applied(sizes(&j.set))
-	}
-	j.c.tellEnd(&j.set, j.rows, err, wasDoubted)
-}
-
-func (j *jointShare[K, V]) count(err error, wasDoubted bool) {
-	j.c.counts.ended(j.purpose, err, wasDoubted)
 }

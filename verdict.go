@@ -18,6 +18,7 @@ type verdict struct {
 	mu      sync.Mutex
 	told    bool          // answered is closed; guarded by mu, as what follows
 	doubted bool          // the asker was, or will be, told that nobody knows
+	sent    bool          // it cannot be called off any more; for joint transactions only
 	final   bool          // version and err are what became of the write
 	known   chan struct{} // closed when final; made when somebody wants it
 	version Version
@@ -27,12 +28,35 @@ type verdict struct {
 
 func newVerdict() verdict { return verdict{answered: make(chan struct{})} }
 
-// finish makes the verdict final. It returns false if it was so already, and
-// tells whether it had been in doubt. report is called in between, so that what
-// it reports comes in the order in which it happened.
+// finish makes the verdict final, unless it is so already. report is told whether
+// it had been in doubt, and is called in between, so that what it reports comes in
+// the order in which it happened.
 func (v *verdict) finish(version Version, err error, report func(wasDoubted bool)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.finishLocked(version, err, report)
+}
+
+// send says that the write is about to become irrevocable. It returns false if
+// it was called off, and must not be sent.
+func (v *verdict) send() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.sent = v.sent || !v.final
+	return v.sent
+}
+
+// callOff makes the verdict final unless the write has been sent.
+func (v *verdict) callOff(err error, report func(wasDoubted bool)) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.sent {
+		v.finishLocked(0, err, report)
+	}
+	return !v.sent
+}
+
+func (v *verdict) finishLocked(version Version, err error, report func(wasDoubted bool)) {
 	if v.final {
 		return
 	}

@@ -118,15 +118,20 @@ func conflicted(err error) bool {
 
 // dropped is told of writes that never left the queue.
 func (c *Cache[K, V]) dropped(op *commit.Op[K, *write[K, V]], reason error) {
+	c.finish(op.Item, nil, c.unqueued(reason))
+}
+
+// unqueued is what a writer is told of the queue's error.
+func (c *Cache[K, V]) unqueued(reason error) error {
 	switch {
 	case errors.Is(reason, commit.ErrClosed):
-		reason = ErrClosed
+		return ErrClosed
 	case errors.Is(reason, commit.ErrFull):
-		reason = fmt.Errorf("%w: %d writes are waiting (QueueLimit)", ErrUnavailable, c.options.QueueLimit)
+		return fmt.Errorf("%w: %d writes are waiting (QueueLimit)", ErrUnavailable, c.options.QueueLimit)
 	case errors.Is(reason, commit.ErrStale):
-		reason = fmt.Errorf("%w: no commit could begin within %v (CommitTimeout)", ErrUnavailable, c.options.CommitTimeout)
+		return fmt.Errorf("%w: no commit could begin within %v (CommitTimeout)", ErrUnavailable, c.options.CommitTimeout)
 	}
-	c.finish(op.Item, nil, reason)
+	return reason
 }
 
 // commitBatch takes a batch through its four steps: gate, commit, memory,
@@ -144,31 +149,23 @@ func (c *Cache[K, V]) commitBatch(ops []*commit.Op[K, *write[K, V]]) {
 
 	// Commit, under a deadline that is the cache's: no caller can end it. A store
 	// that does not come back by then keeps its keys, but not its callers.
-	ctx, cancel := context.WithTimeout(c.commits, c.options.CommitTimeout)
-	defer cancel()
-	overdue := time.AfterFunc(overdueAfter(c.options.CommitTimeout), func() {
+	ctx, stop := supervise(c.commits, c.options.CommitTimeout, []context.Context{c.life}, func(why, _ error) {
 		for _, op := range ops {
-			c.doubt(op.Item, fmt.Errorf("the commit did not return within %v (CommitTimeout)", c.options.CommitTimeout))
+			c.doubt(op.Item, why)
 		}
 	})
-	abandoned := context.AfterFunc(c.life, func() {
-		for _, op := range ops {
-			c.doubt(op.Item, errors.New("the cache was closed during the commit"))
-		}
-	})
+	defer stop()
 	returned := false
 	defer func() {
 		if !returned {
 			// The store is ending the goroutine. As after a panic, nobody knows.
-			overdue.Stop()
-			abandoned()
+			stop()
 			c.settleBatch(ops, sets, errCommitExited)
 		}
 	}()
 	outcomes, err := c.commit(ctx, sets)
 	returned = true
-	overdue.Stop()
-	abandoned()
+	stop()
 	c.counts.commitLatency.Record(c.since(began))
 
 	if errors.Is(err, ErrUnknownOutcome) {
@@ -185,6 +182,32 @@ func (c *Cache[K, V]) commitBatch(ops []*commit.Op[K, *write[K, V]]) {
 		o := outcome(outcomes, i, err)
 		op.Item.result = o
 		c.finish(op.Item, o.Rows, o.Err)
+	}
+}
+
+// supervise is for a commit under way: its context ends at its deadline, or with
+// the life of a cache that takes part. Its callers are answered in any case: doubt
+// is told why nobody knows and, for what has not been sent, why it is not applied.
+// stop ends it, and may be called again.
+func supervise(parent context.Context, timeout time.Duration, lives []context.Context, doubt func(why, unsent error)) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithTimeout(parent, timeout)
+	overdue := time.AfterFunc(overdueAfter(timeout), func() {
+		why := fmt.Errorf("the commit did not return within %v (CommitTimeout)", timeout)
+		doubt(why, fmt.Errorf("%w: %w", ErrUnavailable, why))
+	})
+	stops := make([]func() bool, len(lives))
+	for i, life := range lives {
+		stops[i] = context.AfterFunc(life, func() {
+			doubt(errors.New("the cache was closed during the commit"), ErrClosed)
+			cancel()
+		})
+	}
+	return ctx, func() {
+		overdue.Stop()
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
 	}
 }
 
