@@ -32,8 +32,8 @@ func TestAJointTransactionWhoseCallerLeavesBeforeItsCommitIsUnknown(t *testing.T
 				t.Errorf("the next transaction: %v", err)
 			}
 			d.hold("k", 2)
-			if n := d.a.Stats(); n.Unknown != 0 || n.Unavailable != 1 || n.QueueLength != 0 {
-				t.Errorf("%d unknown, %d unavailable, %d in the queue", n.Unknown, n.Unavailable, n.QueueLength)
+			if n := d.a.Stats(); n.Unknown != 0 || n.Abandoned != 1 || n.QueueLength != 0 {
+				t.Errorf("%d unknown, %d abandoned, %d in the queue", n.Unknown, n.Abandoned, n.QueueLength)
 			}
 		})
 	}

@@ -84,21 +84,16 @@ func conditional[K comparable, V any](set *ChangeSet[K, V]) bool {
 	})
 }
 
-// inDoubt runs f, which ends a doubt, in the background, and counts the doubt.
+// inDoubt runs f, which ends a doubt, in the background.
 func (c *Cache[K, V]) inDoubt(f func()) {
-	c.counts.inDoubt.Add(1)
-	run := func() {
-		defer c.counts.inDoubt.Add(-1)
-		f()
-	}
 	if !c.tasks.begin() {
 		// Close has given up. Its context is over, so f does not wait.
-		run()
+		f()
 		return
 	}
 	go func() {
 		defer c.tasks.end()
-		run()
+		f()
 	}()
 }
 

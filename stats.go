@@ -1,6 +1,7 @@
 package lockstep
 
 import (
+	"context"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -19,23 +20,26 @@ type Stats struct {
 	HitRate float64
 
 	// Loads are calls of Store.Load on behalf of readers, LoadErrors those that
-	// failed, and JoinedLoads the reads that shared another reader's load.
+	// failed, and JoinedLoads the reads that waited for one which they did not start.
 	Loads, LoadErrors, JoinedLoads uint64
 
 	// Writes are the changes that were committed, Deletes the deletions among
 	// them.
 	Writes, Deletes uint64
 
-	// The outcomes of write calls and transactions. Each call counts once under
-	// Committed, Refused, Conflicts, Unavailable or Unknown; an unknown one counts
-	// again under Settled when it is no longer unknown.
+	// The outcomes of what was asked of the database, a write or the validation of
+	// what a transaction has read. Each counts once under Committed, Refused,
+	// Conflicts, Unavailable, Abandoned or Unknown; an unknown one counts again
+	// under Settled when it is no longer unknown. A call of Update or Transact that
+	// ran again counts a conflict for each time before the last.
 	Committed   uint64
 	Refused     uint64 // not applied: invalid, or refused by the database
 	Conflicts   uint64 // not applied: the row was not what the write expected
-	Unavailable uint64 // not applied: the database, or a place in the queue, could not be had
+	Unavailable uint64 // not applied: the database, or a place in the queue, could not be had; or the cache was closed
+	Abandoned   uint64 // not applied: the caller's context ended first
 	Unknown     uint64
 	Settled     uint64
-	// InDoubt is the number of commits whose outcome is unknown right now.
+	// InDoubt is the number of writes whose outcome is unknown right now.
 	InDoubt int
 
 	// Transactions are calls of Transact that committed, and Reruns how often
@@ -90,7 +94,8 @@ type counters struct {
 
 	loads, loadErrors, joinedLoads                      atomic.Uint64
 	writes, deletes                                     atomic.Uint64
-	committed, refused, conflicts, unavailable          atomic.Uint64
+	committed, refused, conflicts                       atomic.Uint64
+	unavailable, abandoned                              atomic.Uint64
 	unknown, settled                                    atomic.Uint64
 	inDoubt                                             atomic.Int64
 	transactions, reruns                                atomic.Uint64
@@ -100,12 +105,21 @@ type counters struct {
 	loadLatency, commitLatency, queueWait, writeLatency latency.Histogram
 }
 
+// doubted counts a write whose caller is told that nobody knows.
+func (n *counters) doubted() {
+	n.unknown.Add(1)
+	n.inDoubt.Add(1)
+}
+
 // outcome counts how a write call, or a transaction, ended. One that had been in
 // doubt was counted as unknown already.
 func (n *counters) outcome(err error, wasDoubted bool) {
 	switch {
 	case wasDoubted:
-		n.settled.Add(1)
+		n.inDoubt.Add(-1)
+		if !errors.Is(err, ErrUnknownOutcome) {
+			n.settled.Add(1)
+		}
 	case err == nil:
 		n.committed.Add(1)
 	case errors.Is(err, ErrUnknownOutcome):
@@ -114,6 +128,8 @@ func (n *counters) outcome(err error, wasDoubted bool) {
 		n.conflicts.Add(1)
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnsupported), errors.Is(err, ErrInTransaction):
 		n.refused.Add(1)
+	case !errors.Is(err, ErrUnavailable) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
+		n.abandoned.Add(1)
 	default:
 		n.unavailable.Add(1)
 	}
@@ -132,7 +148,7 @@ func (c *Cache[K, V]) Stats() Stats {
 		Loads: n.loads.Load(), LoadErrors: n.loadErrors.Load(), JoinedLoads: n.joinedLoads.Load(),
 		Writes: n.writes.Load(), Deletes: n.deletes.Load(),
 		Committed: n.committed.Load(), Refused: n.refused.Load(), Conflicts: n.conflicts.Load(),
-		Unavailable: n.unavailable.Load(), Unknown: n.unknown.Load(), Settled: n.settled.Load(),
+		Unavailable: n.unavailable.Load(), Abandoned: n.abandoned.Load(), Unknown: n.unknown.Load(), Settled: n.settled.Load(),
 		InDoubt:      int(n.inDoubt.Load()),
 		Transactions: n.transactions.Load(), Reruns: n.reruns.Load(),
 		Batches:   n.batches.Load(),

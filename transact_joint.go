@@ -134,8 +134,7 @@ func (j *joint) doubt(why, unsent error) {
 		return
 	}
 	j.verdict.doubt(why, func(err error) {
-		j.lead.counts.unknown.Add(1)
-		j.lead.counts.inDoubt.Add(1)
+		j.lead.counts.doubted()
 		for _, p := range j.parts {
 			p.block()
 			p.unknown(err)
@@ -146,9 +145,7 @@ func (j *joint) doubt(why, unsent error) {
 // end makes the verdict final, and tells whether it had been in doubt.
 func (j *joint) end(err error) (wasDoubted bool) {
 	j.finish(0, err, func(doubted bool) {
-		if wasDoubted = doubted; doubted {
-			j.lead.counts.inDoubt.Add(-1)
-		}
+		wasDoubted = doubted
 		j.report(err, doubted)
 	})
 	return wasDoubted

@@ -346,7 +346,7 @@ func (c *Cache[K, V]) doubt(w *write[K, V], why error) {
 	c.evict(w)
 	c.queue.Doubt(&w.op)
 	w.verdict.doubt(why, func(err error) {
-		c.counts.unknown.Add(1)
+		c.counts.doubted()
 		c.tell(c.options.Hooks.Unknown, &w.set, nil, err)
 	})
 }
