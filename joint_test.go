@@ -130,3 +130,28 @@ func TestJointCommitsAreNotMeasured(t *testing.T) {
 		}
 	})
 }
+
+func TestACommitUnderWayUndoesWhatAJointTransactionHasValidated(t *testing.T) {
+	inDuo(t, options{}, func(d *duo) {
+		reply := d.sa.Block(fault.AfterCommit, "k")
+		defer reply.Pass()
+		write := d.start(func() error { return second(d.a.Set(d.ctx, "k", 8)) })
+		<-reply.Reached
+		other := openOver(d.scene, d.sa) // somebody else, at the same table
+		if _, err := other.Set(d.ctx, "k", 9); err != nil {
+			t.Fatal(err)
+		}
+		var seen int
+		if err := lockstep.Transact(d.ctx, func(ctx context.Context, tx *lockstep.Tx) (err error) {
+			seen, err = d.a.In(tx).Get(ctx, "k")
+			return errors.Join(err, d.b.In(tx).Set(ctx, "j", seen))
+		}); err != nil || seen != 9 {
+			t.Fatalf("Transact saw %d, %v", seen, err)
+		}
+		reply.Pass()
+		write.succeeds()
+		if got, err := d.a.Get(d.ctx, "k"); got != 9 {
+			t.Errorf("Get(k) = %d, %v", got, err)
+		}
+	})
+}

@@ -47,6 +47,9 @@ func (c *Cache[K, V]) settleBatch(ops []*commit.Op[K, *write[K, V]], sets []Chan
 			// settlement; the next reader asks.
 			c.publish(w, Outcome[V]{}, 0)
 			o := settled(settlement, &w.set, i, err)
+			if o.Err == nil {
+				c.observe(&w.set)
+			}
 			w.result = o
 			c.finish(w, o.Rows, o.Err)
 		}

@@ -44,8 +44,8 @@ type jointPart interface {
 	lapsed() error
 
 	hold()
-	// release ends hold. Memory keeps nothing of what was written, and after a
-	// conflict nothing of what was read.
+	// release ends hold. Memory keeps nothing of what was written, nothing older than
+	// what was read, and after a conflict nothing of that.
 	release(err error)
 	// block makes the cache's own writes of these keys wait, until unblock. abandon,
 	// before that, is for a doubt without an answer: they are dropped.

@@ -94,6 +94,9 @@ func (j *jointShare[K, V]) release(err error) {
 	for _, key := range j.keys {
 		j.c.gate.Release(key, p)
 	}
+	if err == nil {
+		j.c.observe(&j.set)
+	}
 	if errors.Is(err, ErrConflict) {
 		for _, check := range j.set.Checks {
 			j.c.gate.Invalidate(check.Key)

@@ -105,3 +105,25 @@ func TestATransactionThatWasSettledIsNotCounted(t *testing.T) {
 		}
 	})
 }
+
+// Validating is observing, and observing counts as acknowledging.
+func TestACommitUnderWayUndoesWhatATransactionHasValidated(t *testing.T) {
+	inBubble(t, options{Batch: lockstep.Batch{InFlight: 2}}, func(s *scene) {
+		s.behind("j", 1)
+		reply := s.store.Block(fault.AfterCommit, "k")
+		defer reply.Pass()
+		write := s.startSet(s.ctx, "k", 8)
+		<-reply.Reached
+		s.behind("k", 9)
+		var seen int
+		if err := transact(s, func(tx lockstep.InTx[string, int]) (err error) {
+			seen, err = tx.Get(s.ctx, "k")
+			return errors.Join(err, second(tx.Get(s.ctx, "j")))
+		}); err != nil || seen != 9 {
+			t.Fatalf("Transact saw %d, %v", seen, err)
+		}
+		reply.Pass()
+		write.succeeds()
+		s.reads("k", 9)
+	})
+}

@@ -177,6 +177,11 @@ func (c *Cache[K, V]) commitBatch(ops []*commit.Op[K, *write[K, V]]) {
 	for i, op := range ops {
 		c.publish(op.Item, outcome(outcomes, i, err), began)
 	}
+	for i, op := range ops {
+		if outcome(outcomes, i, err).Err == nil {
+			c.observe(&op.Item.set)
+		}
+	}
 	// Announcement.
 	for i, op := range ops {
 		o := outcome(outcomes, i, err)
@@ -301,6 +306,29 @@ func (c *Cache[K, V]) publish(w *write[K, V], o Outcome[V], began int64) {
 	}
 	for i, key := range w.op.Keys {
 		c.gate.Release(key, c.publication(w, o, i, began))
+	}
+}
+
+// observe is for a set that was committed, after all of its batch was published:
+// what it has checked, and not written, is about to be told. A commit under way
+// that somebody else's write has followed would publish an older row.
+func (c *Cache[K, V]) observe(set *ChangeSet[K, V]) {
+	if len(set.Checks) == 0 {
+		return
+	}
+	written := make(map[K]struct{}, len(set.Changes))
+	for i := range set.Changes {
+		written[set.Changes[i].Key] = struct{}{}
+	}
+	for _, check := range set.Checks {
+		if _, its := written[check.Key]; its {
+			continue
+		}
+		row := Row[V]{Version: check.Version, Exists: !check.Absent}
+		if row.Exists {
+			row.Value, _ = check.Value.(V) // a nil is of no type
+		}
+		c.gate.Observe(check.Key, func(e *entry[K, V]) bool { return c.atLeast(e, row) })
 	}
 }
 
