@@ -42,6 +42,9 @@ type part interface {
 	writes() int
 	// outdated is a row that memory knows to have changed since it was read, or nil.
 	outdated() *ConflictError
+	// confirm loads again what was not loaded for the transaction. A row that is not
+	// the same any more is a conflict.
+	confirm(ctx context.Context) error
 	turns(all bool) []uint64
 	discardWrites()
 
@@ -142,27 +145,22 @@ func (tx *Tx) end(ctx context.Context, result error, held *[]uint64) error {
 	for _, p := range tx.parts {
 		reads, writes = reads+p.reads(), writes+p.writes()
 	}
+	var err error
 	if writes == 0 && reads <= 1 {
-		// One read is true at the moment of the read.
-		return finished(result)
-	}
-	if writes > 0 && len(*held) == 0 {
-		wanted := tx.turns(false)
-		var err error
-		if *held, err = takeTurns(ctx, wanted); err != nil {
-			return notApplied(err)
+		err = tx.confirm(ctx)
+	} else {
+		if writes > 0 && len(*held) == 0 {
+			if *held, err = takeTurns(ctx, tx.turns(false)); err != nil {
+				return notApplied(err)
+			}
 		}
-	}
-	for _, p := range tx.parts {
-		if conflict := p.outdated(); conflict != nil {
-			return rerun{conflict}
+		for _, p := range tx.parts {
+			if conflict := p.outdated(); conflict != nil {
+				return rerun{conflict}
+			}
 		}
+		err = tx.commit(ctx, purposeOf(result))
 	}
-	purpose := transaction
-	if result != nil {
-		purpose = validation
-	}
-	err := tx.commit(ctx, purpose)
 	switch {
 	case conflicted(err):
 		return rerunAfter(err)
@@ -172,6 +170,25 @@ func (tx *Tx) end(ctx context.Context, result error, held *[]uint64) error {
 		return err
 	}
 	return finished(result)
+}
+
+// confirm validates the only read of a transaction that writes nothing. One that
+// was loaded for it was true at that moment. Memory's copy may be behind what
+// others have written; a load tells, for less than a commit.
+func (tx *Tx) confirm(ctx context.Context) error {
+	for _, p := range tx.parts {
+		if err := p.confirm(ctx); err != nil {
+			return notApplied(err)
+		}
+	}
+	return nil
+}
+
+func purposeOf(result error) purpose {
+	if result != nil {
+		return validation
+	}
+	return transaction
 }
 
 // finished is the end of a transaction whose function returned result.

@@ -60,7 +60,7 @@ func (a InTx[K, V]) Get(ctx context.Context, key K) (V, error) {
 	e, ok := s.read[key]
 	if !ok {
 		var err error
-		if e, err = s.c.readInTx(ctx, key); err != nil {
+		if e, s.loaded, err = s.c.readInTx(ctx, key); err != nil {
 			return none, err
 		}
 		s.read[key] = e
@@ -100,22 +100,34 @@ func (a InTx[K, V]) change(change Change[K, V]) error {
 	return nil
 }
 
-// readInTx is read, for the one caller that may read inside a transaction.
-func (c *Cache[K, V]) readInTx(ctx context.Context, key K) (*entry[K, V], error) {
+// readInTx is read, for the one caller that may read inside a transaction. It also
+// tells whether the row comes from a load that was begun for it.
+func (c *Cache[K, V]) readInTx(ctx context.Context, key K) (e *entry[K, V], loaded bool, err error) {
 	if e, ok := c.memory.Get(key); ok && c.fresh(e) {
 		c.touch(key, e)
-		return e, nil
+		return e, false, nil
 	}
 	if ctx.Err() != nil {
-		return nil, ended(ctx)
+		return nil, false, ended(ctx)
 	}
-	return c.load(ctx, key, c.usable)
+	remembered := false // since the look above
+	usable := func(e *entry[K, V]) bool {
+		remembered = c.fresh(e)
+		return remembered
+	}
+	for {
+		e, joined, err := c.loadOnce(ctx, key, usable)
+		if err != nil || !joined || !c.lapsed(e) {
+			return e, !joined && !remembered, err
+		}
+	}
 }
 
 // share is one cache's part of a transaction.
 type share[K comparable, V any] struct {
 	c       *Cache[K, V]
 	read    map[K]*entry[K, V]
+	loaded  bool // the last read comes from a load that was begun for it
 	changes []Change[K, V]
 	written map[K]int // index into changes
 }
@@ -134,6 +146,22 @@ func (s *share[K, V]) outdated() *ConflictError {
 	for key, e := range s.read {
 		now, ok := s.c.memory.Get(key)
 		if ok && s.c.fresh(now) && (now.Version != e.Version || now.Exists != e.Exists) {
+			return &ConflictError{Key: key, Exists: now.Exists, Version: Version(now.Version)}
+		}
+	}
+	return nil
+}
+
+func (s *share[K, V]) confirm(ctx context.Context) error {
+	if s.loaded {
+		return nil
+	}
+	for key, e := range s.read {
+		now, err := s.c.load(ctx, key, nil)
+		if err != nil {
+			return err
+		}
+		if !s.c.unchanged(e, now) {
 			return &ConflictError{Key: key, Exists: now.Exists, Version: Version(now.Version)}
 		}
 	}

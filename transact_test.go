@@ -127,3 +127,67 @@ func TestACommitUnderWayUndoesWhatATransactionHasValidated(t *testing.T) {
 		s.reads("k", 9)
 	})
 }
+
+// Another process has paid 100 into the account, an hour ago.
+func TestTransactSaysInsufficientFundsOfABalanceThatIsNotThere(t *testing.T) {
+	inBubble(t, options{}, func(s *scene) {
+		errFunds := errors.New("insufficient funds")
+		withdraw := func(tx lockstep.InTx[string, int]) error {
+			balance, err := tx.Get(s.ctx, "balance")
+			if err == nil && balance < 50 {
+				err = errFunds
+			}
+			return err
+		}
+		s.write("balance", 1)
+		s.notApplied(transact(s, withdraw), errFunds)
+		s.behind("balance", 100)
+		time.Sleep(time.Hour)
+		if err := transact(s, withdraw); err != nil {
+			t.Errorf("Transact: %v", err)
+		}
+		s.remembers("balance", 100)
+		s.behind("balance", 200)
+		var seen int
+		read := func(tx lockstep.InTx[string, int]) (err error) {
+			seen, err = tx.Get(s.ctx, "balance")
+			return err
+		}
+		if err := transact(s, read); err != nil || seen != 200 {
+			t.Errorf("Transact read %d, %v", seen, err)
+		}
+		s.Invalidate("balance")
+		if n := s.loads(func() { _ = transact(s, read) }); n != 1 {
+			t.Errorf("a row that was loaded for the transaction is loaded %d times", n)
+		}
+		s.script("load *: fail")
+		s.notApplied(transact(s, withdraw), lockstep.ErrUnavailable)
+	})
+}
+
+// A load that began before the transaction may have read the row before somebody
+// else has changed it.
+func TestATransactionReportsWhatALoadBeforeItHasRead(t *testing.T) {
+	inBubble(t, options{}, func(s *scene) {
+		s.behind("k", 1)
+		load := s.store.Block(fault.AfterLoad)
+		defer load.Pass()
+		reader := s.startGet(s.ctx, "k")
+		<-load.Reached
+		s.behind("k", 2)
+		var seen int
+		tx := s.start(func() error {
+			return transact(s, func(tx lockstep.InTx[string, int]) (err error) {
+				seen, err = tx.Get(s.ctx, "k")
+				return err
+			})
+		})
+		tx.hangs()
+		load.Pass()
+		reader.succeeds()
+		tx.succeeds()
+		if seen != 2 {
+			t.Errorf("the transaction reports %d, which was over before it began", seen)
+		}
+	})
+}
