@@ -26,12 +26,14 @@
 //	                                    ErrInTransaction, ErrClosed
 //	no place in the queue, or waited    not applied: ErrUnavailable  untouched
 //	there for CommitTimeout
-//	caller left while it was queued,    not applied: its context's   untouched
-//	or before the commit of several     error
-//	caches was sent
+//	caller left while it was queued     not applied: its context's   untouched
+//	                                    error
+//	caller left, or CommitTimeout or    not applied: its context's   dropped
+//	Close came, before the commit of    error, ErrUnavailable or
+//	several caches was sent             ErrClosed
 //	a condition did not hold            not applied: ErrConflict     dropped
-//	database refused it                 not applied: ErrInvalid      untouched
-//	database could not be reached       not applied: ErrUnavailable  untouched
+//	database refused it                 not applied: ErrInvalid      untouched *
+//	database could not be reached       not applied: ErrUnavailable  untouched *
 //	caller left during the commit       ErrUnknownOutcome            dropped; set right when the commit
 //	                                                                 returns
 //	commit ran into CommitTimeout       ErrUnknownOutcome            dropped; set right when it returns
@@ -40,6 +42,10 @@
 //	ended its goroutine (t.FailNow)
 //	Close ran out of time               as above, or not applied:    empty
 //	                                    ErrClosed
+//
+// (*) Where the set had several keys, one that it only checked among them, those
+// that it writes have left memory when it was sent; see below. So has every key
+// when DeleteAll was.
 //
 // Every error of a write is a *WriteError. Whatever is not ErrUnknownOutcome was
 // not applied. An unknown write is settled in the background; WriteError.Wait

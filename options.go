@@ -54,7 +54,8 @@ type Options[K comparable, V any] struct {
 	// DefaultCommitTimeout.
 	CommitTimeout time.Duration
 
-	// QueueLimit is the number of writes that may wait. One more is
+	// QueueLimit is the number of writes that may wait, transactions of several
+	// caches that have not begun among them. One more is
 	// ErrUnavailable at once. Zero means DefaultQueueLimit.
 	QueueLimit int
 

@@ -74,7 +74,8 @@ type Stats struct {
 	Retries, RetryFailures uint64
 
 	// LoadLatency is measured around Store.Load, CommitLatency around
-	// Store.Commit, QueueWait from the call to the start of its commit, and
+	// Store.Commit, or from the beginning to the commit of a transaction of several
+	// caches, QueueWait from the call to the start of its commit, and
 	// WriteLatency from the call to its answer.
 	LoadLatency, CommitLatency, QueueWait, WriteLatency Latency
 }
