@@ -267,6 +267,14 @@ func keyConverter(t reflect.Type, col *column) (converter, error) {
 			}
 			return x, err
 		}
+		scan := c.scan
+		c.scan = func(src driver.Value, dst reflect.Value) error {
+			err := scan(src, dst)
+			if f, ok := src.(float64); ok && err == nil && dst.Float() != f {
+				err = mismatch(src, t.String()) // rounded, it would be the key of another row
+			}
+			return err
+		}
 		return c, need(realNum)
 	case reflect.Array:
 		if t.Elem().Kind() == reflect.Uint8 {

@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"database/sql"
+	"math"
 	"reflect"
 	"testing"
 	"time"
@@ -101,4 +102,18 @@ func TestNamesBeyondASCIIThatDifferInCaseAreTwoColumns(t *testing.T) {
 	if n := countIn(t, s.db, `SELECT count(*) FROM t WHERE "é" = 'small' AND "É" = 'large' AND K = 'not a unit'`); n != 1 {
 		t.Error("they are in other columns")
 	}
+}
+
+// Rounded to a float32, the key of one row would be another's, or nobody's.
+func TestScanDoesNotYieldAKeyThatLoadDoesNotFind(t *testing.T) {
+	s := openTable[float32, justName](t, TableOptions{}, "CREATE TABLE t (id REAL PRIMARY KEY, name TEXT)")
+	put(t, s, 0.1, justName{"ours"})
+	put(t, s, float32(math.Inf(1)), justName{"ours"})
+	page, err := s.scan(t.Context(), nil, 10)
+	if err != nil || len(page.Keys) != 2 || page.Keys[0] != 0.1 {
+		t.Errorf("%v, %v", page.Keys, err)
+	}
+	run(t, s.db.path, "INSERT INTO t VALUES (0.1, 'of another program')")
+	_, err = s.scan(t.Context(), nil, 10)
+	wantError(t, err, lockstep.ErrInvalid, "table t", "key column id", "0.1", "float32")
 }
