@@ -28,7 +28,8 @@ type TableOptions struct {
 // mapped (see the package documentation); columns without a
 // field are never written, and get their defaults in a new row. A field of V may
 // repeat a column of the key: it is filled when the row is read, and when it is
-// written must be zero or equal to the key.
+// written must be zero or equal to the key. A row with a NULL in its key, as SQLite
+// allows, is none that K can name: Scan passes it over, and DeleteAll deletes it.
 //
 // Every row that is written is read back in the same transaction, and so the
 // cache gets what generated columns, defaults and triggers have made of it. A
@@ -146,11 +147,14 @@ func newTableStatements(m *mapping) tableStatements {
 	list := func(n int) string { return "?" + strings.Repeat(", ?", n-1) }
 	all := strings.Join(key, ", ")
 	where := "(" + all + ") = (" + list(len(key)) + ")"
+	// A primary key may hold NULLs, which no key in Go is. The plus keeps the planner
+	// from looking for what is not NULL, instead of for where the page starts.
+	whole := "+" + strings.Join(key, " IS NOT NULL AND +") + " IS NOT NULL"
 	from := "SELECT " + strings.Join(columns, ", ") + " FROM " + inMain(m.table)
 	s := tableStatements{
 		load:      selectChunks(from, key...),
-		scanFirst: fmt.Sprintf("%s ORDER BY %s LIMIT ?", from, all),
-		scanNext:  fmt.Sprintf("%s WHERE (%s) > (%s) ORDER BY %s LIMIT ?", from, all, list(len(key)), all),
+		scanFirst: fmt.Sprintf("%s WHERE %s ORDER BY %s LIMIT ?", from, whole, all),
+		scanNext:  fmt.Sprintf("%s WHERE (%s) > (%s) AND %s ORDER BY %s LIMIT ?", from, all, list(len(key)), whole, all),
 		// OR ABORT overrides conflict clauses of the schema's own, such as UNIQUE ON
 		// CONFLICT REPLACE, which would remove another row to make room for this one.
 		insert:    fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s)", inMain(m.table), strings.Join(into, ", "), list(len(into))),
