@@ -45,8 +45,8 @@ var migrations = []func(c *conn, t tableInfo) error{
 	expires_at INTEGER,                  -- µs since 1970; NULL: stays until deleted
 	deleted INTEGER NOT NULL DEFAULT 0   -- 1: a tombstone, which keeps the version
 ) STRICT`, q, t.keyColumn, value),
-			fmt.Sprintf(`CREATE INDEX %s ON %s (version) WHERE deleted = 1`, inMain(t.name+"_tombstones"), quote(t.name)),
-			fmt.Sprintf(`CREATE INDEX %s ON %s (expires_at) WHERE expires_at IS NOT NULL`, inMain(t.name+"_mortals"), quote(t.name)),
+			fmt.Sprintf(`CREATE INDEX %s ON %s (version) WHERE deleted = 1`, inMain(indexPrefix+t.name+":tombstones"), quote(t.name)),
+			fmt.Sprintf(`CREATE INDEX %s ON %s (expires_at) WHERE expires_at IS NOT NULL`, inMain(indexPrefix+t.name+":mortals"), quote(t.name)),
 		} {
 			if err := c.script(s); err != nil {
 				return err
@@ -55,6 +55,10 @@ var migrations = []func(c *conn, t tableInfo) error{
 		return nil
 	},
 }
+
+// indexPrefix keeps the names of indexes, which are of one kind with those of
+// tables, from being those of other tables.
+const indexPrefix = "lockstep:"
 
 const metaTable = `CREATE TABLE IF NOT EXISTS main.lockstep_tables (
 	name TEXT PRIMARY KEY NOT NULL,
@@ -115,7 +119,7 @@ func tableLayout(c *conn, t tableInfo) (at, floor int64, err error) {
 	known := false
 	meta, err := c.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'lockstep_tables'")
 	if err == nil && meta > 0 {
-		err = c.query("SELECT layout, key, codec, floor FROM main.lockstep_tables WHERE name = ?", []any{t.name},
+		err = c.query("SELECT layout, key, codec, floor FROM main.lockstep_tables WHERE name = ? COLLATE NOCASE", []any{t.name},
 			func(row []driver.Value) error {
 				known = true
 				at, _ = row[0].(int64)
@@ -168,8 +172,11 @@ func migrate(c *conn, t tableInfo) (floor int64, err error) {
 			return 0, err
 		}
 	}
-	_, err = c.exec(`INSERT INTO main.lockstep_tables (name, layout, key, codec) VALUES (?,?,?,?)
-ON CONFLICT (name) DO UPDATE SET layout = excluded.layout`, t.name, layout, t.key, t.codec)
+	// The list may spell the name otherwise.
+	changed, err := c.exec("UPDATE main.lockstep_tables SET layout = ? WHERE name = ? COLLATE NOCASE", layout, t.name)
+	if err == nil && changed == 0 {
+		_, err = c.exec("INSERT INTO main.lockstep_tables (name, layout, key, codec) VALUES (?,?,?,?)", t.name, layout, t.key, t.codec)
+	}
 	return floor, err
 }
 
@@ -187,7 +194,7 @@ func checkTableName(name string) error {
 	switch {
 	case name == "" || len(name) > 128 || !utf8.ValidString(name) || strings.ContainsRune(name, 0):
 		return invalid("%w: %q", errTableName, name)
-	case strings.HasPrefix(lower, "sqlite_") || lower == "lockstep_tables":
+	case strings.HasPrefix(lower, "sqlite_") || strings.HasPrefix(lower, indexPrefix) || lower == "lockstep_tables":
 		return invalid("%w: %q is reserved", errTableName, name)
 	}
 	return nil

@@ -58,7 +58,7 @@ WHERE deleted = 0`),
 (SELECT version FROM %[1]s WHERE deleted = 1 AND version < ? ORDER BY version LIMIT ?)`),
 		purge: f(`DELETE FROM %[1]s WHERE rowid IN
 (SELECT rowid FROM %[1]s WHERE deleted = 1 AND version < ? ORDER BY version LIMIT ?)`),
-		floor: `UPDATE main.lockstep_tables SET floor = max(floor, ?) WHERE name = ?`,
+		floor: `UPDATE main.lockstep_tables SET floor = max(floor, ?) WHERE name = ? COLLATE NOCASE`,
 
 		found: f(`SELECT version, value, deleted FROM %[1]s WHERE key = ?`),
 	}

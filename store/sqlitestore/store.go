@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/codec"
+	"github.com/lockstep-cache/lockstep/store/internal/dbtag"
 )
 
 // Options are the options of Open and OpenIn. The zero value is sound.
@@ -116,7 +117,7 @@ func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options
 	}
 	s := &Store[K, V]{db: db, opts: opts, codec: values, key: key, sql: newStatements(opts.Table), clock: db.clock(opts.Table)}
 	s.clock.raise(floor)
-	db.keeper.add(opts.Table, s.sweep)
+	db.keeper.add(dbtag.Fold(opts.Table), s.sweep)
 	return s, nil
 }
 
