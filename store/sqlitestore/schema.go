@@ -117,8 +117,11 @@ func tableLayout(c *conn, t tableInfo) (at, floor int64, err error) {
 		return 0, 0, err
 	}
 	known := false
-	meta, err := c.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'lockstep_tables'")
-	if err == nil && meta > 0 {
+	there, ours, err := lookupList(c)
+	if err == nil && there && !ours {
+		err = invalid("there is a table lockstep_tables already, and it is not the list of tables that lockstep keeps under that name")
+	}
+	if err == nil && ours {
 		err = c.query("SELECT layout, key, codec, floor FROM main.lockstep_tables WHERE name = ? COLLATE NOCASE", []any{t.name},
 			func(row []driver.Value) error {
 				known = true
@@ -145,6 +148,27 @@ func tableLayout(c *conn, t tableInfo) (at, floor int64, err error) {
 		return 0, 0, invalid("there is a %v %s already, and it is not a key-value table of lockstep; NewTable maps existing tables", kind, t.name)
 	}
 	return at, floor, refuseTriggers(c, t.name)
+}
+
+// lookupList tells whether there is a table lockstep_tables, and whether it is
+// ours.
+func lookupList(c *conn) (there, ours bool, err error) {
+	err = c.query(`SELECT count(*) > 0, count(iif(name IN ('name', 'layout', 'key', 'codec', 'floor'), 1, NULL)) = 5
+FROM pragma_table_xinfo('lockstep_tables', 'main')`, nil, func(row []driver.Value) error {
+		there, ours = row[0] == int64(1), row[1] == int64(1)
+		return nil
+	})
+	return there, ours, err
+}
+
+// isOurs tells whether a table is a key-value table of lockstep.
+func isOurs(c *conn, table string) (bool, error) {
+	_, ours, err := lookupList(c)
+	if err != nil || !ours {
+		return false, err
+	}
+	n, err := c.integer("SELECT count(*) FROM main.lockstep_tables WHERE name = ? COLLATE NOCASE", table)
+	return n > 0, err
 }
 
 // refuseTriggers fails for a table of ours that has triggers. What they make of a

@@ -46,3 +46,26 @@ func TestATableIsFoundByItsNameInOtherLetters(t *testing.T) {
 		t.Errorf("the list has %d tables", n)
 	}
 }
+
+// Mapped, its tombstones would be rows, and its deletions would leave none.
+func TestAKeyValueTableIsNotMapped(t *testing.T) {
+	type V struct {
+		Value *string `db:"value"`
+	}
+	s := openStore[string, string](t, newPath(t), Options{Table: "Ours"})
+	for _, opts := range []TableOptions{{}, {ReadOnly: true}} {
+		_, err := NewTable[string, V](t.Context(), s.db, "oURS", opts)
+		wantError(t, err, lockstep.ErrInvalid, "Ours", "key-value table", "OpenIn")
+	}
+}
+
+func TestAListOfTablesThatIsNotOursIsNamed(t *testing.T) {
+	path := newPath(t)
+	run(t, path, "CREATE TABLE Lockstep_Tables (name TEXT, layout TEXT)", "CREATE TABLE t (id TEXT PRIMARY KEY, name TEXT)")
+	db := openAt(t, path)
+	_, err := OpenIn[string, string](t.Context(), db, Options{})
+	wantError(t, err, lockstep.ErrInvalid, "table lockstep_tables already")
+	if _, err := NewTable[string, justName](t.Context(), db, "t", TableOptions{}); err != nil {
+		t.Errorf("mapping needs no list: %v", err)
+	}
+}

@@ -73,7 +73,13 @@ func NewTable[K comparable, V any](ctx context.Context, db *Database, table stri
 	}
 	var s *shape
 	err := db.read(ctx, func(c *conn) (err error) {
-		s, err = inspect(c, table)
+		if s, err = inspect(c, table); err != nil {
+			return err
+		}
+		ours, err := isOurs(c, table)
+		if ours && s.kind != "" {
+			err = invalid("%s is a key-value table of lockstep, with tombstones among its rows; OpenIn opens it", s.name)
+		}
 		return err
 	})
 	if err != nil {
