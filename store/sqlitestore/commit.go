@@ -19,7 +19,12 @@ import (
 func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V]) ([]lockstep.Outcome[V], error) {
 	b := s.newBatch(sets)
 	if b.idle() {
-		return b.outcomes, nil
+		select {
+		case <-s.db.closing:
+			return nil, lockstep.ErrClosed
+		default:
+			return b.outcomes, nil
+		}
 	}
 	result, err := s.db.write(ctx, func(ctx context.Context, a *attempt) error {
 		if done, err := b.alone(ctx, a); done || err != nil {

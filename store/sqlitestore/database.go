@@ -69,6 +69,9 @@ func OpenDatabase(ctx context.Context, path string, opts DatabaseOptions) (*Data
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil { // before a file is made
+		return nil, gaveUp(ctx, "opening "+path)
+	}
 	// The path is made absolute so that a later change of directory does not send
 	// the connections that are opened then to another file.
 	abs, err := filepath.Abs(path)

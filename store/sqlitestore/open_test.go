@@ -261,8 +261,13 @@ func TestUseAfterClose(t *testing.T) {
 	wantError(t, err, lockstep.ErrClosed)
 	_, err = s.Capabilities().Begin(t.Context())
 	wantError(t, err, lockstep.ErrClosed)
+	_, err = s.Commit(t.Context(), nil)
+	wantError(t, err, lockstep.ErrClosed)
 	_, err = OpenIn[string, string](t.Context(), s.Database(), Options{Table: "other"})
 	wantError(t, err, lockstep.ErrClosed)
+	if errors.Is(err, lockstep.ErrInvalid) {
+		t.Errorf("the options are not to blame: %v", err)
+	}
 	if _, err := os.Stat(s.Database().Path() + "-wal"); err == nil {
 		t.Error("the log is still there after Close")
 	}
@@ -348,5 +353,16 @@ func TestANumberOfReadersBeyondReasonDoesNotPanic(t *testing.T) {
 		wantError(t, err, lockstep.ErrInvalid, "Readers", "1024")
 		_, err = ParseURL("sqlite:" + path + "?readers=" + strconv.Itoa(n))
 		wantError(t, err, lockstep.ErrInvalid, "readers", "1024")
+	}
+}
+
+func TestAnOpenThatWasCancelledMakesNoFile(t *testing.T) {
+	path := newPath(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := Open[string, string](ctx, path, Options{})
+	wantError(t, err, lockstep.ErrUnavailable, "cancel")
+	if _, err := os.Stat(path); err == nil {
+		t.Error("there is a file")
 	}
 }

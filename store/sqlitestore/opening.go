@@ -58,8 +58,10 @@ func openError(path string, err error) error {
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED, lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_NOMEM:
 		return unavailable("%s: %w", path, err)
 	}
-	if errors.Is(err, lockstep.ErrInvalid) || errors.Is(err, lockstep.ErrUnavailable) {
-		return err
+	for _, named := range []error{lockstep.ErrInvalid, lockstep.ErrUnavailable, lockstep.ErrClosed} {
+		if errors.Is(err, named) {
+			return err
+		}
 	}
 	return invalid("%s: %w", path, err)
 }
