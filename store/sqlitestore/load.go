@@ -134,6 +134,9 @@ func (s *Store[K, V]) row(cols []driver.Value, now time.Time) (lockstep.Row[V], 
 	return r, nil
 }
 
+// scanCursor is where a page has ended: the encoded key of its last row.
+type scanCursor struct{ key any }
+
 // scan implements Capabilities.Scan: the rows that exist, by key.
 func (s *Store[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep.Page[K, V], error) {
 	if limit <= 0 {
@@ -141,7 +144,11 @@ func (s *Store[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep
 	}
 	query, args := s.sql.scanFirst, []any{int64(limit)}
 	if cursor != nil {
-		query, args = s.sql.scanNext, []any{cursor, int64(limit)}
+		after, ok := cursor.(scanCursor)
+		if !ok {
+			return lockstep.Page[K, V]{}, invalid("the cursor %v is not one of table %s", cursor, s.opts.Table)
+		}
+		query, args = s.sql.scanNext, []any{after.key, int64(limit)}
 	}
 	var page lockstep.Page[K, V]
 	err := s.db.read(ctx, func(c *conn) error {
@@ -169,7 +176,7 @@ func (s *Store[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep
 			return nil
 		})
 		if seen == limit {
-			page.Next = last
+			page.Next = scanCursor{last}
 		}
 		return err
 	})

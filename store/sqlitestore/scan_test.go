@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/lockstep-cache/lockstep"
 )
 
 // SQLite lets a primary key be NULL, of which Go has no key.
@@ -57,5 +59,32 @@ func scanKeys[K comparable, V any](t *testing.T, s *Table[K, V], limit int) stri
 		if cursor = page.Next; cursor == nil {
 			return fmt.Sprint(keys)
 		}
+	}
+}
+
+func TestACursorOfAnotherStoreIsNamed(t *testing.T) {
+	kv, table := both(t)
+	for _, k := range []string{"a", "b"} {
+		put(t, kv, k, k)
+		put(t, table, k, justName{k})
+	}
+	ours, err := kv.scan(t.Context(), nil, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := table.scan(t.Context(), nil, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cursor := range []any{theirs.Next, struct{}{}, "a", 7} {
+		_, err := kv.scan(t.Context(), cursor, 1)
+		wantError(t, err, lockstep.ErrInvalid, "cursor", "table lockstep")
+	}
+	for _, cursor := range []any{ours.Next, struct{}{}, "a"} {
+		_, err := table.scan(t.Context(), cursor, 1)
+		wantError(t, err, lockstep.ErrInvalid, "cursor", "table t")
+	}
+	if page, err := kv.scan(t.Context(), ours.Next, 1); err != nil || page.Keys[0] != "b" {
+		t.Errorf("%v, %v", page, err)
 	}
 }
