@@ -2,6 +2,8 @@ package sqlitestore
 
 import (
 	"testing"
+
+	"github.com/lockstep-cache/lockstep"
 )
 
 // A temporary table of the caller's own SQL has the first claim to a bare name.
@@ -80,5 +82,24 @@ func TestTheNextCommitDoesNotMeetTheCallersPragmas(t *testing.T) {
 			}
 		}
 		put(t, kv, "k", "the next")
+	}
+}
+
+// Whatever slips past the check of the caller's SQL: a transaction that is gone
+// when it shall be committed may have been.
+func TestATransactionThatTheCallersSQLHasEndedIsUnknown(t *testing.T) {
+	for end, want := range map[string]bool{"COMMIT": true, "ROLLBACK": false} {
+		kv, _ := both(t)
+		put(t, kv, "k", "old")
+		x, _ := begin(t, kv.db)
+		apply(t, kv, x, "k", "new")
+		if err := x.(*txn).a.conn.script(end); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, x.Commit(t.Context()), lockstep.ErrUnknownOutcome)
+		applied, err := x.Settle(t.Context())
+		if got := get(t, kv, "k").Value == "new"; err != nil || applied != want || got != want {
+			t.Errorf("%s: settled as %t, %v; the row is there: %t", end, applied, err, got)
+		}
 	}
 }

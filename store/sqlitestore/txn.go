@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	lib "modernc.org/sqlite/lib"
+
 	"github.com/lockstep-cache/lockstep"
 )
 
@@ -108,6 +110,11 @@ func (t *txn) Commit(ctx context.Context) error {
 		err := t.sql.close()
 		if err == nil {
 			err = t.a.commit()
+		}
+		if t.a.lent && primary(err) == lib.SQLITE_ERROR {
+			// No transaction is active: the caller's SQL has ended it, by a COMMIT or by
+			// a ROLLBACK that was not seen for one.
+			t.a.unclear = true
 		}
 		t.a.finish(err)
 	})
