@@ -17,8 +17,8 @@ import (
 //	        → Failed
 //	        → Unknown → Settled
 //
-// Hit and Miss run on the goroutine that reads. The others run on one goroutine
-// of their own, with no lock held, in the order in which things
+// Hit runs on the goroutine that reads. The others run on one goroutine of their
+// own, with no lock held, in the order in which things
 // happened to each key. All may call the cache. A hook that is slow delays the
 // ones behind it and never a write; when 65,536 events wait, further ones are
 // dropped and counted in Stats.HooksDropped. A panic in a hook is logged. Close

@@ -151,23 +151,22 @@ func (c *Cache[K, V]) loadOnce(ctx context.Context, key K, usable func(*entry[K,
 }
 
 // board counts a reader of a flight, and launches the flight if that is the
-// reader's to do, before the hook: others wait for it by now, and so does the hook
-// if it reads the key.
+// reader's to do.
 func (c *Cache[K, V]) board(ctx context.Context, f *flight[K, V], start, missed bool) {
+	if missed {
+		c.missed(f.Key)
+	}
 	if start {
 		c.launch(ctx, f)
 	} else {
 		c.counts.joinedLoads.Add(1)
-	}
-	if missed {
-		c.missed(f.Key)
 	}
 }
 
 func (c *Cache[K, V]) missed(key K) {
 	c.counts.misses.Add(1)
 	if hook := c.options.Hooks.Miss; hook != nil {
-		protect(c.options.Logger, func() { hook(key) })
+		c.events.push(func() { hook(key) })
 	}
 }
 
@@ -410,15 +409,15 @@ func (c *Cache[K, V]) boardMany(ctx context.Context, keys []K, entries map[K]*en
 			c.counts.joinedLoads.Add(1)
 		}
 	}
+	for key := range waits {
+		c.missed(key)
+	}
 	if len(starts) > 0 {
 		c.launch(ctx, starts...)
 	}
-	// The hooks come after it: one that reads a key of starts would wait for itself.
+	// After it: a Hit hook that reads a key of starts would wait for itself.
 	for key, e := range entries {
 		c.touch(key, e)
-	}
-	for key := range waits {
-		c.missed(key)
 	}
 }
 

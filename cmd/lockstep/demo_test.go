@@ -304,7 +304,7 @@ func TestDemoRefusesWhatItCannotPlayOn(t *testing.T) {
 		{[]string{"--store", "app.db"}, "sqlite:app.db"},
 		{[]string{"--store", "sqlite:"}, "lockstep: --store sqlite:: no file after sqlite:\n"},
 		{[]string{"--store", "sqlite:app.db?readers=2&colour=red"}, "colour=red: unknown option colour; there are table, codec, readers, checkpoint-bytes, allow-unsafe-durability\n"},
-		{[]string{"--store", "sqlite:app.db?readers=0"}, "--store sqlite:app.db?readers=0: the option readers: 0 is less than 1\n"},
+		{[]string{"--store", "sqlite:app.db?readers=0"}, "--store sqlite:app.db?readers=0: the option readers: 0 is not from 1 to 1024\n"},
 		{[]string{"--store", "sqlite://host/app.db"}, "--store sqlite://host/app.db: names a host"},
 		{[]string{"--store", "sqlite:%zz"}, "--store sqlite:%zz: the path: invalid"},
 		{[]string{"--store"}, "lockstep: --store needs a URL, such as sqlite:app.db\n"},
