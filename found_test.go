@@ -72,9 +72,8 @@ func TestSetSaysConflictWithoutACondition(t *testing.T) {
 
 // An error of a plain store that is both unknown and unavailable.
 type plainDB struct {
-	mu    sync.Mutex
-	rows  map[string]string
-	fails func(error) error
+	mu   sync.Mutex
+	rows map[string]string
 }
 
 func (d *plainDB) Read(_ context.Context, key string) (string, error) {
