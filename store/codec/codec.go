@@ -112,13 +112,18 @@ func (cborCodec[V]) Text() bool   { return false }
 
 func (c cborCodec[V]) Encode(dst []byte, v V) ([]byte, error) {
 	if c.walk {
-		if err := checkDepth(reflect.ValueOf(&v).Elem(), maxDepth); err != nil {
+		if err := checkDepth(reflect.ValueOf(&v).Elem(), maxSteps); err != nil {
 			return dst, err
 		}
 	}
 	buf := bytes.NewBuffer(dst)
 	if err := cborEnc.NewEncoder(buf).Encode(v); err != nil {
 		return dst, err
+	}
+	if c.walk {
+		if err := cborDec.Wellformed(buf.Bytes()[len(dst):]); err != nil {
+			return dst, err // it is nested too deep to be read again
+		}
 	}
 	return buf.Bytes(), nil
 }

@@ -109,6 +109,45 @@ func TestWhatDoesNotEncode(t *testing.T) {
 	}
 }
 
+// As many levels can be written as can be read, whatever pointers and interfaces
+// are between them in Go.
+func TestWhatCanBeReadCanBeWritten(t *testing.T) {
+	c := CBOR[any]()
+	deepest := 0
+	for n := 1; n <= maxDepth+2; n++ {
+		data := append(bytes.Repeat([]byte{0x81}, n), 1)
+		v, err := c.Decode(data)
+		if err != nil {
+			continue
+		}
+		deepest = n
+		if again, err := c.Encode(nil, v); err != nil || !bytes.Equal(again, data) {
+			t.Fatalf("%d levels can be read and not written: %v", n, err)
+		}
+	}
+	if deepest < maxDepth-1 {
+		t.Errorf("%d levels can be read", deepest)
+	}
+	chain := &profile{}
+	for range deepest - 2 {
+		chain = &profile{Next: chain}
+	}
+	typed := CBOR[*profile]()
+	data, err := typed.Encode(nil, chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := typed.Decode(data); err != nil || !reflect.DeepEqual(back, chain) {
+		t.Errorf("a chain of %d: %v", deepest-1, err)
+	}
+	for range 3 {
+		chain = &profile{Next: chain}
+	}
+	if _, err := typed.Encode(nil, chain); err == nil {
+		t.Error("what cannot be read was written")
+	}
+}
+
 func TestNamed(t *testing.T) {
 	for _, name := range []string{"json", "cbor", "raw"} {
 		if c, err := Named[string](name); err != nil || c.Name() != name {

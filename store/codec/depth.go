@@ -5,8 +5,14 @@ import (
 	"reflect"
 )
 
-// maxDepth is how deep CBOR values may be nested, when written as when read.
-const maxDepth = 256
+const (
+	// maxDepth is how deep CBOR values may be nested, when written as when read. The
+	// decoder counts, in both cases.
+	maxDepth = 256
+	// maxSteps is how deep a value in Go may be nested, with the pointers and
+	// interfaces of which CBOR knows nothing.
+	maxSteps = 16 * maxDepth
+)
 
 // A CBOR encoder follows a value that contains itself until the stack is full,
 // which ends the program and cannot be recovered from. The walk below comes
@@ -43,11 +49,10 @@ func loops(t reflect.Type, above map[reflect.Type]bool) bool {
 	return loops(t.Elem(), above)
 }
 
-// checkDepth fails for a value that is nested deeper than maxDepth, as one that
-// contains itself is.
+// checkDepth fails for a value that contains itself, which is nested without end.
 func checkDepth(v reflect.Value, left int) error {
 	if left == 0 {
-		return fmt.Errorf("the value is nested deeper than %d levels, or contains itself", maxDepth)
+		return fmt.Errorf("the value is nested deeper than %d levels, or contains itself", maxSteps)
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
