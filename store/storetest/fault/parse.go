@@ -236,10 +236,16 @@ func (p *parser) detail(f *fault) error {
 		if f.kind != loseReply {
 			return p.errorf(word, "only a lost reply can be late")
 		}
+		if f.late {
+			return p.errorf(word, "it is late already")
+		}
 		f.late = true
 	case word.text == "forget":
 		if f.kind != loseRequest && f.kind != loseReply {
 			return p.errorf(word, "only what was lost can be forgotten")
+		}
+		if f.forget != forgetNothing {
+			return p.errorf(word, "something is forgotten already")
 		}
 		switch what := p.next(); what.text {
 		case "rows":

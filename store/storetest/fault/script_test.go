@@ -49,6 +49,23 @@ func TestScriptErrorsNameThePlace(t *testing.T) {
 	}
 }
 
+// The last of two details won, without a word.
+func TestADetailThatContradictsAnotherIsRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		"commit 1: lose reply, forget rows, forget outcome":   "1:36: something is forgotten already",
+		"commit 1: lose request, forget rows, forget rows":    "1:38: something is forgotten already",
+		"commit 1: lose reply, late, late":                    "1:29: it is late already",
+		"commit 1: lose reply, late, forget rows, late, late": "1:42: it is late already",
+	} {
+		if _, err := ParseScript(text); !errors.Is(err, lockstep.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want ErrInvalid with %q", text, err, want)
+		}
+	}
+	if _, err := ParseScript("commit 1: lose reply, forget rows, late"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestScriptSelects(t *testing.T) {
 	for _, c := range []struct {
 		which string
