@@ -126,7 +126,7 @@ func (s *Store[K, V]) row(cols []driver.Value, now time.Time) (lockstep.Row[V], 
 		return r, fmt.Errorf("%w: the value is %T", errDecode, cols[1])
 	}
 	var err error
-	if r.Value, err = s.codec.Decode(data); err != nil {
+	if r.Value, err = s.decode(data); err != nil {
 		return r, fmt.Errorf("%w: %w", errDecode, err)
 	}
 	r.Exists = true

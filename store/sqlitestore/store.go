@@ -190,24 +190,36 @@ func (s *Store[K, V]) prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V], i
 	if !c.ExpiresAt.IsZero() && (c.ExpiresAt.Year() < 1 || c.ExpiresAt.Year() > 9999) {
 		return c, 0, invalid("key %v: ExpiresAt is in the year %d", c.Key, c.ExpiresAt.Year())
 	}
-	if p.data, err = s.codec.Encode(make([]byte, 0, 64), c.Value); err != nil {
+	if p.data, err = s.encode(make([]byte, 0, 64), c.Value); err != nil {
 		return c, 0, invalid("key %v: the value does not encode: %w", c.Key, err)
 	}
 	if len(p.data) > s.opts.MaxValueBytes {
 		return c, 0, tooLarge("key %v: the value has %d bytes, and the limit is %d", c.Key, len(p.data), s.opts.MaxValueBytes)
 	}
-	if c.Value, err = s.codec.Decode(p.data); err != nil {
+	if c.Value, err = s.decode(p.data); err != nil {
 		return c, 0, invalid("key %v: the value does not decode again: %w", c.Key, err)
 	}
 	return c, len(p.data), nil
 }
 
+// encode and decode are the codec's, where a panic in the value's own methods is an
+// error like any other.
+func (s *Store[K, V]) encode(dst []byte, v V) (_ []byte, err error) {
+	defer panicked(&err, "its type has panicked")
+	return s.codec.Encode(dst, v)
+}
+
+func (s *Store[K, V]) decode(data []byte) (_ V, err error) {
+	defer panicked(&err, "its type has panicked")
+	return s.codec.Decode(data)
+}
+
 func (s *Store[K, V]) clone(v V) (V, error) {
-	data, err := s.codec.Encode(nil, v)
+	data, err := s.encode(nil, v)
 	if err != nil {
 		return v, fmt.Errorf("sqlite: copying a value: %w", err)
 	}
-	return s.codec.Decode(data)
+	return s.decode(data)
 }
 
 // settle implements Capabilities.Settle for every store of this package.

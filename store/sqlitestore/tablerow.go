@@ -82,18 +82,18 @@ func (m mapped) of(rv reflect.Value) reflect.Value {
 // error like any other. A commit runs them for the rows of many callers, of whom
 // one alone has to do with it.
 func (m mapped) write(rv reflect.Value) (_ any, err error) {
-	defer panicked(&err)
+	defer panicked(&err, "makes its type panic")
 	return m.bind(m.of(rv))
 }
 
 func (m mapped) read(src driver.Value, rv reflect.Value) (err error) {
-	defer panicked(&err)
+	defer panicked(&err, "makes its type panic")
 	return m.scan(src, m.of(rv))
 }
 
-func panicked(err *error) {
+func panicked(err *error, what string) {
 	if p := recover(); p != nil {
-		*err = fmt.Errorf("makes its type panic: %v\n%s", p, debug.Stack())
+		*err = fmt.Errorf("%s: %v\n%s", what, p, debug.Stack())
 	}
 }
 
