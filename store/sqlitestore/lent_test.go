@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"context"
 	"testing"
 
 	"github.com/lockstep-cache/lockstep"
@@ -101,5 +102,26 @@ func TestATransactionThatTheCallersSQLHasEndedIsUnknown(t *testing.T) {
 		if got := get(t, kv, "k").Value == "new"; err != nil || applied != want || got != want {
 			t.Errorf("%s: settled as %t, %v; the row is there: %t", end, applied, err, got)
 		}
+	}
+}
+
+func TestTheCallersSQLEndsWithACommitThatWasGivenUp(t *testing.T) {
+	kv, _ := both(t)
+	x, tx := begin(t, kv.db)
+	st, err := tx.Prepare("INSERT INTO log VALUES ('late')")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := x.Commit(ctx); err == nil {
+		t.Fatal("a commit whose context had ended before it")
+	}
+	if _, err := st.Exec(); err == nil {
+		t.Error("the statement goes on")
+	}
+	put(t, kv, "after", "the lock is free")
+	if n := countIn(t, kv.db, "SELECT count(*) FROM log"); n != 0 {
+		t.Errorf("%d lines", n)
 	}
 }

@@ -106,8 +106,11 @@ func (t *txn) Commit(ctx context.Context) error {
 	}
 	t.over = errOver
 	t.a.verify = t.verify
+	// Here, and not on the attempt's goroutine: no statement of the caller's runs once
+	// this has returned, also when ctx ends first.
+	broken := t.sql.close()
 	_, err := t.a.wait(ctx, func() {
-		err := t.sql.close()
+		err := broken
 		if err == nil {
 			err = t.a.commit()
 		}
