@@ -34,6 +34,8 @@ type Cache[K comparable, V any] struct {
 	events *eventQueue
 	counts counters
 	usable func(*entry[K, V]) bool // c.fresh, made once
+	// plainHits: a hit is nothing but the value, without Clone and without a hook.
+	plainHits bool
 
 	// id orders caches in a transaction; owners numbers the holders of keys.
 	id     uint64
@@ -76,6 +78,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		tasks:  newTasks(), joint: newTasks(),
 	}
 	c.usable = c.fresh
+	c.plainHits = options.Clone == nil && options.Hooks.Hit == nil
 	c.life, c.endLife = context.WithCancelCause(context.Background())
 	c.commits = context.WithValue(c.life, patientKey{}, true)
 	c.closing, c.startClosing = context.WithCancelCause(context.Background())

@@ -28,7 +28,9 @@ type contest struct {
 
 var procs = regexp.MustCompile(`-\d+$`)
 
-// add reads what the benchmarks printed in a round.
+// add reads what the benchmarks printed in a round. The last part of a benchmark's
+// name is the rival; where rivals take turns in one benchmark, all of its name is
+// the case, and a unit is rival:unit.
 func (m *measurements) add(round int, output string) {
 	for line := range strings.Lines(output) {
 		if cpu, ok := strings.CutPrefix(line, "cpu: "); ok {
@@ -38,28 +40,36 @@ func (m *measurements) add(round int, output string) {
 		if len(fields) < 4 || !strings.HasPrefix(fields[0], "Benchmark") {
 			continue
 		}
-		name, rival := path.Split(procs.ReplaceAllString(strings.TrimPrefix(fields[0], "Benchmark"), ""))
-		c := m.contest(strings.TrimSuffix(name, "/"))
-		for len(c.rounds) <= round {
-			c.rounds = append(c.rounds, map[string]map[string]float64{})
-		}
-		if !slices.Contains(c.rivals, rival) {
-			c.rivals = append(c.rivals, rival)
-		}
-		got := map[string]float64{}
+		name := procs.ReplaceAllString(strings.TrimPrefix(fields[0], "Benchmark"), "")
+		parent, last := path.Split(name)
 		for i := 2; i+1 < len(fields); i += 2 {
 			value, err := strconv.ParseFloat(fields[i], 64)
 			if err != nil {
 				continue
 			}
-			unit := fields[i+1]
-			got[unit] = value
-			if !slices.Contains(c.units, unit) {
-				c.units = append(c.units, unit)
+			if rival, unit, both := strings.Cut(fields[i+1], ":"); both {
+				m.contest(name).add(round, rival, unit, value)
+			} else {
+				m.contest(strings.TrimSuffix(parent, "/")).add(round, last, fields[i+1], value)
 			}
 		}
-		c.rounds[round][rival] = got
 	}
+}
+
+func (c *contest) add(round int, rival, unit string, value float64) {
+	for len(c.rounds) <= round {
+		c.rounds = append(c.rounds, map[string]map[string]float64{})
+	}
+	if !slices.Contains(c.rivals, rival) {
+		c.rivals = append(c.rivals, rival)
+	}
+	if !slices.Contains(c.units, unit) {
+		c.units = append(c.units, unit)
+	}
+	if c.rounds[round][rival] == nil {
+		c.rounds[round][rival] = map[string]float64{}
+	}
+	c.rounds[round][rival][unit] = value
 }
 
 func (m *measurements) contest(name string) *contest {

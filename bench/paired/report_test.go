@@ -31,6 +31,17 @@ func TestRatiosAreWithinARound(t *testing.T) {
 	}
 }
 
+// Rivals that take turns in one benchmark report in one line.
+func TestRivalsThatTakeTurns(t *testing.T) {
+	var m measurements
+	m.add(0, "BenchmarkHit/cores=2-2 \t 12 \t 315.1 lockstep:ns/hit \t 630.2 otter:ns/hit\n")
+	var out strings.Builder
+	m.report(&out, "lockstep")
+	if got, want := strings.Join(strings.Fields(out.String()), " "), "Hit/cores=2 ns/hit otter 630.2 315.1 0.50 0.50 0.50"; !strings.HasSuffix(got, want) {
+		t.Errorf("got\n%s\nwant %s", got, want)
+	}
+}
+
 func TestWithoutTheSubjectThereAreNoRatios(t *testing.T) {
 	var m measurements
 	m.add(0, "BenchmarkWrite/writers=1/direct-2 \t 100 \t 2.0 p99-ms \t 500 writes/s\n")

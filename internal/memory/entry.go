@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Entry is a copy of a row, or of the fact that there is none. All but its note
+// Entry is a copy of a row, or of the fact that there is none. All but its notes
 // of use is immutable, so whoever holds one while it is replaced reads something
 // consistent. It is one allocation, but for its Lives.
 type Entry[K comparable, V any] struct {
@@ -16,6 +16,7 @@ type Entry[K comparable, V any] struct {
 	// Lives is nil for a copy of a row that stays, kept for as long as it is there.
 	Lives *Lives
 	use   atomic.Uint32 // the Clock's second of the last use, plus one; 0 before the first
+	noted atomic.Uint32 // the Map's epoch of the last note, and how many in it
 	// Exists is false for the copy of an absence.
 	Exists bool
 }
@@ -38,16 +39,6 @@ func (e *Entry[K, V]) Deadline() int64 {
 		return 0
 	}
 	return e.Lives.Deadline
-}
-
-// Used notes a use at a Clock's second, and tells whether it is the first in that
-// second.
-func (e *Entry[K, V]) Used(second uint32) (first bool) {
-	if e.use.Load() == second+1 {
-		return false
-	}
-	e.use.Store(second + 1)
-	return true
 }
 
 // Accessed is the clock at the last use, to the second; the copy's beginning

@@ -44,6 +44,13 @@ func newRig(t *testing.T, config Config[string, int]) *rig {
 	return m
 }
 
+// use notes a use of the key, if it is there.
+func (m *rig) use(key string) {
+	if e, ok := m.Get(key); ok {
+		m.Used(e)
+	}
+}
+
 func (m *rig) set(key string, value int) { m.Set(key, &Entry[string, int]{Key: key, Value: value}) }
 
 // setFor sets an entry that is over after a while.
@@ -171,7 +178,7 @@ func TestBoundOfWeight(t *testing.T) {
 
 // What was used often stays when many come that are used once; and Get alone is
 // no use.
-func TestNote(t *testing.T) {
+func TestUsedEntriesStay(t *testing.T) {
 	const bound, noted = 100, 20
 	inBubble(t, Config[string, int]{MaxEntries: bound}, func(t *testing.T, m *rig) {
 		for i := range bound {
@@ -179,7 +186,7 @@ func TestNote(t *testing.T) {
 		}
 		for range 10 {
 			for i := range noted {
-				m.Note(fmt.Sprint(i))
+				m.use(fmt.Sprint(i))
 			}
 			m.Settle()
 		}
@@ -199,6 +206,41 @@ func TestNote(t *testing.T) {
 		}
 		if often, got := kept(0), kept(noted); often < noted*3/4 || got > noted/2 {
 			t.Errorf("%d of %d stayed that were noted, and %d that were not", often, noted, got)
+		}
+	})
+}
+
+// The policy hears of an entry's first uses in an epoch, and of no more of them
+// until entries have been evicted.
+func TestThePolicyHearsOfTheFirstUsesInAnEpoch(t *testing.T) {
+	const bound = 8 * epochPart
+	inBubble(t, Config[string, int]{MaxEntries: bound}, func(t *testing.T, m *rig) {
+		m.set("k", 0)
+		e, _ := m.Get("k")
+		notes := func() (n int) {
+			for range 10 * notesPerEpoch {
+				before := e.noted.Load()
+				m.Used(e)
+				if e.noted.Load() != before {
+					n++
+				}
+			}
+			return n
+		}
+		if n := notes(); n != notesPerEpoch {
+			t.Errorf("%d notes in the first epoch", n)
+		}
+		time.Sleep(time.Minute)
+		if n := notes(); n != 0 {
+			t.Errorf("%d notes in the same epoch, a minute later", n)
+		}
+		for i := range bound + bound/epochPart {
+			m.set(fmt.Sprint(i), i)
+			m.Settle()
+		}
+		synctest.Wait()
+		if n := notes(); n != notesPerEpoch {
+			t.Errorf("%d notes after %d evictions", n, bound/epochPart)
 		}
 	})
 }
@@ -286,7 +328,7 @@ func TestManyAtOnce(t *testing.T) {
 				case 2:
 					m.Delete(key)
 				case 3:
-					m.Note(key)
+					m.use(key)
 				case 4:
 					m.setFor(key, n, time.Microsecond)
 				case 5:
@@ -338,7 +380,7 @@ func TestTheTwoMapsAgree(t *testing.T) {
 					m.set(key, n)
 				}
 				locks[k].Unlock()
-				m.Note(key)
+				m.use(key)
 			}
 		})
 	}
