@@ -154,8 +154,9 @@ func TestATagInANestedStructIsNotOverlooked(t *testing.T) {
 	}
 }
 
-type loop struct {
-	*loop
+// Loop is exported, or staticcheck would call the embedded field unused.
+type Loop struct {
+	*Loop
 	Town town
 }
 
@@ -163,7 +164,7 @@ func TestATagThatCannotBeReachedIsAMistake(t *testing.T) {
 	type middle struct{ town }
 	for want, bad := range map[string]reflect.Type{
 		"an embedded pointer":                 reflect.TypeFor[struct{ *middle }](),
-		"loop: an embedded pointer":           reflect.TypeFor[loop](),
+		"Loop: an embedded pointer":           reflect.TypeFor[Loop](),
 		"home has fields with db tags and is": reflect.TypeFor[struct{ home address }](),
 	} {
 		_, mistakes := Fields(bad)
