@@ -213,12 +213,9 @@ func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, exists bo
 // f's that happens to be a conflict is not that.
 func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V, error), o writeOptions) (value V, err error, collided bool) {
 	var none V
-	e := c.hit(ctx, key)
-	fromMemory := e != nil
-	if !fromMemory {
-		if e, err = c.miss(ctx, key); err != nil {
-			return none, c.refuse(err), false
-		}
+	e, loaded, err := c.readOwn(ctx, key)
+	if err != nil {
+		return none, c.refuse(err), false
 	}
 	old, err := c.copyOf(e)
 	if err != nil {
@@ -227,14 +224,10 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V,
 	value, err = f(old, e.Exists)
 	if err != nil {
 		// What f refuses, or keeps, leaves the call without a write that the database
-		// would have checked it by. Memory may be behind what others have written.
-		if fromMemory {
-			now, err := c.load(ctx, key, nil)
-			if err != nil {
-				return none, c.refuse(err), false
-			}
-			if !c.unchanged(e, now) {
-				return none, notApplied(&ConflictError{Key: key, Exists: now.Exists, Version: Version(now.Version)}), true
+		// would have checked it by.
+		if !loaded {
+			if err := c.confirm(ctx, key, e); err != nil {
+				return none, c.refuse(err), conflicted(err)
 			}
 		}
 		if errors.Is(err, Keep) {
@@ -276,6 +269,20 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V,
 		}
 	}
 	return written, nil, false
+}
+
+// confirm loads a row that was read before, from memory perhaps, which may be
+// behind what others have written. A row that has changed is a conflict. It costs
+// less than a commit.
+func (c *Cache[K, V]) confirm(ctx context.Context, key K, before *entry[K, V]) error {
+	now, err := c.load(ctx, key, nil)
+	if err != nil {
+		return err
+	}
+	if !c.unchanged(before, now) {
+		return &ConflictError{Key: key, Exists: now.Exists, Version: Version(now.Version)}
+	}
+	return nil
 }
 
 // unchanged tells whether a row that was read later is still the one that was read

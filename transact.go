@@ -173,8 +173,7 @@ func (tx *Tx) end(ctx context.Context, result error, held *[]uint64) error {
 }
 
 // confirm validates the only read of a transaction that writes nothing. One that
-// was loaded for it was true at that moment. Memory's copy may be behind what
-// others have written; a load tells, for less than a commit.
+// was loaded for it was true at that moment.
 func (tx *Tx) confirm(ctx context.Context) error {
 	for _, p := range tx.parts {
 		if err := p.confirm(ctx); err != nil {

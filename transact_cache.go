@@ -60,7 +60,7 @@ func (a InTx[K, V]) Get(ctx context.Context, key K) (V, error) {
 	e, ok := s.read[key]
 	if !ok {
 		var err error
-		if e, s.loaded, err = s.c.readInTx(ctx, key); err != nil {
+		if e, s.loaded, err = s.c.readOwn(ctx, key); err != nil {
 			return none, err
 		}
 		s.read[key] = e
@@ -100,9 +100,10 @@ func (a InTx[K, V]) change(change Change[K, V]) error {
 	return nil
 }
 
-// readInTx is read, for the one caller that may read inside a transaction. It also
-// tells whether the row comes from a load that was begun for it.
-func (c *Cache[K, V]) readInTx(ctx context.Context, key K) (e *entry[K, V], loaded bool, err error) {
+// readOwn is read for a caller that goes on to write what it has read, or refuses
+// to: a transaction, which ctx may be inside of, and Update. It also tells whether
+// the row comes from a load that was begun for it.
+func (c *Cache[K, V]) readOwn(ctx context.Context, key K) (e *entry[K, V], loaded bool, err error) {
 	if e, ok := c.memory.Get(key); ok && c.fresh(e) {
 		c.touch(key, e)
 		return e, false, nil
@@ -157,12 +158,8 @@ func (s *share[K, V]) confirm(ctx context.Context) error {
 		return nil
 	}
 	for key, e := range s.read {
-		now, err := s.c.load(ctx, key, nil)
-		if err != nil {
+		if err := s.c.confirm(ctx, key, e); err != nil {
 			return err
-		}
-		if !s.c.unchanged(e, now) {
-			return &ConflictError{Key: key, Exists: now.Exists, Version: Version(now.Version)}
 		}
 	}
 	return nil
