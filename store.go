@@ -179,6 +179,12 @@ type Outcome[V any] struct {
 	// ErrInvalid when the database refused the set, one that is ErrUnavailable
 	// when it could not be tried. It is never ErrUnknownOutcome.
 	Err error
+	// Blocked, beside an Err that is ErrUnavailable, says that the set was left out
+	// because somebody else holds a row of it locked, and the rest of the batch was
+	// not made to wait for it. The cache then commits it alone: a store waits for
+	// locks as long as its context lasts where it was given one set, and only for a
+	// moment where it was given several.
+	Blocked bool
 }
 
 // Capabilities says what a store can do beside Load and Commit. It is a value,

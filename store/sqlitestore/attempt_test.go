@@ -91,7 +91,7 @@ func slowCommit(t *testing.T, s *Store[string, string], value string, release ch
 		if err := b.flush(background, a, d); err != nil {
 			return err
 		}
-		a.result = b.outcomes
+		a.result = b.Outcomes
 		return a.decisive(func() error {
 			cancel()
 			<-release

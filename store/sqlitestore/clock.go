@@ -1,7 +1,6 @@
 package sqlitestore
 
 import (
-	"fmt"
 	"math"
 	"sync/atomic"
 
@@ -31,15 +30,6 @@ func (c *clock) raise(floor int64) {
 // read is math.MaxInt64 when there are no versions left.
 func (c *clock) read() int64 {
 	return max(now().UnixMicro(), 1+min(c.floor.Load(), math.MaxInt64-1))
-}
-
-// nextVersion is the version of a row's next change, whose clock is what read has
-// answered. After the last one there is none: it would have to be lower.
-func nextVersion(version, clock int64) (int64, error) {
-	if version == math.MaxInt64 || clock == math.MaxInt64 {
-		return 0, fmt.Errorf("version %d is the last that an integer can hold", int64(math.MaxInt64))
-	}
-	return max(version+1, clock), nil
 }
 
 // clock returns the table's, which all stores over it share: a version that one of

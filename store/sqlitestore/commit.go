@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/keytext"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
 // Commit implements lockstep.Store. A batch is one transaction: its rows are
@@ -18,12 +20,12 @@ import (
 // ErrUnavailable says that it waited in vain.
 func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V]) ([]lockstep.Outcome[V], error) {
 	b := s.newBatch(sets)
-	if b.idle() {
+	if b.Idle() {
 		select {
 		case <-s.db.closing:
 			return nil, lockstep.ErrClosed
 		default:
-			return b.outcomes, nil
+			return b.Outcomes, nil
 		}
 	}
 	result, err := s.db.write(ctx, func(ctx context.Context, a *attempt) error {
@@ -38,105 +40,37 @@ func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 	return result.([]lockstep.Outcome[V]), nil
 }
 
-// batch is a call of Commit. It holds nothing of the caller's: a commit that its
-// caller has left goes on with it.
+// batch is a call of Commit.
 type batch[K comparable, V any] struct {
-	s        *Store[K, V]
-	sets     []lockstep.ChangeSet[K, V]
-	outcomes []lockstep.Outcome[V]
-	// keys are the distinct keys of all sets, and encoded what the column holds
-	// for them.
-	keys    []K
-	encoded []any
-	index   map[K]int
+	kv.Batch[K, V]
+	s *Store[K, V]
 }
 
-// newBatch copies the sets, and prepares the changes that are not.
 func (s *Store[K, V]) newBatch(sets []lockstep.ChangeSet[K, V]) *batch[K, V] {
-	b := &batch[K, V]{
-		s:        s,
-		sets:     make([]lockstep.ChangeSet[K, V], len(sets)),
-		outcomes: make([]lockstep.Outcome[V], len(sets)),
-		index:    make(map[K]int, len(sets)),
-	}
-	for i, set := range sets {
-		b.sets[i], b.outcomes[i].Err = b.take(set)
-	}
-	return b
-}
-
-func (b *batch[K, V]) take(set lockstep.ChangeSet[K, V]) (lockstep.ChangeSet[K, V], error) {
-	if set.DeleteAll && len(set.Changes)+len(set.Checks) > 0 {
-		return set, errNotAlone
-	}
-	own := lockstep.ChangeSet[K, V]{
-		Changes:   make([]lockstep.Change[K, V], len(set.Changes)),
-		Checks:    append([]lockstep.Check[K](nil), set.Checks...),
-		DeleteAll: set.DeleteAll,
-	}
-	for i, c := range set.Changes {
-		if _, ok := c.Prepared.(*prepared); !ok {
-			var err error
-			if c, _, err = b.s.prepare(c); err != nil {
-				return own, err
-			}
-		}
-		own.Changes[i] = c
-		b.add(c.Key, c.Prepared.(*prepared).key)
-	}
-	for _, c := range own.Checks {
-		if _, ok := b.index[c.Key]; !ok {
-			key, err := b.s.key.encode(c.Key)
-			if err != nil {
-				return own, err
-			}
-			b.add(c.Key, key)
-		}
-	}
-	return own, nil
-}
-
-var errNotAlone = invalid("DeleteAll beside changes or checks")
-
-func (b *batch[K, V]) add(k K, encoded any) {
-	if _, ok := b.index[k]; !ok {
-		b.index[k] = len(b.keys)
-		b.keys = append(b.keys, k)
-		b.encoded = append(b.encoded, encoded)
-	}
-}
-
-// idle tells whether no set is left to be tried.
-func (b *batch[K, V]) idle() bool {
-	for _, o := range b.outcomes {
-		if o.Err == nil {
-			return false
-		}
-	}
-	return true
+	return &batch[K, V]{s: s, Batch: kv.NewBatch(&s.rows, sets)}
 }
 
 // alone commits a batch of one change as one statement. It reports false, with
 // nothing done, for every other batch, and when the statement found nothing to
 // change: then the way through together finds out why.
 func (b *batch[K, V]) alone(ctx context.Context, a *attempt) (done bool, err error) {
-	if len(b.sets) != 1 {
+	if len(b.Sets) != 1 {
 		return false, nil
 	}
-	set := b.sets[0]
+	set := b.Sets[0]
 	if len(set.Changes) != 1 || len(set.Checks) != 0 || set.DeleteAll {
 		return false, nil
 	}
 	c := set.Changes[0]
-	p := c.Prepared.(*prepared)
+	p := c.Prepared.(*kv.Prepared)
 	query, args, ok := b.s.lone(c.Delete, c.Expect.Kind)
 	if !ok {
 		return false, nil
 	}
 	var at time.Time
-	st := state{}
+	st := kv.State{}
 	params := make([]any, args)
-	params[0] = p.key
+	params[0] = p.Key
 	var version int64
 	a.verify = func(conn *conn) (bool, error) {
 		// What version it would have got is not known: the row itself must tell.
@@ -147,12 +81,12 @@ func (b *batch[K, V]) alone(ctx context.Context, a *attempt) (done bool, err err
 			return err
 		}
 		at = now()
-		st = state{live: !c.Delete, data: p.data}
+		st = kv.State{Live: !c.Delete, Data: p.Data}
 		params[2] = b.s.clock.read()
 		params[1], params[3] = nil, nil
 		if !c.Delete {
-			st.expires = expiresAt(c.ExpiresAt, c.Lifetime, at)
-			params[1], params[3] = b.s.column(p.data), nullable(st.expires)
+			st.Expires = kv.ExpiresAt(c.ExpiresAt, c.Lifetime, at)
+			params[1], params[3] = b.s.column(p.Data), nullable(st.Expires)
 		}
 		if args > 4 {
 			params[4] = at.UnixMicro()
@@ -179,17 +113,17 @@ func (b *batch[K, V]) alone(ctx context.Context, a *attempt) (done bool, err err
 		a.phase.CompareAndSwap(committing, working)
 		return false, nil
 	}
-	r := lockstep.Row[V]{Version: lockstep.Version(version), Exists: st.exists(at.UnixMicro())}
+	r := lockstep.Row[V]{Version: lockstep.Version(version), Exists: st.Exists(at.UnixMicro())}
 	if r.Exists {
 		r.Value = c.Value
-		st.expiry(&r.ExpiresAt, &r.Remaining, at)
+		st.Expiry(&r.ExpiresAt, &r.Remaining, at)
 	}
-	o := &b.outcomes[0]
+	o := &b.Outcomes[0]
 	o.Rows = []lockstep.Row[V]{r}
 	if c.Delete {
 		o.Existed = []bool{true}
 	}
-	a.result = b.outcomes
+	a.result = b.Outcomes
 	return true, nil
 }
 
@@ -212,7 +146,7 @@ func (s *Store[K, V]) lone(remove bool, expect lockstep.ExpectKind) (query strin
 
 // column is a value as the column wants it.
 func (s *Store[K, V]) column(data []byte) any {
-	if s.codec.Text() {
+	if s.rows.Values.Text() {
 		return string(data)
 	}
 	if data == nil {
@@ -244,69 +178,69 @@ func (b *batch[K, V]) together(ctx context.Context, a *attempt) error {
 		return err
 	}
 	a.verify = func(c *conn) (bool, error) { return b.found(c, d) }
-	a.result = b.outcomes
+	a.result = b.Outcomes
 	return a.commit()
 }
 
 // decide reads the states and decides every set.
-func (b *batch[K, V]) decide(ctx context.Context, a *attempt) (*decision[K, V], error) {
+func (b *batch[K, V]) decide(ctx context.Context, a *attempt) (*kv.Decision[K, V], error) {
 	at := now()
-	d := &decision[K, V]{now: at, clock: b.s.clock.read()}
+	d := &kv.Decision[K, V]{Now: at, Clock: b.s.clock.read()}
 	if err := b.readStates(ctx, a, d); err != nil {
 		return nil, err
 	}
-	for i, set := range b.sets {
-		if b.outcomes[i].Err != nil {
+	for i, set := range b.Sets {
+		if b.Outcomes[i].Err != nil {
 			continue
 		}
 		if set.DeleteAll {
 			if err := b.flush(ctx, a, d); err != nil {
 				return nil, err
 			}
-			if _, err := a.conn.exec(b.s.sql.removeAll, d.clock); err != nil {
+			if _, err := a.conn.exec(b.s.sql.removeAll, d.Clock); err != nil {
 				return nil, err
 			}
 			if err := b.readStates(ctx, a, d); err != nil {
 				return nil, err
 			}
 		}
-		b.outcomes[i] = d.apply(set)
+		b.Outcomes[i] = d.Apply(set)
 	}
 	return d, nil
 }
 
-func (b *batch[K, V]) readStates(ctx context.Context, a *attempt, d *decision[K, V]) error {
-	states := make([]state, len(b.keys))
-	d.states = make(map[K]*state, len(b.keys))
-	for i, k := range b.keys {
-		d.states[k] = &states[i]
+func (b *batch[K, V]) readStates(ctx context.Context, a *attempt, d *kv.Decision[K, V]) error {
+	states := make([]kv.State, len(b.Keys))
+	d.States = make(map[K]*kv.State, len(b.Keys))
+	for i, k := range b.Keys {
+		d.States[k] = &states[i]
 	}
-	return inChunks(b.encoded, 1, func(size int, args []any) error {
+	return inChunks(b.Encoded, 1, func(size int, args []any) error {
 		if err := a.left(ctx); err != nil {
 			return err
 		}
 		return a.conn.query(b.s.sql.state[size], args, func(row []driver.Value) error {
-			k, err := b.s.key.decode(row[0])
+			k, err := b.s.rows.Key.Decode(row[0])
 			if err != nil {
 				return err
 			}
-			st := d.states[k]
+			st := d.States[k]
 			if st == nil {
-				return fmt.Errorf("%w: asked for other keys, the table answered with %v", errDecode, k)
+				return fmt.Errorf("%w: asked for other keys, the table answered with %v", keytext.ErrDecode, k)
 			}
 			*st = stateOf(row[1], row[2], row[3])
-			st.known = true
-			st.rowid, _ = row[4].(int64)
+			st.Known = true
+			st.ID, _ = row[4].(int64)
 			return nil
 		})
 	})
 }
 
 // flush writes the states that sets have changed.
-func (b *batch[K, V]) flush(ctx context.Context, a *attempt, d *decision[K, V]) error {
-	for i, k := range b.keys {
-		st := d.states[k]
-		if !st.dirty {
+func (b *batch[K, V]) flush(ctx context.Context, a *attempt, d *kv.Decision[K, V]) error {
+	for i, k := range b.Keys {
+		st := d.States[k]
+		if !st.Dirty {
 			continue
 		}
 		if i%16 == 15 {
@@ -316,15 +250,15 @@ func (b *batch[K, V]) flush(ctx context.Context, a *attempt, d *decision[K, V]) 
 		}
 		var value any
 		deleted := int64(1)
-		if st.live {
-			value, deleted = b.s.column(st.data), 0
+		if st.Live {
+			value, deleted = b.s.column(st.Data), 0
 		}
 		var changed int64
 		var err error
-		if st.known {
-			changed, err = a.conn.exec(b.s.sql.update, value, st.version, nullable(st.expires), deleted, st.rowid)
+		if st.Known {
+			changed, err = a.conn.exec(b.s.sql.update, value, st.Version, nullable(st.Expires), deleted, st.ID)
 		} else {
-			changed, err = a.conn.exec(b.s.sql.insert, b.encoded[i], value, st.version, nullable(st.expires), deleted)
+			changed, err = a.conn.exec(b.s.sql.insert, b.Encoded[i], value, st.Version, nullable(st.Expires), deleted)
 		}
 		if err != nil {
 			return fmt.Errorf("key %v: %w", k, err)
@@ -340,19 +274,19 @@ func (b *batch[K, V]) flush(ctx context.Context, a *attempt, d *decision[K, V]) 
 // our version and our value is ours, or as good as ours; one with a lower version
 // shows that nothing was applied; a higher one has been written since, and shows
 // nothing.
-func (b *batch[K, V]) found(c *conn, d *decision[K, V]) (bool, error) {
-	for i, k := range b.keys {
-		st := d.states[k]
-		if !st.dirty {
+func (b *batch[K, V]) found(c *conn, d *kv.Decision[K, V]) (bool, error) {
+	for i, k := range b.Keys {
+		st := d.States[k]
+		if !st.Dirty {
 			continue
 		}
-		version, data, deleted, err := b.foundRow(c, b.encoded[i])
+		version, data, deleted, err := b.foundRow(c, b.Encoded[i])
 		switch {
 		case err != nil:
 			return false, err
-		case version == st.version:
-			return deleted != st.live && bytes.Equal(data, st.data), nil
-		case version < st.version:
+		case version == st.Version:
+			return deleted != st.Live && bytes.Equal(data, st.Data), nil
+		case version < st.Version:
 			return false, nil
 		}
 	}
@@ -362,14 +296,14 @@ func (b *batch[K, V]) found(c *conn, d *decision[K, V]) (bool, error) {
 // foundAlone is found for a lone statement, of whose version only the least is
 // known.
 func (b *batch[K, V]) foundAlone(c *conn, ch lockstep.Change[K, V], least int64) (bool, error) {
-	p := ch.Prepared.(*prepared)
-	version, data, deleted, err := b.foundRow(c, p.key)
+	p := ch.Prepared.(*kv.Prepared)
+	version, data, deleted, err := b.foundRow(c, p.Key)
 	switch {
 	case err != nil:
 		return false, err
 	case version < least, ch.Expect.Kind == lockstep.ExpectVersion && version == int64(ch.Expect.Version):
 		return false, nil
-	case deleted == ch.Delete && bytes.Equal(data, p.data):
+	case deleted == ch.Delete && bytes.Equal(data, p.Data):
 		return true, nil
 	}
 	return false, errUntold

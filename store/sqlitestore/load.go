@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/keytext"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
 // chunks are the numbers of keys that one SELECT asks for. A list is padded with
@@ -63,7 +65,7 @@ func (s *Store[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V]
 	encoded := make([]any, len(keys))
 	for i, k := range keys {
 		var err error
-		if encoded[i], err = s.key.encode(k); err != nil {
+		if encoded[i], err = s.rows.Key.Encode(k); err != nil {
 			return nil, err
 		}
 	}
@@ -79,7 +81,7 @@ func (s *Store[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V]
 				k := keys[0]
 				if len(keys) > 1 {
 					var err error
-					if k, err = s.key.decode(row[0]); err != nil {
+					if k, err = s.rows.Key.Decode(row[0]); err != nil {
 						return err
 					}
 				}
@@ -101,7 +103,7 @@ func (s *Store[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V]
 // readError is what a failed read says.
 func readError(path string, err error) error {
 	switch {
-	case errors.Is(err, errDecode):
+	case errors.Is(err, keytext.ErrDecode):
 		return invalid("%s: %w", path, err)
 	case errors.Is(err, lockstep.ErrInvalid), errors.Is(err, lockstep.ErrUnavailable), errors.Is(err, lockstep.ErrClosed):
 		return err
@@ -109,11 +111,20 @@ func readError(path string, err error) error {
 	return unavailable("%s: %w", path, err)
 }
 
+// stateOf reads the columns version, expires_at and deleted.
+func stateOf(version, expires, deleted driver.Value) kv.State {
+	var st kv.State
+	st.Version, _ = version.(int64)
+	st.Expires, _ = expires.(int64)
+	st.Live = deleted == int64(0)
+	return st
+}
+
 // row makes a Row of the columns key, value, version, expires_at, deleted.
 func (s *Store[K, V]) row(cols []driver.Value, now time.Time) (lockstep.Row[V], error) {
 	st := stateOf(cols[2], cols[3], cols[4])
-	r := lockstep.Row[V]{Version: lockstep.Version(st.version)}
-	if !st.exists(now.UnixMicro()) {
+	r := lockstep.Row[V]{Version: lockstep.Version(st.Version)}
+	if !st.Exists(now.UnixMicro()) {
 		return r, nil
 	}
 	var data []byte
@@ -123,14 +134,14 @@ func (s *Store[K, V]) row(cols []driver.Value, now time.Time) (lockstep.Row[V], 
 	case []byte:
 		data = v
 	default:
-		return r, fmt.Errorf("%w: the value is %T", errDecode, cols[1])
+		return r, fmt.Errorf("%w: the value is %T", keytext.ErrDecode, cols[1])
 	}
 	var err error
-	if r.Value, err = s.decode(data); err != nil {
-		return r, fmt.Errorf("%w: %w", errDecode, err)
+	if r.Value, err = s.rows.Decode(data); err != nil {
+		return r, fmt.Errorf("%w: %w", keytext.ErrDecode, err)
 	}
 	r.Exists = true
-	st.expiry(&r.ExpiresAt, &r.Remaining, now)
+	st.Expiry(&r.ExpiresAt, &r.Remaining, now)
 	return r, nil
 }
 
@@ -161,7 +172,7 @@ func (s *Store[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep
 			}
 			seen++
 			last = row[0]
-			k, err := s.key.decode(row[0])
+			k, err := s.rows.Key.Decode(row[0])
 			if err != nil {
 				return err
 			}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/keytext"
 )
 
 // acquire waits for the write lock of this process.
@@ -81,7 +82,7 @@ func (db *Database) read(ctx context.Context, f func(c *conn) error) error {
 	})
 	// A failed reader costs one new connection; a connection left in the middle of
 	// a read would pin the log for ever.
-	if err != nil && c != nil && !errors.Is(err, errDecode) {
+	if err != nil && c != nil && !errors.Is(err, keytext.ErrDecode) {
 		c.close()
 		c = nil
 	}
@@ -89,9 +90,6 @@ func (db *Database) read(ctx context.Context, f func(c *conn) error) error {
 	db.readers <- c
 	return err
 }
-
-// errDecode marks an error of a row's content: the connection is sound.
-var errDecode = errors.New("the row does not decode")
 
 // retryBusy runs f again while another process holds a lock that it needs, until
 // ctx ends. The pauses double from 0.2 ms to 20 ms.

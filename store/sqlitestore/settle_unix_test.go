@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
 // limitFiles makes every write beyond that many bytes of a file fail with EFBIG,
@@ -112,7 +113,7 @@ func TestFoundTellsWhatWasApplied(t *testing.T) {
 	put(t, s, "b", "old")
 	change := []lockstep.Change[string, string]{{Key: "a", Value: "new"}, {Key: "b", Delete: true}}
 	b := s.newBatch([]lockstep.ChangeSet[string, string]{{Changes: change}})
-	var d *decision[string, string]
+	var d *kv.Decision[string, string]
 	found := func(want bool, wantErr error) {
 		t.Helper()
 		err := s.db.read(t.Context(), func(c *conn) error {

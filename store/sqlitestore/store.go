@@ -9,6 +9,8 @@ import (
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/codec"
 	"github.com/lockstep-cache/lockstep/store/internal/dbtag"
+	"github.com/lockstep-cache/lockstep/store/internal/keytext"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
 // Options are the options of Open and OpenIn. The zero value is sound.
@@ -67,8 +69,7 @@ type Store[K comparable, V any] struct {
 	db    *Database
 	owned bool
 	opts  Options
-	codec codec.Codec[V]
-	key   keyCodec[K]
+	rows  kv.Rows[K, V]
 	sql   statements
 	clock *clock
 }
@@ -78,7 +79,7 @@ type Store[K comparable, V any] struct {
 // and OpenIn.
 func Open[K comparable, V any](ctx context.Context, path string, opts Options) (*Store[K, V], error) {
 	// What is wrong with the options is found before a file is made.
-	if _, _, _, err := prepareOpen[K, V](opts); err != nil {
+	if _, _, err := prepareOpen[K, V](opts); err != nil {
 		return nil, err
 	}
 	db, err := OpenDatabase(ctx, path, DatabaseOptions{})
@@ -98,7 +99,7 @@ func Open[K comparable, V any](ctx context.Context, path string, opts Options) (
 // another kind of key or another codec, by a newer version of this package, or
 // not by this package at all; or that somebody has put a trigger on the table.
 func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options) (*Store[K, V], error) {
-	opts, key, values, err := prepareOpen[K, V](opts)
+	opts, rows, err := prepareOpen[K, V](opts)
 	if err != nil {
 		return nil, err
 	}
@@ -106,8 +107,8 @@ func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options
 		return nil, invalid("the database is nil")
 	}
 	floor, err := db.ensureTable(ctx, tableInfo{
-		name: opts.Table, key: key.kind, keyColumn: key.column,
-		codec: values.Name(), text: values.Text(),
+		name: opts.Table, key: rows.Key.Kind, keyColumn: declared[rows.Key.Form],
+		codec: rows.Values.Name(), text: rows.Values.Text(),
 	})
 	if err != nil {
 		return nil, err
@@ -115,23 +116,26 @@ func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options
 	if err := db.cacheable(ctx, opts.Table, nil); err != nil {
 		return nil, err
 	}
-	s := &Store[K, V]{db: db, opts: opts, codec: values, key: key, sql: newStatements(opts.Table), clock: db.clock(opts.Table)}
+	s := &Store[K, V]{db: db, opts: opts, rows: rows, sql: newStatements(opts.Table), clock: db.clock(opts.Table)}
 	s.clock.raise(floor)
 	db.keeper.add(dbtag.Fold(opts.Table), s.sweep)
 	return s, nil
 }
 
-func prepareOpen[K comparable, V any](opts Options) (Options, keyCodec[K], codec.Codec[V], error) {
+// declared are the key columns' declared types.
+var declared = map[keytext.Form]string{keytext.Text: "TEXT", keytext.Integer: "INTEGER", keytext.Real: "REAL", keytext.Bytes: "BLOB"}
+
+func prepareOpen[K comparable, V any](opts Options) (Options, kv.Rows[K, V], error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
-		return opts, keyCodec[K]{}, nil, err
+		return opts, kv.Rows[K, V]{}, err
 	}
-	values, err := codec.For[V](opts.Codec)
-	if err != nil {
-		return opts, keyCodec[K]{}, nil, invalid("Options.Codec: %w", err)
+	rows := kv.Rows[K, V]{MaxValueBytes: opts.MaxValueBytes}
+	if rows.Values, err = codec.For[V](opts.Codec); err != nil {
+		return opts, rows, invalid("Options.Codec: %w", err)
 	}
-	key, err := newKeyCodec[K](opts.MaxKeyBytes)
-	return opts, key, values, err
+	rows.Key, err = keytext.New[K](opts.MaxKeyBytes)
+	return opts, rows, err
 }
 
 // Database returns the database that the store's table is in.
@@ -157,69 +161,14 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Lifetimes:  true,
 		DeleteAll:  true,
 		Batch:      lockstep.BatchAdvice{MaxOps: 512, InFlight: 1},
-		Prepare:    s.prepare,
-		Clone:      s.clone,
+		Prepare:    s.rows.Prepare,
+		Clone:      s.rows.Clone,
 		Settle:     settle[V],
 		Scan:       s.scan,
 		Database:   s.db,
 		Begin:      s.db.begin,
 		Apply:      s.apply,
 	}
-}
-
-// prepared is what prepare leaves in a change for Commit.
-type prepared struct {
-	key  any    // encoded
-	data []byte // the encoded value; nil for a deletion
-}
-
-// prepare encodes the key and the value, and replaces the value by what Load
-// would return for it.
-func (s *Store[K, V]) prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V], int, error) {
-	key, err := s.key.encode(c.Key)
-	if err != nil {
-		return c, 0, err
-	}
-	p := &prepared{key: key}
-	c.Prepared = p
-	if c.Delete {
-		var zero V
-		c.Value = zero
-		return c, 0, nil
-	}
-	if !c.ExpiresAt.IsZero() && (c.ExpiresAt.Year() < 1 || c.ExpiresAt.Year() > 9999) {
-		return c, 0, invalid("key %v: ExpiresAt is in the year %d", c.Key, c.ExpiresAt.Year())
-	}
-	if p.data, err = s.encode(make([]byte, 0, 64), c.Value); err != nil {
-		return c, 0, invalid("key %v: the value does not encode: %w", c.Key, err)
-	}
-	if len(p.data) > s.opts.MaxValueBytes {
-		return c, 0, tooLarge("key %v: the value has %d bytes, and the limit is %d", c.Key, len(p.data), s.opts.MaxValueBytes)
-	}
-	if c.Value, err = s.decode(p.data); err != nil {
-		return c, 0, invalid("key %v: the value does not decode again: %w", c.Key, err)
-	}
-	return c, len(p.data), nil
-}
-
-// encode and decode are the codec's, where a panic in the value's own methods is an
-// error like any other.
-func (s *Store[K, V]) encode(dst []byte, v V) (_ []byte, err error) {
-	defer panicked(&err, "its type has panicked")
-	return s.codec.Encode(dst, v)
-}
-
-func (s *Store[K, V]) decode(data []byte) (_ V, err error) {
-	defer panicked(&err, "its type has panicked")
-	return s.codec.Decode(data)
-}
-
-func (s *Store[K, V]) clone(v V) (V, error) {
-	data, err := s.encode(nil, v)
-	if err != nil {
-		return v, fmt.Errorf("sqlite: copying a value: %w", err)
-	}
-	return s.decode(data)
 }
 
 // settle implements Capabilities.Settle for every store of this package.

@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -415,4 +416,25 @@ func TestOddNames(t *testing.T) {
 	}
 	kv := openStore[string, string](t, newPath(t), Options{Table: strings.Repeat(`"; `, 3)})
 	put(t, kv, "k", "v")
+}
+
+type octet uint8
+
+func TestAnArrayOfANamedByteTypeDoesNotPanic(t *testing.T) {
+	type V struct {
+		A [2]octet  `db:"a"`
+		P *[2]octet `db:"p"`
+		S []octet   `db:"s"`
+	}
+	s := openTable[[2]octet, V](t, TableOptions{}, "CREATE TABLE t (id BLOB PRIMARY KEY, a BLOB, p BLOB, s BLOB)")
+	want := V{A: [2]octet{1, 2}, P: &[2]octet{3, 4}, S: []octet{5}}
+	for _, k := range [][2]octet{{}, {7, 8}} {
+		put(t, s, k, want)
+		if r := get(t, s, k); !reflect.DeepEqual(r.Value, want) {
+			t.Errorf("%v: %+v", k, r)
+		}
+	}
+	if page, err := s.scan(t.Context(), nil, 10); err != nil || len(page.Keys) != 2 || page.Keys[1] != [2]octet{7, 8} {
+		t.Errorf("%v, %v", page.Keys, err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
 // Commit implements lockstep.Store. The sets are applied one after the other in
@@ -83,7 +84,7 @@ func (t *Table[K, V]) newBatch(sets []lockstep.ChangeSet[K, V]) *tableBatch[K, V
 
 func (t *Table[K, V]) take(set lockstep.ChangeSet[K, V], own *tableSet[K, V]) error {
 	if own.deleteAll = set.DeleteAll; own.deleteAll && len(set.Changes)+len(set.Checks) > 0 {
-		return errNotAlone
+		return kv.ErrNotAlone
 	}
 	own.index = make(map[K]int, len(set.Changes)+len(set.Checks))
 	add := func(k K, key []any) {

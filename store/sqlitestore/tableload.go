@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/keytext"
 )
 
 // Load implements lockstep.Store, at the cost of Store.Load and the decoding of
@@ -51,7 +52,7 @@ func (t *Table[K, V]) row(k K, columns []driver.Value) (lockstep.Row[V], error) 
 	v, err := t.scanValue(columns)
 	if err == nil && t.versioned() && columns[t.m.version] != nil {
 		if _, ok := columns[t.m.version].(int64); !ok {
-			err = fmt.Errorf("%w: column %s %w", errDecode, t.m.value[t.m.version].column, mismatch(columns[t.m.version], "version"))
+			err = fmt.Errorf("%w: column %s %w", keytext.ErrDecode, t.m.value[t.m.version].column, mismatch(columns[t.m.version], "version"))
 		}
 	}
 	if err != nil {

@@ -4,10 +4,11 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"reflect"
-	"runtime/debug"
 	"strings"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/keytext"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
 // bindKey returns what the key's columns hold for k.
@@ -34,7 +35,7 @@ func (t *Table[K, V]) scanKey(row []driver.Value) (k K, err error) {
 	rv := reflect.ValueOf(&k).Elem()
 	for i, part := range t.m.key {
 		if err := part.scan(row[i], part.of(rv)); err != nil {
-			return k, fmt.Errorf("table %s: %w: key column %s %w", t.m.table, errDecode, part.column, err)
+			return k, fmt.Errorf("table %s: %w: key column %s %w", t.m.table, keytext.ErrDecode, part.column, err)
 		}
 	}
 	return k, nil
@@ -65,7 +66,7 @@ func (t *Table[K, V]) scanValue(columns []driver.Value) (v V, err error) {
 		}
 		if err := part.read(columns[i], rv); err != nil {
 			var zero V
-			return zero, fmt.Errorf("%w: column %s %w", errDecode, part.column, err)
+			return zero, fmt.Errorf("%w: column %s %w", keytext.ErrDecode, part.column, err)
 		}
 	}
 	return v, nil
@@ -82,19 +83,13 @@ func (m mapped) of(rv reflect.Value) reflect.Value {
 // error like any other. A commit runs them for the rows of many callers, of whom
 // one alone has to do with it.
 func (m mapped) write(rv reflect.Value) (_ any, err error) {
-	defer panicked(&err, "makes its type panic")
+	defer kv.Panicked(&err, "makes its type panic")
 	return m.bind(m.of(rv))
 }
 
 func (m mapped) read(src driver.Value, rv reflect.Value) (err error) {
-	defer panicked(&err, "makes its type panic")
+	defer kv.Panicked(&err, "makes its type panic")
 	return m.scan(src, m.of(rv))
-}
-
-func panicked(err *error, what string) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("%s: %v\n%s", what, p, debug.Stack())
-	}
 }
 
 func size(v any) int {

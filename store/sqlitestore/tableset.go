@@ -11,6 +11,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
 // applySet checks a set and makes its changes. An Outcome with an Err has left no
@@ -236,7 +237,7 @@ func (t *Table[K, V]) changeRows(c *conn, set *tableSet[K, V], before map[string
 				last = t.versionOf(row[n:])
 			}
 			var err error
-			if version, err = nextVersion(last, t.clock.read()); err != nil {
+			if version, err = kv.NextVersion(last, t.clock.read()); err != nil {
 				return invalid("key %v: %w", ch.Key, err)
 			}
 		}
@@ -271,7 +272,7 @@ func (t *Table[K, V]) deleteAll(c *conn) (steps []step, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := nextVersion(highest, 0); err != nil {
+		if _, err := kv.NextVersion(highest, 0); err != nil {
 			return nil, invalid("table %s: %w", t.m.table, err)
 		}
 		t.clock.raise(highest + 1)

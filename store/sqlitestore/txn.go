@@ -74,7 +74,7 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 		return lockstep.Outcome[V]{}, err
 	}
 	b := s.newBatch([]lockstep.ChangeSet[K, V]{set})
-	if !b.idle() {
+	if !b.Idle() {
 		d, err := b.decide(ctx, x.a)
 		if err == nil {
 			err = b.flush(ctx, x.a, d)
@@ -85,10 +85,10 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 		}
 		x.found = append(x.found, func(c *conn) (bool, error) { return b.found(c, d) })
 	}
-	if err := b.outcomes[0].Err; err != nil {
+	if err := b.Outcomes[0].Err; err != nil {
 		x.fail(err)
 	}
-	return b.outcomes[0], nil
+	return b.Outcomes[0], nil
 }
 
 // Commit implements lockstep.Txn.

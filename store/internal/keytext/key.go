@@ -1,48 +1,68 @@
-package sqlitestore
+// Package keytext turns the keys of a key-value table into what its key column
+// holds, and back, for every SQL store.
+package keytext
 
 import (
 	"bytes"
-	"database/sql/driver"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
 	"time"
+
+	"github.com/lockstep-cache/lockstep"
 )
 
-// keyCodec turns keys into what the key column holds, and back. Two keys that
+// Codec turns keys into what the key column holds, and back. Two keys that
 // are equal by Go's == have one encoding, two that differ have two, and the
 // column compares encodings byte for byte:
 //
-//	Go                              column    encoding
-//	string                          TEXT      its bytes, valid UTF-8 or not
-//	int…, uint8…uint32              INTEGER   its value
-//	uint, uint64, uintptr           INTEGER   its value; above MaxInt64 its two's complement
-//	bool                            INTEGER   0 or 1
-//	float32, float64                REAL      its value; -0 is 0, NaN is refused
-//	arrays of bytes                 BLOB      its bytes
+//	Go                              form      encoding
+//	string                          Text      its bytes, valid UTF-8 or not
+//	int…, uint8…uint32              Integer   its value
+//	uint, uint64, uintptr           Integer   its value; above MaxInt64 its two's complement
+//	bool                            Integer   0 or 1
+//	float32, float64                Real      its value; -0 is 0, NaN is refused
+//	arrays of bytes                 Bytes     its bytes
 //	other arrays, structs, complex  TEXT      a list, as in ["acme",7]; see tuple.go
 //
 // Types whose == looks at something that cannot be stored are refused when the
 // store is opened: pointers, channels, interfaces, time.Time (whose == compares
 // locations by their address), structs with unexported fields.
-type keyCodec[K comparable] struct {
-	// kind is stored with the table, which is opened with that kind only.
-	kind   string
-	column string // the column's declared type
-	encode func(k K) (any, error)
-	decode func(v driver.Value) (K, error)
+type Codec[K comparable] struct {
+	// Kind is stored with the table, which is opened with that kind only.
+	Kind string
+	Form Form
+	// Encode returns a string, an int64, a float64 or a []byte, as Form says. Its
+	// error is ErrInvalid or ErrTooLarge, and names the key.
+	Encode func(k K) (any, error)
+	// Decode takes what Encode has returned. Its error is ErrDecode.
+	Decode func(v any) (K, error)
 }
 
-// newKeyCodec returns K's codec, or an error that is ErrInvalid and names the
+// Form is what a key column holds.
+type Form string
+
+const (
+	Text    Form = "text" // bytes that are mostly readable, and any bytes
+	Integer Form = "integer"
+	Real    Form = "real"
+	Bytes   Form = "bytes"
+)
+
+// ErrDecode says that a column holds what no key is encoded as.
+var ErrDecode = errors.New("the row does not decode")
+
+// New returns K's codec, or an error that is ErrInvalid and names the
 // part of K that cannot be a key.
-func newKeyCodec[K comparable](maxBytes int) (keyCodec[K], error) {
+func New[K comparable](maxBytes int) (Codec[K], error) {
 	t := reflect.TypeFor[K]()
-	c, err := plainKeyCodec[K](t)
+	c, err := plain[K](t)
 	if err != nil {
-		return keyCodec[K]{}, err
+		return Codec[K]{}, err
 	}
-	encode := c.encode
-	c.encode = func(k K) (any, error) {
+	encode := c.Encode
+	c.Encode = func(k K) (any, error) {
 		v, err := encode(k)
 		if err != nil {
 			return nil, invalid("key %v: %w", k, err)
@@ -55,28 +75,28 @@ func newKeyCodec[K comparable](maxBytes int) (keyCodec[K], error) {
 			n = len(v)
 		}
 		if n > maxBytes {
-			return nil, tooLarge("the key has %d bytes, and the limit is %d", n, maxBytes)
+			return nil, fmt.Errorf("%w: the key has %d bytes, and the limit is %d", lockstep.ErrTooLarge, n, maxBytes)
 		}
 		return v, nil
 	}
 	return c, nil
 }
 
-func plainKeyCodec[K comparable](t reflect.Type) (keyCodec[K], error) {
+func plain[K comparable](t reflect.Type) (Codec[K], error) {
 	if t == reflect.TypeFor[time.Time]() {
-		return keyCodec[K]{}, invalid("time.Time cannot be a key: its == compares locations; use its UnixNano or a string")
+		return Codec[K]{}, invalid("time.Time cannot be a key: its == compares locations; use its UnixNano or a string")
 	}
 	switch t.Kind() {
 	case reflect.String:
-		return keyCodec[K]{
-			kind: "text", column: "TEXT",
-			encode: func(k K) (any, error) {
+		return Codec[K]{
+			Kind: "text", Form: Text,
+			Encode: func(k K) (any, error) {
 				if s, ok := any(k).(string); ok {
 					return s, nil
 				}
 				return reflect.ValueOf(k).String(), nil
 			},
-			decode: func(v driver.Value) (k K, err error) {
+			Decode: func(v any) (k K, err error) {
 				s, ok := v.(string)
 				if !ok {
 					return k, wrongKey(v, t)
@@ -115,16 +135,16 @@ func plainKeyCodec[K comparable](t reflect.Type) (keyCodec[K], error) {
 			func(v reflect.Value, n int64) bool { v.SetBool(n == 1); return n == 0 || n == 1 },
 			func(*K) *int64 { return nil }), nil
 	case reflect.Float32, reflect.Float64:
-		return keyCodec[K]{
-			kind: "real", column: "REAL",
-			encode: func(k K) (any, error) {
+		return Codec[K]{
+			Kind: "real", Form: Real,
+			Encode: func(k K) (any, error) {
 				f := reflect.ValueOf(k).Float()
 				if math.IsNaN(f) {
 					return nil, errNaN
 				}
 				return f + 0, nil // -0 + 0 is 0
 			},
-			decode: func(v driver.Value) (k K, err error) {
+			Decode: func(v any) (k K, err error) {
 				f, ok := v.(float64)
 				if !ok {
 					return k, wrongKey(v, t)
@@ -139,12 +159,12 @@ func plainKeyCodec[K comparable](t reflect.Type) (keyCodec[K], error) {
 		}, nil
 	case reflect.Array:
 		if t.Elem().Kind() == reflect.Uint8 {
-			return keyCodec[K]{
-				kind: fmt.Sprintf("blob(%d)", t.Len()), column: "BLOB",
-				encode: func(k K) (any, error) {
+			return Codec[K]{
+				Kind: fmt.Sprintf("blob(%d)", t.Len()), Form: Bytes,
+				Encode: func(k K) (any, error) {
 					return bytes.Clone(reflect.ValueOf(&k).Elem().Bytes()), nil
 				},
-				decode: func(v driver.Value) (k K, err error) {
+				Decode: func(v any) (k K, err error) {
 					b, ok := v.([]byte)
 					if !ok || len(b) != t.Len() {
 						return k, wrongKey(v, t)
@@ -157,15 +177,15 @@ func plainKeyCodec[K comparable](t reflect.Type) (keyCodec[K], error) {
 	}
 	shape, err := tupleShape(t, t.String())
 	if err != nil {
-		return keyCodec[K]{}, err
+		return Codec[K]{}, err
 	}
-	return keyCodec[K]{
-		kind: shape, column: "TEXT",
-		encode: func(k K) (any, error) {
+	return Codec[K]{
+		Kind: shape, Form: Text,
+		Encode: func(k K) (any, error) {
 			b, err := appendTuple(nil, reflect.ValueOf(k))
 			return string(b), err
 		},
-		decode: func(v driver.Value) (k K, err error) {
+		Decode: func(v any) (k K, err error) {
 			s, ok := v.(string)
 			if !ok {
 				return k, wrongKey(v, t)
@@ -182,16 +202,16 @@ func plainKeyCodec[K comparable](t reflect.Type) (keyCodec[K], error) {
 // returns k's own address where K is int64 itself, the common case, which then
 // needs no reflection.
 func integerKeys[K comparable](t reflect.Type, kind string, get func(reflect.Value) int64,
-	set func(reflect.Value, int64) bool, direct func(*K) *int64) keyCodec[K] {
-	return keyCodec[K]{
-		kind: kind, column: "INTEGER",
-		encode: func(k K) (any, error) {
+	set func(reflect.Value, int64) bool, direct func(*K) *int64) Codec[K] {
+	return Codec[K]{
+		Kind: kind, Form: Integer,
+		Encode: func(k K) (any, error) {
 			if p := direct(&k); p != nil {
 				return *p, nil
 			}
 			return get(reflect.ValueOf(k)), nil
 		},
-		decode: func(v driver.Value) (k K, err error) {
+		Decode: func(v any) (k K, err error) {
 			n, ok := v.(int64)
 			if !ok {
 				return k, wrongKey(v, t)
@@ -211,6 +231,10 @@ func integerKeys[K comparable](t reflect.Type, kind string, get func(reflect.Val
 
 var errNaN = fmt.Errorf("NaN is not equal to itself")
 
-func wrongKey(v driver.Value, t reflect.Type) error {
-	return fmt.Errorf("%w: the key column holds %#v, which is no %v", errDecode, v, t)
+func wrongKey(v any, t reflect.Type) error {
+	return fmt.Errorf("%w: the key column holds %#v, which is no %v", ErrDecode, v, t)
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", lockstep.ErrInvalid, fmt.Errorf(format, args...))
 }

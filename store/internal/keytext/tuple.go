@@ -1,4 +1,4 @@
-package sqlitestore
+package keytext
 
 import (
 	"errors"
@@ -12,8 +12,8 @@ import (
 )
 
 // A key that is a struct, an array or a complex number is stored as a list of
-// its parts, in their order: ["acme",7]. It is JSON, so that json_extract works
-// in the sqlite3 shell, except where JSON could not tell two Go values apart:
+// its parts, in their order: ["acme",7]. It is JSON, so that a database's
+// JSON functions work on it, except where JSON could not tell two Go values apart:
 // infinities are Inf and -Inf, and a byte that is not part of valid UTF-8 is
 // \xNN, with two digits.
 //

@@ -1,11 +1,9 @@
-package sqlitestore
+package keytext
 
 import (
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -27,17 +25,17 @@ type tenantKey struct {
 // One key has one encoding, and gets back from it; so two that differ have two.
 func roundTrip[K comparable](t *testing.T, keys ...K) {
 	t.Helper()
-	c, err := newKeyCodec[K](defaultKeyBytes)
+	c, err := New[K](8 << 10)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, k := range keys {
-		v, err := c.encode(k)
+		v, err := c.Encode(k)
 		if err != nil {
 			t.Errorf("%#v: %v", k, err)
 			continue
 		}
-		back, err := c.decode(v)
+		back, err := c.Decode(v)
 		if err != nil || back != k {
 			t.Errorf("%#v is %#v, which decodes to %#v, %v", k, v, back, err)
 		}
@@ -69,7 +67,7 @@ func TestKeysRoundTrip(t *testing.T) {
 }
 
 func TestTupleKeysRoundTrip(t *testing.T) {
-	c, err := newKeyCodec[tenantKey](1 << 20)
+	c, err := New[tenantKey](1 << 20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,11 +80,11 @@ func TestTupleKeysRoundTrip(t *testing.T) {
 			Small:  rapid.Byte().Draw(t, "small"),
 			Phase:  complex(rapid.Float64().Draw(t, "re"), rapid.Float64().Draw(t, "im")),
 		}
-		v, err := c.encode(k)
+		v, err := c.Encode(k)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if back, err := c.decode(v); err != nil || back != k {
+		if back, err := c.Decode(v); err != nil || back != k {
 			t.Fatalf("%#v is %v, which decodes to %#v, %v", k, v, back, err)
 		}
 	})
@@ -95,15 +93,15 @@ func TestTupleKeysRoundTrip(t *testing.T) {
 // Equal keys have equal encodings, also where their bits differ.
 func TestNegativeZeroIsZero(t *testing.T) {
 	negative := math.Copysign(0, -1)
-	c, _ := newKeyCodec[float64](10)
-	v, err := c.encode(negative)
+	c, _ := New[float64](10)
+	v, err := c.Encode(negative)
 	if err != nil || math.Signbit(v.(float64)) {
 		t.Errorf("-0 is encoded as %v, %v", v, err)
 	}
 	type point struct{ X float64 }
-	p, _ := newKeyCodec[point](10)
-	a, _ := p.encode(point{negative})
-	b, _ := p.encode(point{0})
+	p, _ := New[point](10)
+	a, _ := p.Encode(point{negative})
+	b, _ := p.Encode(point{0})
 	if a != b {
 		t.Errorf("equal keys are %v and %v", a, b)
 	}
@@ -125,22 +123,22 @@ func TestKeysThatAreRefused(t *testing.T) {
 			t.Errorf("%s: %v, want ErrInvalid", name, err)
 		}
 	}
-	c, _ := newKeyCodec[float64](10)
-	if _, err := c.encode(math.NaN()); !errors.Is(err, lockstep.ErrInvalid) {
+	c, _ := New[float64](10)
+	if _, err := c.Encode(math.NaN()); !errors.Is(err, lockstep.ErrInvalid) {
 		t.Errorf("NaN: %v", err)
 	}
-	p, _ := newKeyCodec[struct{ F [1]float32 }](10)
-	if _, err := p.encode(struct{ F [1]float32 }{[1]float32{float32(math.NaN())}}); !errors.Is(err, lockstep.ErrInvalid) {
+	p, _ := New[struct{ F [1]float32 }](10)
+	if _, err := p.Encode(struct{ F [1]float32 }{[1]float32{float32(math.NaN())}}); !errors.Is(err, lockstep.ErrInvalid) {
 		t.Errorf("NaN inside: %v", err)
 	}
-	s, _ := newKeyCodec[string](10)
-	if _, err := s.encode(strings.Repeat("x", 11)); !errors.Is(err, lockstep.ErrTooLarge) {
+	s, _ := New[string](10)
+	if _, err := s.Encode(strings.Repeat("x", 11)); !errors.Is(err, lockstep.ErrTooLarge) {
 		t.Errorf("a long key: %v", err)
 	}
 }
 
 func kindError[K comparable]() error {
-	_, err := newKeyCodec[K](100)
+	_, err := New[K](100)
 	return err
 }
 
@@ -153,40 +151,40 @@ func FuzzTupleKey(f *testing.F) {
 	} {
 		f.Add(s)
 	}
-	c, err := newKeyCodec[tenantKey](1 << 20)
+	c, err := New[tenantKey](1 << 20)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		k, err := c.decode(s)
+		k, err := c.Decode(s)
 		if err != nil {
 			return
 		}
-		if v, err := c.encode(k); err != nil || v != s {
+		if v, err := c.Encode(k); err != nil || v != s {
 			t.Fatalf("%q decodes to %#v, whose encoding is %v, %v", s, k, v, err)
 		}
 	})
 }
 
 func TestWrongColumnsAreErrors(t *testing.T) {
-	for _, v := range []driver.Value{nil, int64(300), int64(-1), 1.5, "x", []byte("x"), true} {
+	for _, v := range []any{nil, int64(300), int64(-1), 1.5, "x", []byte("x"), true} {
 		for name, err := range map[string]error{
 			"uint8": decodeError[uint8](v), "bool": decodeError[bool](v),
 			"id": decodeError[id](v), "tenantKey": decodeError[tenantKey](v),
 		} {
-			if !errors.Is(err, errDecode) {
+			if !errors.Is(err, ErrDecode) {
 				t.Errorf("%s of %#v: %v", name, v, err)
 			}
 		}
 	}
 }
 
-func decodeError[K comparable](v driver.Value) error {
-	c, err := newKeyCodec[K](100)
+func decodeError[K comparable](v any) error {
+	c, err := New[K](100)
 	if err != nil {
 		return fmt.Errorf("no codec: %v", err)
 	}
-	_, err = c.decode(v)
+	_, err = c.Decode(v)
 	return err
 }
 
@@ -195,20 +193,4 @@ type octet uint8
 func TestAnArrayOfANamedByteTypeDoesNotPanic(t *testing.T) {
 	roundTrip(t, [4]octet{1, 2, 3, 4}, [4]octet{})
 	roundTrip(t, [0]octet{})
-	type V struct {
-		A [2]octet  `db:"a"`
-		P *[2]octet `db:"p"`
-		S []octet   `db:"s"`
-	}
-	s := openTable[[2]octet, V](t, TableOptions{}, "CREATE TABLE t (id BLOB PRIMARY KEY, a BLOB, p BLOB, s BLOB)")
-	want := V{A: [2]octet{1, 2}, P: &[2]octet{3, 4}, S: []octet{5}}
-	for _, k := range [][2]octet{{}, {7, 8}} {
-		put(t, s, k, want)
-		if r := get(t, s, k); !reflect.DeepEqual(r.Value, want) {
-			t.Errorf("%v: %+v", k, r)
-		}
-	}
-	if page, err := s.scan(t.Context(), nil, 10); err != nil || len(page.Keys) != 2 || page.Keys[1] != [2]octet{7, 8} {
-		t.Errorf("%v, %v", page.Keys, err)
-	}
 }
