@@ -33,6 +33,7 @@ type Cache[K comparable, V any] struct {
 	queue  *commit.Queue[K, *write[K, V]]
 	events *eventQueue
 	counts counters
+	hasty  context.Context         // commits, for a store that is Immediate
 	usable func(*entry[K, V]) bool // c.fresh, made once
 	// plainHits: a hit is nothing but the value, without Clone and without a hook.
 	plainHits bool
@@ -81,6 +82,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 	c.plainHits = options.Clone == nil && options.Hooks.Hit == nil
 	c.life, c.endLife = context.WithCancelCause(context.Background())
 	c.commits = context.WithValue(c.life, patientKey{}, true)
+	c.hasty = context.WithValue(c.commits, hastyKey{}, true)
 	c.closing, c.startClosing = context.WithCancelCause(context.Background())
 	if c.memory, err = memory.New(c.memoryConfig()); err != nil {
 		c.clock.Close()
@@ -93,8 +95,10 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		MaxDelay: options.Batch.MaxDelay,
 		Limit:    options.QueueLimit,
 		MaxWait:  options.CommitTimeout,
-		Run:      c.commitBatch,
-		Dropped:  c.dropped,
+		Run: func(ops []*commit.Op[K, *write[K, V]]) {
+			c.commitBatch(c.commits, ops)
+		},
+		Dropped: c.dropped,
 	})
 	return c, nil
 }

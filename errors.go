@@ -18,6 +18,8 @@ var (
 	// ErrInvalid says that the key, the value or the option can never be
 	// accepted. Trying again does not help.
 	ErrInvalid = errors.New("lockstep: invalid")
+	// ErrWouldWait is a store's answer to a Hasty commit. No caller of a cache sees it.
+	ErrWouldWait = errors.New("lockstep: the commit would have to wait")
 	// ErrTooLarge says that a key or an encoded value is over its limit.
 	ErrTooLarge = errors.New("lockstep: too large")
 	// ErrUnavailable says that the database could not be asked, or that too many

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,7 +95,7 @@ func record(t *testing.T, seed uint64, unit time.Duration, clock history.Clock) 
 			mu:           new(sync.Mutex),
 		}, script, seed+uint64(i)<<32)
 		stores = append(stores, store)
-		caches = append(caches, cachetest.Open(t, store, options))
+		caches = append(caches, cachetest.Open(t, hurried{Store: store, seed: random.Uint64(), hasty: new(atomic.Uint64)}, options))
 	}
 	w := history.Workload{
 		Seed: seed, Calls: historyCalls, Clients: 6 + random.IntN(5), Keys: max(1, 8/len(caches)-random.IntN(6)),
@@ -171,6 +172,26 @@ func historyFaults(random *rand.Rand, unit time.Duration, fake bool) string {
 		}
 	}
 	return b.String()
+}
+
+// hurried is Immediate for some seeds, and then would have to wait now and then.
+type hurried struct {
+	*fault.Store[int, int64]
+	seed  uint64
+	hasty *atomic.Uint64 // commits
+}
+
+func (h hurried) Capabilities() lockstep.Capabilities[int, int64] {
+	caps := h.Store.Capabilities()
+	caps.Immediate = h.seed%3 != 0
+	return caps
+}
+
+func (h hurried) Commit(ctx context.Context, sets []lockstep.ChangeSet[int, int64]) ([]lockstep.Outcome[int64], error) {
+	if lockstep.Hasty(ctx) && h.hasty.Add(1)%4 == h.seed%4 {
+		return nil, lockstep.ErrWouldWait
+	}
+	return h.Store.Commit(ctx, sets)
 }
 
 // awkward is a store that keeps the contract and makes the least of it: its pages

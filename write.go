@@ -58,16 +58,43 @@ func (c *Cache[K, V]) perform(ctx context.Context, w *write[K, V]) (Version, err
 		return 0, c.refuse(ended(ctx)) // it ended in the program's code: Update's function, or Validate
 	}
 	c.tell(c.options.Hooks.Pending, &w.set, nil, nil)
-	if err := c.queue.Submit(&w.op); err != nil {
-		c.dropped(&w.op, err)
+	if !c.can.Immediate || !c.performHere(w) {
+		if err := c.queue.Submit(&w.op); err != nil {
+			c.dropped(&w.op, err)
+		}
 	}
 	select {
-	case <-w.answered:
-	case <-ctx.Done():
-		c.leave(ctx, w)
+	case <-w.answered: // first, for ctx may have ended while the write was committed here
+	default:
+		select {
+		case <-w.answered:
+		case <-ctx.Done():
+			c.leave(ctx, w)
+		}
 	}
 	c.counts.writeLatency.Record(c.since(w.started))
 	return w.answer()
+}
+
+// performHere commits the write on this goroutine if it would be alone in its batch
+// and nothing is under way, and the store need not wait for anybody. It returns
+// false if the write is still to be queued.
+func (c *Cache[K, V]) performHere(w *write[K, V]) bool {
+	if !c.queue.Start(&w.op) {
+		return false
+	}
+	batch := []*commit.Op[K, *write[K, V]]{&w.op}
+	committed := false
+	defer func() {
+		if committed {
+			c.queue.Finish(batch)
+		} else {
+			c.queue.Pass(batch)
+		}
+	}()
+	committed = true // whatever ends this goroutine inside, commitBatch has dealt with it
+	committed = c.commitBatch(c.hasty, batch)
+	return true
 }
 
 // leave is a caller who stops waiting. A write that is still queued is taken
@@ -135,21 +162,22 @@ func (c *Cache[K, V]) unqueued(reason error) error {
 }
 
 // commitBatch takes a batch through its four steps: gate, commit, memory,
-// announcement. It runs on a goroutine of the queue's.
-func (c *Cache[K, V]) commitBatch(ops []*commit.Op[K, *write[K, V]]) {
+// announcement. It runs on a goroutine of the queue's or, hasty, of the writer's own,
+// and then returns false if nothing has come of it because the store would have to
+// wait.
+func (c *Cache[K, V]) commitBatch(under context.Context, ops []*commit.Op[K, *write[K, V]]) bool {
 	// Gate. From here on no load of these keys fills memory.
-	began := c.clock.Precise()
+	began, start := c.clock.Precise(), time.Now()
 	owner := c.owners.Add(1)
 	sets := make([]ChangeSet[K, V], len(ops))
 	for i, op := range ops {
 		sets[i] = op.Item.set
-		c.counts.queueWait.Record(time.Since(op.Enqueued))
 		c.hold(op.Item, owner)
 	}
 
 	// Commit, under a deadline that is the cache's: no caller can end it. A store
 	// that does not come back by then keeps its keys, but not its callers.
-	ctx, stop := supervise(c.commits, c.options.CommitTimeout, []context.Context{c.life}, func(why, _ error) {
+	ctx, stop := supervise(under, c.options.CommitTimeout, []context.Context{c.life}, func(why, _ error) {
 		for _, op := range ops {
 			c.doubt(op.Item, why)
 		}
@@ -166,11 +194,22 @@ func (c *Cache[K, V]) commitBatch(ops []*commit.Op[K, *write[K, V]]) {
 	outcomes, err := c.commit(ctx, sets)
 	returned = true
 	stop()
+	if errors.Is(err, ErrWouldWait) && Hasty(under) {
+		for _, op := range ops {
+			c.publish(op.Item, Outcome[V]{Err: err}, began)
+		}
+		return false
+	}
 	c.counts.commitLatency.Record(c.since(began))
+	c.counts.batches.Add(1)
+	for _, op := range ops {
+		c.counts.batchedRows.Add(uint64(len(op.Keys)))
+		c.counts.queueWait.Record(start.Sub(op.Enqueued))
+	}
 
 	if errors.Is(err, ErrUnknownOutcome) {
 		c.settleBatch(ops, sets, err)
-		return
+		return true
 	}
 	// Memory, all of it, before any answer: of two writes of one key in the batch
 	// the first is old already.
@@ -188,6 +227,7 @@ func (c *Cache[K, V]) commitBatch(ops []*commit.Op[K, *write[K, V]]) {
 		op.Item.result = o
 		c.finish(op.Item, o.Rows, o.Err)
 	}
+	return true
 }
 
 // supervise is for a commit under way: its context ends at its deadline, or with
@@ -233,12 +273,6 @@ func outcome[V any](outcomes []Outcome[V], i int, err error) Outcome[V] {
 // commit calls the store, and turns what breaks the contract into what it must
 // be taken for: nobody knows what happened.
 func (c *Cache[K, V]) commit(ctx context.Context, sets []ChangeSet[K, V]) (outcomes []Outcome[V], err error) {
-	changes := 0
-	for i := range sets {
-		changes += len(sets[i].Changes)
-	}
-	c.counts.batches.Add(1)
-	c.counts.batchedRows.Add(uint64(changes))
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: the store panicked in a commit: %v\n%s", ErrUnknownOutcome, p, debug.Stack())

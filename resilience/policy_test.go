@@ -100,7 +100,7 @@ func TestJitterIsFull(t *testing.T) {
 }
 
 // Wrapping hides nothing: whatever the inner store has, the outer one has, and
-// nothing more but a Report. A capability that is added later is covered too.
+// nothing more but a Report; but what it hides for a reason. A capability that is added later is covered too.
 func TestCapabilitiesAreForwarded(t *testing.T) {
 	inner := everything{}
 	want, got := reflect.ValueOf(inner.Capabilities()), reflect.ValueOf(retrying(t, inner, RetryPolicy{}).Capabilities())
@@ -110,6 +110,10 @@ func TestCapabilitiesAreForwarded(t *testing.T) {
 		switch {
 		case w.IsZero():
 			t.Errorf("the test's store lacks %s", field.Name)
+		case field.Name == "Immediate":
+			if !g.IsZero() {
+				t.Error("it is Immediate, and waits between its attempts")
+			}
 		case g.IsZero():
 			t.Errorf("%s is lost", field.Name)
 		case field.Type.Kind() != reflect.Func && !reflect.DeepEqual(w.Interface(), g.Interface()):

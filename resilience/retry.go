@@ -82,6 +82,7 @@ func (s *retryStore[K, V]) wrap(c lockstep.Capabilities[K, V]) lockstep.Capabili
 			return retry(ctx, s.retrier, passingRead, func() (lockstep.Page[K, V], error) { return scan(ctx, cursor, limit) })
 		}
 	}
+	c.Immediate = false // Commit waits between its attempts
 	report := c.Report
 	c.Report = func(stats *lockstep.Stats) {
 		if report != nil {

@@ -23,7 +23,10 @@ func Open[K comparable, V any](t testing.TB, store lockstep.Store[K, V], options
 	}
 	t.Cleanup(func() {
 		t.Helper()
-		if faulty, ok := store.(*fault.Store[K, V]); ok {
+		if faulty, ok := store.(interface {
+			Play(fault.Script)
+			Release()
+		}); ok {
 			faulty.Play(fault.Script{})
 			faulty.Release()
 		}

@@ -233,13 +233,7 @@ func (q *Queue[K, T]) dispatch() {
 		if batch == nil {
 			break
 		}
-		if n := len(q.parked); n > 0 {
-			worker := q.parked[n-1]
-			q.parked = q.parked[:n-1]
-			worker <- batch // it has room for one
-		} else {
-			go q.work(batch)
-		}
+		q.giveLocked(batch)
 	}
 	q.checkIdleLocked()
 }

@@ -103,7 +103,7 @@ func (db *Database) newAttempt(ctx context.Context) (*attempt, error) {
 
 // wait runs the attempt and returns when it is done or ctx has ended.
 func (a *attempt) wait(ctx context.Context, run func()) (any, error) {
-	if ctx.Done() == nil || lockstep.Patient(ctx) {
+	if ctx.Done() == nil || lockstep.Patient(ctx) || lockstep.Hasty(ctx) {
 		run()
 		return a.answer()
 	}

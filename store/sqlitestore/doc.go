@@ -58,6 +58,10 @@
 // can write (state.go). Copying the log into the file is the keeper's work, off
 // the commit path (keeper.go).
 //
+// A write that finds nothing else queued is committed on its caller's goroutine
+// (lockstep.Capabilities.Immediate): if its context ends during the sync, it is told
+// what has become of it when the disk has answered.
+//
 // The package talks to the driver's connections directly and not through
 // database/sql (conn.go), and never gives the driver a context that can end.
 package sqlitestore

@@ -120,7 +120,7 @@ func tooLarge(format string, args ...any) error {
 // committed.
 func notApplied(path string, err error) error {
 	for _, named := range []error{lockstep.ErrInvalid, lockstep.ErrTooLarge, lockstep.ErrConflict,
-		lockstep.ErrUnavailable, lockstep.ErrUnsupported, lockstep.ErrClosed} {
+		lockstep.ErrUnavailable, lockstep.ErrUnsupported, lockstep.ErrClosed, lockstep.ErrWouldWait} {
 		if errors.Is(err, named) {
 			return err
 		}

@@ -9,12 +9,23 @@ import (
 	"github.com/lockstep-cache/lockstep/store/internal/keytext"
 )
 
-// acquire waits for the write lock of this process.
+// acquire waits for the write lock of this process, unless ctx is hasty.
 func (db *Database) acquire(ctx context.Context) (*conn, error) {
 	select {
 	case <-db.closing:
 		return nil, lockstep.ErrClosed
 	default:
+	}
+	if lockstep.Hasty(ctx) {
+		select {
+		case c := <-db.writer:
+			if c != nil {
+				return c, nil
+			}
+			db.writer <- nil
+		default:
+		}
+		return nil, lockstep.ErrWouldWait
 	}
 	select {
 	case c := <-db.writer:
@@ -92,13 +103,16 @@ func (db *Database) read(ctx context.Context, f func(c *conn) error) error {
 }
 
 // retryBusy runs f again while another process holds a lock that it needs, until
-// ctx ends. The pauses double from 0.2 ms to 20 ms.
+// ctx ends, or not at all where ctx is hasty. The pauses double from 0.2 ms to 20 ms.
 func retryBusy(ctx context.Context, closing <-chan struct{}, f func() error) error {
 	var timer *time.Timer
 	for pause := 200 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		err := f()
 		if err == nil || !isBusy(err) {
 			return err
+		}
+		if lockstep.Hasty(ctx) {
+			return lockstep.ErrWouldWait
 		}
 		if timer == nil {
 			timer = time.NewTimer(pause)

@@ -160,6 +160,7 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Tombstones: true,
 		Lifetimes:  true,
 		DeleteAll:  true,
+		Immediate:  true,
 		Batch:      lockstep.BatchAdvice{MaxOps: 512, InFlight: 1},
 		Prepare:    s.rows.Prepare,
 		Clone:      s.rows.Clone,

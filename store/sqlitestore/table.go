@@ -114,7 +114,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	if t.opts.ReadOnly {
 		return caps
 	}
-	caps.Checks, caps.Atomic, caps.DeleteAll = true, true, true
+	caps.Checks, caps.Atomic, caps.DeleteAll, caps.Immediate = true, true, true, true
 	caps.Batch = lockstep.BatchAdvice{MaxOps: 512, InFlight: 1}
 	caps.Prepare, caps.Settle = t.prepare, settle[V]
 	caps.Database, caps.Begin, caps.Apply = t.db, t.db.begin, t.apply

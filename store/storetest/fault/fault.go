@@ -28,6 +28,7 @@ func Inject[K comparable, V any](inner lockstep.Store[K, V], script Script, seed
 		below: inner.Capabilities(),
 	}
 	f.caps = f.below
+	f.caps.Immediate = false // a fault may be a latency
 	if f.below.Settle != nil {
 		f.caps.Settle = f.settle
 	}
