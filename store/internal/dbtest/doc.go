@@ -1,0 +1,26 @@
+// Package dbtest gives tests what cannot be imitated: a real PostgreSQL, a real
+// MariaDB, and a network that breaks when the test says so.
+//
+// [Postgres] and [MariaDB] make a database on a server that the process's tests
+// share. [StartPostgres] and [StartMariaDB] start a server of the test's own, to
+// be killed, or to have other settings. A [Proxy] stands between a client and a
+// server.
+//
+// Servers are those that are installed (scripts/databases installs them). They
+// listen on a free port of the loopback, keep their files in a temporary
+// directory, and ask for a password that the process makes up. A server that is
+// not there fails the test; it is never skipped.
+//
+// # How servers end
+//
+// A server is the child of a shell that reads a pipe, and the other end of the
+// pipe is the test process's alone. When the process ends, whether it returns,
+// panics, runs into -timeout or is killed, the kernel closes its end; the shell
+// then ends the server and removes its directory. TestMain could do that for
+// processes that return, and would have to be written in every package. A parent
+// death signal is Linux's own, and follows the thread that made the process, not
+// the process.
+//
+// For the same reason no goroutine waits for a server: tests may look for
+// goroutines that outlive them (goleak) while the shared servers run on.
+package dbtest

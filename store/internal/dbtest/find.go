@@ -1,0 +1,58 @@
+package dbtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// find returns where a program of a server is, without symbolic links. PATH goes
+// first, then the directories in which distributions hide servers from it.
+func find(program string, dirs ...string) (string, error) {
+	path, err := exec.LookPath(program)
+	for _, dir := range dirs {
+		if err == nil {
+			break
+		}
+		found, globErr := filepath.Glob(filepath.Join(dir, program))
+		if globErr != nil {
+			return "", globErr
+		}
+		if len(found) > 0 {
+			path, err = slices.Max(found), nil
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("no program %s in PATH or in %s; scripts/databases installs it: %w", program, strings.Join(dirs, ", "), err)
+	}
+	return filepath.EvalSymlinks(path)
+}
+
+// run runs a program to its end, as the servers run: as the same user, and with
+// an environment in which nobody's settings are.
+func run(s *Server, args ...string) error {
+	cmd, err := command(s.dir, args)
+	if err != nil {
+		return err
+	}
+	log, err := os.Create(s.logFile())
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Run(); err != nil {
+		said, readErr := os.ReadFile(s.logFile())
+		return errors.Join(fmt.Errorf("%s: %w\n%s", args[0], err, said), readErr)
+	}
+	return nil
+}
+
+// environment is that of the servers: PGDATA and the like are for others.
+func environment(dir string) []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "LC_ALL=C"}
+}
