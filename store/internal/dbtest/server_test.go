@@ -22,18 +22,19 @@ type kind struct {
 	show         string // how it is read,
 	is, weak     string // what it is by default, and with the setting
 	commit       string // what its driver sends
+	parameter    string // of a statement
 }
 
 var kinds = []kind{
 	{
 		name: "PostgreSQL", driver: "pgx", database: dbtest.Postgres, start: dbtest.StartPostgres,
 		setting: "synchronous_commit=off", show: "SHOW synchronous_commit", is: "on", weak: "off",
-		commit: "commit",
+		commit: "commit", parameter: "$1",
 	},
 	{
 		name: "MariaDB", driver: "mysql", database: dbtest.MariaDB, start: dbtest.StartMariaDB,
 		setting: "--innodb-flush-log-at-trx-commit=2", show: "SELECT @@innodb_flush_log_at_trx_commit", is: "1", weak: "2",
-		commit: "COMMIT",
+		commit: "COMMIT", parameter: "?",
 	},
 }
 
