@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -165,8 +166,8 @@ func command(dir string, args []string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// giveAway makes the user that servers run as the owner of a directory.
-func giveAway(dir string) error {
+// giveAway makes the user that servers run as the owner of a file or directory.
+func giveAway(path string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -174,7 +175,18 @@ func giveAway(dir string) error {
 	if err != nil {
 		return err
 	}
-	return os.Chown(dir, uid, gid)
+	for above := filepath.Dir(path); ; above = filepath.Dir(above) {
+		info, err := os.Stat(above)
+		if err != nil {
+			return err
+		}
+		if owner := info.Sys().(*syscall.Stat_t).Uid; info.Mode()&0o001 == 0 && int(owner) != uid {
+			return fmt.Errorf("root's tests run servers as nobody, who cannot reach %s; set TMPDIR", above)
+		}
+		if above == filepath.Dir(above) {
+			return os.Chown(path, uid, gid)
+		}
+	}
 }
 
 // nobody is whom servers run as when the tests run as root, which PostgreSQL

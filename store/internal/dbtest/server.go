@@ -111,7 +111,8 @@ func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 
 // Kill ends all processes of the server with SIGKILL, as a crash of it would, and
 // returns when they are gone. What it had written to files, synced or not, is
-// still there for Start: this is the end of a program, not of a machine.
+// still there for Start: this is the end of a program, not of a machine. (What it
+// had not written is gone. With synchronous_commit=off that includes commits.)
 func (s *Server) Kill() {
 	s.t.Helper()
 	s.end("killing", (*process).kill)
