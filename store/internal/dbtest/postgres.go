@@ -20,7 +20,9 @@ var sharedPostgres = shared{engine: postgres{}}
 // tests of the process share. The database is dropped when the test ends, and
 // connections to it that are still open then are closed. The encoding is UTF8,
 // the locale C; fsync and synchronous_commit are on. The user may do everything,
-// to other tests' databases too.
+// to other tests' databases too. A database costs a copy of hundreds of files, up
+// to half a second on a busy machine; a test that needs several places to write
+// had better make tables.
 func Postgres(t testing.TB) (url string) {
 	t.Helper()
 	return sharedPostgres.database(t)

@@ -29,7 +29,8 @@ import (
 //     statement (pgx) or its number (mysql), and the arguments. So a rule that means
 //     the execution matches a marker in an argument: text and bytes travel verbatim
 //     in both protocols.
-//   - A statement without arguments is sent as text, and executed at once.
+//   - A statement without arguments is sent as text, and executed at once; but pgx's
+//     Query and QueryRow prepare those too.
 //
 // # What is an answer
 //
