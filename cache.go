@@ -34,6 +34,7 @@ type Cache[K comparable, V any] struct {
 	events *eventQueue
 	counts counters
 	hasty  context.Context         // commits, for a store that is Immediate
+	apart  chan struct{}           // holds one for each set that is committed apart
 	usable func(*entry[K, V]) bool // c.fresh, made once
 	// plainHits: a hit is nothing but the value, without Clone and without a hook.
 	plainHits bool
@@ -76,7 +77,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		clock:  memory.NewClock(),
 		events: newEventQueue(options.Logger),
 		id:     cacheIDs.Add(1),
-		tasks:  newTasks(), joint: newTasks(),
+		tasks:  newTasks(), joint: newTasks(), apart: make(chan struct{}, maxApart),
 	}
 	c.usable = c.fresh
 	c.plainHits = options.Clone == nil && options.Hooks.Hit == nil

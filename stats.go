@@ -50,7 +50,10 @@ type Stats struct {
 
 	// Batches are calls of Store.Commit; RowsPerBatch is the mean number of
 	// changes in one.
-	Batches      uint64
+	Batches uint64
+	// Blocked are sets that their batch left out, because somebody else held a row of
+	// theirs locked, and which were then committed alone.
+	Blocked      uint64
 	RowsPerBatch float64
 	// QueueLength is the number of writes that wait for a commit right now.
 	QueueLength int
@@ -100,7 +103,7 @@ type counters struct {
 	unknown, settled                                    atomic.Uint64
 	inDoubt                                             atomic.Int64
 	transactions, reruns                                atomic.Uint64
-	batches, batchedRows                                atomic.Uint64
+	batches, batchedRows, blocked                       atomic.Uint64
 	evictions, expirations                              atomic.Uint64
 	audited, differences                                atomic.Uint64
 	loadLatency, commitLatency, queueWait, writeLatency latency.Histogram
@@ -152,7 +155,7 @@ func (c *Cache[K, V]) Stats() Stats {
 		Unavailable: n.unavailable.Load(), Abandoned: n.abandoned.Load(), Unknown: n.unknown.Load(), Settled: n.settled.Load(),
 		InDoubt:      int(n.inDoubt.Load()),
 		Transactions: n.transactions.Load(), Reruns: n.reruns.Load(),
-		Batches:   n.batches.Load(),
+		Batches: n.batches.Load(), Blocked: n.blocked.Load(),
 		Evictions: n.evictions.Load(), Expirations: n.expirations.Load(),
 		HooksDropped:   c.events.droppedCount(),
 		AuditedEntries: n.audited.Load(), AuditDifferences: n.differences.Load(),

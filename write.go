@@ -175,25 +175,7 @@ func (c *Cache[K, V]) commitBatch(under context.Context, ops []*commit.Op[K, *wr
 		c.hold(op.Item, owner)
 	}
 
-	// Commit, under a deadline that is the cache's: no caller can end it. A store
-	// that does not come back by then keeps its keys, but not its callers.
-	ctx, stop := supervise(under, c.options.CommitTimeout, []context.Context{c.life}, func(why, _ error) {
-		for _, op := range ops {
-			c.doubt(op.Item, why)
-		}
-	})
-	defer stop()
-	returned := false
-	defer func() {
-		if !returned {
-			// The store is ending the goroutine. As after a panic, nobody knows.
-			stop()
-			c.settleBatch(ops, sets, errCommitExited)
-		}
-	}()
-	outcomes, err := c.commit(ctx, sets)
-	returned = true
-	stop()
+	outcomes, err := c.send(under, ops, sets)
 	if errors.Is(err, ErrWouldWait) && Hasty(under) {
 		for _, op := range ops {
 			c.publish(op.Item, Outcome[V]{Err: err}, began)
@@ -211,10 +193,42 @@ func (c *Cache[K, V]) commitBatch(under context.Context, ops []*commit.Op[K, *wr
 		c.settleBatch(ops, sets, err)
 		return true
 	}
+	c.conclude(ops, outcomes, err, began)
+	return true
+}
+
+// send commits the sets, under a deadline that is the cache's: no caller can end
+// it. A store that does not come back by then keeps its keys, but not its callers.
+// One that ends the goroutine instead is settled here: as after a panic, nobody
+// knows.
+func (c *Cache[K, V]) send(under context.Context, ops []*commit.Op[K, *write[K, V]], sets []ChangeSet[K, V]) ([]Outcome[V], error) {
+	ctx, stop := supervise(under, c.options.CommitTimeout, []context.Context{c.life}, func(why, _ error) {
+		for _, op := range ops {
+			c.doubt(op.Item, why)
+		}
+	})
+	returned := false
+	defer func() {
+		stop()
+		if !returned {
+			c.settleBatch(ops, sets, errCommitExited)
+		}
+	}()
+	outcomes, err := c.commit(ctx, sets)
+	returned = true
+	return outcomes, err
+}
+
+// conclude is what follows a commit whose outcome is known.
+func (c *Cache[K, V]) conclude(ops []*commit.Op[K, *write[K, V]], outcomes []Outcome[V], err error, began int64) {
 	// Memory, all of it, before any answer: of two writes of one key in the batch
 	// the first is old already.
 	for i, op := range ops {
-		c.publish(op.Item, outcome(outcomes, i, err), began)
+		if o := outcome(outcomes, i, err); blocked(o, ops) {
+			c.setAside(op)
+		} else {
+			c.publish(op.Item, o, began)
+		}
 	}
 	for i, op := range ops {
 		if outcome(outcomes, i, err).Err == nil {
@@ -224,10 +238,12 @@ func (c *Cache[K, V]) commitBatch(under context.Context, ops []*commit.Op[K, *wr
 	// Announcement.
 	for i, op := range ops {
 		o := outcome(outcomes, i, err)
+		if blocked(o, ops) {
+			continue
+		}
 		op.Item.result = o
 		c.finish(op.Item, o.Rows, o.Err)
 	}
-	return true
 }
 
 // supervise is for a commit under way: its context ends at its deadline, or with

@@ -50,7 +50,7 @@ type Op[K comparable, T any] struct {
 
 	number       uint64 // in the order of Submit
 	state        state
-	held         bool
+	held, kept   bool
 	doubted      bool
 	prev, next   *Op[K, T] // in the ready list
 	older, newer *Op[K, T] // in the list by age
@@ -69,6 +69,10 @@ const (
 // Hold keeps the write's keys taken when its batch returns, until Release. It is
 // called by Run, for a write whose outcome is not known.
 func (op *Op[K, T]) Hold() { op.held = true }
+
+// Keep is Hold for a write whose outcome is known, or will be soon, and which is
+// not in doubt: it has not been tried.
+func (op *Op[K, T]) Keep() { op.kept = true }
 
 // Config describes a Queue.
 type Config[K comparable, T any] struct {
@@ -288,9 +292,10 @@ func (q *Queue[K, T]) done(batch []*Op[K, T], more chan []*Op[K, T]) (next []*Op
 	q.inFlight--
 	q.exclusive = q.exclusive && batch[0].held
 	for _, op := range batch {
-		if op.held {
+		switch {
+		case op.held:
 			q.doubtLocked(op)
-		} else {
+		case !op.kept:
 			q.freeLocked(op)
 		}
 	}

@@ -68,3 +68,23 @@ func TestAWriteThatItsWriterPassesOn(t *testing.T) {
 		q.underWay("behind")
 	})
 }
+
+// One that its batch has left out keeps its keys, and is not in doubt.
+func TestAWriteThatIsKept(t *testing.T) {
+	inBubble(t, Config[string, string]{InFlight: 1}, func(q *rig) {
+		q.submit("first:x")
+		q.submit("left:k", "done:l")
+		q.finish("first")
+		q.underWay("left done")
+		q.ops["left"].Keep()
+		q.finish("done")
+		q.submit("behind:k", "other:l")
+		q.underWay("other")
+		if err := q.Await(t.Context(), []string{"k"}); err != nil {
+			t.Errorf("it counts as in doubt: %v", err)
+		}
+		q.finish("other")
+		q.Release(q.ops["left"])
+		q.underWay("behind")
+	})
+}
