@@ -301,7 +301,8 @@ type Page[K comparable, V any] struct {
 	Next any
 }
 
-// Txn is an open transaction of a database. It belongs to one goroutine.
+// Txn is an open transaction of a database. It belongs to one goroutine. One that
+// wraps another has a method Unwrap() Txn.
 type Txn interface {
 	// Commit ends the transaction. Its error means what Store.Commit's does.
 	Commit(ctx context.Context) error

@@ -33,6 +33,9 @@ func inTransaction(ctx context.Context) bool {
 type Tx struct {
 	parts []part // one a cache, in the order of first use
 	done  atomic.Bool
+	ctx   context.Context
+	// txn is the database's transaction, where the program wanted it before the end.
+	txn Txn
 }
 
 // part is one cache's share of a transaction: what it has read and will write.
@@ -51,6 +54,12 @@ type part interface {
 	// countRerun counts that the function runs again.
 	countRerun()
 
+	host() host
+	// begin begins a transaction of the cache's database.
+	begin(ctx context.Context) (Txn, error)
+	// doubted tells whether a key that it writes is in doubt; await waits until none is.
+	doubted() bool
+	await(ctx context.Context) error
 	// commit is for a transaction of one cache.
 	commit(ctx context.Context, purpose purpose) error
 	// joint is for one of several.
@@ -74,28 +83,31 @@ type part interface {
 // with it is ErrInTransaction.
 //
 // A transaction of one cache shares its commit with other writes. One of several
-// caches opens a transaction of its own.
+// caches, or with SQL of the program's own (the function Tx of the store's package),
+// opens a transaction of its own.
 func Transact(ctx context.Context, f func(ctx context.Context, tx *Tx) error) error {
 	if inTransaction(ctx) {
 		return notApplied(ErrInTransaction)
 	}
 	var held []uint64
 	defer func() { turns.Give(held) }()
-	var tx *Tx
+	tx := &Tx{}
+	defer func() { tx.undo() }() // also when f panics
 	for attempt := 1; ; attempt++ {
 		if ctx.Err() != nil {
 			return notApplied(ended(ctx))
 		}
 		if attempt > 1 {
-			tx.active()[0].countRerun() // it has read something, or it would not run again
+			tx.involved()[0].countRerun() // it has read something, or it would not run again
 		}
-		tx = &Tx{}
+		tx = &Tx{ctx: ctx}
 		result := tx.run(ctx, f)
 		err := tx.end(ctx, result, &held)
 		var again rerun
 		if !errors.As(err, &again) {
 			return err
 		}
+		tx.undo()
 		if attempt == maxAttempts {
 			return notApplied(fmt.Errorf("the transaction collided %d times: %w", attempt, again.conflict))
 		}
@@ -137,6 +149,9 @@ func rerunAfter(err error) rerun {
 // end validates and commits. result is what the function returned.
 func (tx *Tx) end(ctx context.Context, result error, held *[]uint64) error {
 	if result != nil {
+		if err := tx.undo(); err != nil {
+			return notApplied(errors.Join(result, err))
+		}
 		for _, p := range tx.parts {
 			p.discardWrites()
 		}
@@ -146,7 +161,7 @@ func (tx *Tx) end(ctx context.Context, result error, held *[]uint64) error {
 		reads, writes = reads+p.reads(), writes+p.writes()
 	}
 	var err error
-	if writes == 0 && reads <= 1 {
+	if writes == 0 && reads <= 1 && tx.txn == nil {
 		err = tx.confirm(ctx)
 	} else {
 		if writes > 0 && len(*held) == 0 {
@@ -158,6 +173,12 @@ func (tx *Tx) end(ctx context.Context, result error, held *[]uint64) error {
 			if conflict := p.outdated(); conflict != nil {
 				return rerun{conflict}
 			}
+		}
+		if again, err := tx.makeWay(ctx); again || err != nil {
+			if err == nil {
+				err = rerun{&ConflictError{}}
+			}
+			return err
 		}
 		err = tx.commit(ctx, purposeOf(result))
 	}
@@ -198,34 +219,39 @@ func finished(result error) error {
 	return notApplied(result)
 }
 
-// active are the parts that have done something, in one order for all
+// involved are the parts that have done something, or else one of them, in one order for all
 // transactions, so that two of them do not wait for each other inside the
 // database.
-func (tx *Tx) active() []part {
-	var active []part
+func (tx *Tx) involved() []part {
+	var involved []part
 	for _, p := range tx.parts {
 		if p.reads() > 0 || p.writes() > 0 {
-			active = append(active, p)
+			involved = append(involved, p)
 		}
 	}
-	slices.SortFunc(active, func(a, b part) int {
+	if len(involved) == 0 {
+		return tx.parts[:min(1, len(tx.parts))]
+	}
+	slices.SortFunc(involved, func(a, b part) int {
 		i, _ := a.cache()
 		j, _ := b.cache()
 		return int(i) - int(j)
 	})
-	return active
+	return involved
 }
 
 func (tx *Tx) commit(ctx context.Context, purpose purpose) error {
-	active := tx.active()
-	if len(active) == 1 {
-		return active[0].commit(ctx, purpose)
+	involved := tx.involved()
+	if len(involved) == 1 && tx.txn == nil {
+		return involved[0].commit(ctx, purpose)
 	}
-	parts := make([]jointPart, len(active))
-	for i, p := range active {
+	parts := make([]jointPart, len(involved))
+	for i, p := range involved {
 		parts[i] = p.joint()
 	}
-	return commitJointly(ctx, parts, purpose)
+	txn := tx.txn
+	tx.txn = nil // it is commitJointly's to end
+	return commitJointly(ctx, parts, purpose, txn)
 }
 
 // turns are the turns of the keys that the transaction writes, or of all its

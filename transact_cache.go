@@ -139,6 +139,22 @@ func (s *share[K, V]) writes() int          { return len(s.changes) }
 
 func (s *share[K, V]) countRerun() { s.c.counts.reruns.Add(1) }
 
+func (s *share[K, V]) begin(ctx context.Context) (Txn, error) { return s.c.begin(ctx) }
+
+func (s *share[K, V]) host() host { return s.c.host() }
+
+func (s *share[K, V]) keys() []K {
+	keys := make([]K, len(s.changes))
+	for i := range s.changes {
+		keys[i] = s.changes[i].Key
+	}
+	return keys
+}
+
+func (s *share[K, V]) doubted() bool { return s.c.queue.Doubted(s.keys()) }
+
+func (s *share[K, V]) await(ctx context.Context) error { return s.c.await(ctx, s.keys()) }
+
 func (s *share[K, V]) discardWrites() {
 	s.changes, s.written = nil, make(map[K]int)
 }

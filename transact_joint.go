@@ -74,6 +74,7 @@ type joint struct {
 	lead    host // the first part's: its deadline, and its statistics, are the transaction's
 	purpose purpose
 	changes bool // false: it only checks what was read
+	txn     Txn  // the database's transaction, if it is begun already
 	started time.Time
 	// ctx ends when the transaction is called off.
 	ctx    context.Context
@@ -83,19 +84,20 @@ type joint struct {
 	open []jointPart // the parts that want the outcome; guarded by mu
 }
 
-// commitJointly commits the parts in one transaction. The parts are in the order
-// in which every joint transaction takes them.
-func commitJointly(ctx context.Context, parts []jointPart, purpose purpose) error {
-	if ctx.Err() != nil {
-		return notApplied(ended(ctx))
-	}
+// commitJointly commits the parts in one transaction, in txn where it is begun
+// already. The parts are in the order in which every joint transaction takes them.
+func commitJointly(ctx context.Context, parts []jointPart, purpose purpose, txn Txn) error {
 	j := &joint{
-		verdict: newVerdict(), parts: parts, lead: parts[0].host(), purpose: purpose,
-		changes: slices.ContainsFunc(parts, jointPart.changes),
+		verdict: newVerdict(), parts: parts, lead: parts[0].host(), purpose: purpose, txn: txn,
+		changes: txn != nil || slices.ContainsFunc(parts, jointPart.changes),
 		started: time.Now(), open: slices.Clone(parts),
+	}
+	if ctx.Err() != nil {
+		return notApplied(errors.Join(ended(ctx), rollback(j.lead, txn)))
 	}
 	for i, p := range parts {
 		if err := p.enter(); err != nil {
+			err = errors.Join(err, rollback(j.lead, txn))
 			for _, q := range parts[:i] {
 				q.begun()
 				q.leave()
@@ -172,8 +174,7 @@ func (j *joint) supervise() (ctx context.Context, stop func()) {
 
 func (j *joint) run() {
 	defer j.cancel()
-	err := j.await()
-	if err != nil {
+	if err := j.await(); err != nil {
 		j.begun()
 		j.conclude(nil, err)
 		return
@@ -181,7 +182,7 @@ func (j *joint) run() {
 	began := time.Now()
 	j.lead.counts.queueWait.Record(began.Sub(j.started))
 	ctx, stop := j.supervise()
-	err = fmt.Errorf("%w: the store ended the transaction's goroutine (runtime.Goexit)", ErrUnavailable)
+	err := fmt.Errorf("%w: the store ended the transaction's goroutine (runtime.Goexit)", ErrUnavailable)
 	var txn Txn
 	returned := false
 	defer func() {
@@ -204,6 +205,9 @@ func (j *joint) run() {
 
 // await waits for the keys in doubt, for as long as a write waits in the queue.
 func (j *joint) await() error {
+	if j.txn != nil {
+		return nil // see Tx.makeWay
+	}
 	ctx, stop := j.supervise()
 	defer stop()
 	for _, p := range j.parts {
@@ -232,12 +236,7 @@ func (j *joint) prepare(ctx context.Context) (txn Txn, err error) {
 		if applied {
 			return
 		}
-		// Deferred, because Apply may be ending the goroutine. Rollback has a deadline
-		// of its own: the commit's may be the reason.
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), j.lead.timeout)
-		defer cancel()
-		rollback := guarded("Rollback", nil, func() error { return open.Rollback(undo) })
-		err = certain(errors.Join(err, rollback))
+		err = certain(errors.Join(err, rollback(j.lead, open))) // deferred, because Apply may be ending the goroutine
 	}()
 	for _, p := range j.parts {
 		if err = guarded("Apply", nil, func() error { return p.apply(ctx, txn) }); err != nil {
@@ -262,8 +261,22 @@ func (j *joint) prepare(ctx context.Context) (txn Txn, err error) {
 // errCalledOff is told to nobody: the verdict is final.
 var errCalledOff = fmt.Errorf("%w: the transaction was called off", ErrUnavailable)
 
+// rollback ends a transaction without effect. It has a deadline of its own: the
+// commit's may be the reason.
+func rollback(of host, txn Txn) error {
+	if txn == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(of.commits), of.timeout)
+	defer cancel()
+	return guarded("Rollback", nil, func() error { return txn.Rollback(ctx) })
+}
+
 func (j *joint) begin(ctx context.Context) (txn Txn, err error) {
 	defer j.begun()
+	if j.txn != nil {
+		return j.txn, nil
+	}
 	err = guarded("Begin", nil, func() (err error) {
 		txn, err = j.parts[0].begin(ctx)
 		return err

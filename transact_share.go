@@ -19,19 +19,10 @@ type jointShare[K comparable, V any] struct {
 }
 
 func (s *share[K, V]) joint() jointPart {
-	j := &jointShare[K, V]{c: s.c, set: s.set(), read: s.read, owner: s.c.owners.Add(1)}
-	for i := range j.set.Changes {
-		j.keys = append(j.keys, j.set.Changes[i].Key)
-	}
-	return j
+	return &jointShare[K, V]{c: s.c, set: s.set(), read: s.read, keys: s.keys(), owner: s.c.owners.Add(1)}
 }
 
-func (j *jointShare[K, V]) begin(ctx context.Context) (Txn, error) {
-	if j.c.can.Begin == nil || j.c.can.Apply == nil {
-		return nil, fmt.Errorf("%w: transactions of several caches", ErrUnsupported)
-	}
-	return j.c.can.Begin(ctx)
-}
+func (j *jointShare[K, V]) begin(ctx context.Context) (Txn, error) { return j.c.begin(ctx) }
 
 func (j *jointShare[K, V]) apply(ctx context.Context, txn Txn) error {
 	o, err := j.c.can.Apply(ctx, txn, j.set)
@@ -51,10 +42,12 @@ func (j *jointShare[K, V]) lapsed() error {
 	return nil
 }
 
-func (j *jointShare[K, V]) host() host {
+func (j *jointShare[K, V]) host() host { return j.c.host() }
+
+func (c *Cache[K, V]) host() host {
 	return host{
-		life: j.c.life, closing: j.c.closing, commits: j.c.commits,
-		timeout: j.c.options.CommitTimeout, logger: j.c.options.Logger, counts: &j.c.counts,
+		life: c.life, closing: c.closing, commits: c.commits,
+		timeout: c.options.CommitTimeout, logger: c.options.Logger, counts: &c.counts,
 	}
 }
 
@@ -108,12 +101,16 @@ func (j *jointShare[K, V]) block()   { j.c.queue.Take(j.keys) }
 func (j *jointShare[K, V]) abandon() { j.c.queue.Abandon(j.keys, false) }
 func (j *jointShare[K, V]) unblock() { j.c.queue.Return(j.keys) }
 
-func (j *jointShare[K, V]) await(ctx context.Context) error {
-	err := j.c.queue.Await(ctx, j.keys)
+func (j *jointShare[K, V]) await(ctx context.Context) error { return j.c.await(ctx, j.keys) }
+
+// await waits until none of the keys is in doubt, for as long as a write waits in
+// the queue.
+func (c *Cache[K, V]) await(ctx context.Context, keys []K) error {
+	err := c.queue.Await(ctx, keys)
 	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("%w: a write of one of the keys was not settled within %v (CommitTimeout)", ErrUnavailable, j.c.options.CommitTimeout)
+		return fmt.Errorf("%w: a write of one of the keys was not settled within %v (CommitTimeout)", ErrUnavailable, c.options.CommitTimeout)
 	}
-	return j.c.unqueued(err)
+	return c.unqueued(err)
 }
 
 func (j *jointShare[K, V]) pending() { j.c.tell(j.c.options.Hooks.Pending, &j.set, nil, nil) }

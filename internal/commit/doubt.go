@@ -81,6 +81,12 @@ func (q *Queue[K, T]) Await(ctx context.Context, keys []K) error {
 	}
 }
 
+// Doubted tells whether one of the keys is in doubt.
+func (q *Queue[K, T]) Doubted(keys []K) bool {
+	certain, err := q.nextCertainty(keys)
+	return certain != nil || err != nil
+}
+
 // nextCertainty returns what to wait for; nil when there is nothing, or no use.
 func (q *Queue[K, T]) nextCertainty(keys []K) (<-chan struct{}, error) {
 	q.mu.Lock()

@@ -14,25 +14,38 @@ import (
 	"github.com/lockstep-cache/lockstep"
 )
 
-// SQL returns the live transaction behind txn, for the caller's own statements:
-// they see what the stores have applied to it, and are committed or rolled back
-// with it. It reports false for another store's Txn and for one that is over.
+// Tx returns the live transaction in which tx will commit, for the caller's own
+// statements, and begins it if need be: from then on every other write to the file
+// waits for it. The statements are committed with what tx writes through its
+// caches, and rolled back when its function returns an error, or runs again. Some
+// cache over a store of this package must be a part of tx already (In).
 //
-// The *sql.Tx belongs to the goroutine that owns txn. Its Commit and Rollback,
-// and statements that would do the same, are refused: the transaction ends by
-// txn. After an error that made SQLite roll the whole transaction back (a full
-// disk, a statement interrupted by its context), every further statement fails,
-// and so does the commit. What the statements do to the connection (a pragma, an
-// attached file, a temporary table) ends with the transaction. Rows that the statements change behind a cache are the
-// caller's to invalidate.
-func SQL(t lockstep.Txn) (*sql.Tx, bool) {
-	x, ok := t.(*txn)
-	if !ok || x.over != nil {
-		return nil, false
+// The *sql.Tx belongs to the goroutine that runs the function. Its Commit and
+// Rollback, and statements that would do the same, are refused: the transaction
+// ends with tx. After an error that made SQLite roll the whole transaction back (a
+// full disk, a statement interrupted by its context), every further statement
+// fails, and so does the commit. What the statements do to the connection (a
+// pragma, an attached file, a temporary table) ends with the transaction. They are
+// for rows that no cache keeps: those are written through the caches.
+func Tx(tx *lockstep.Tx) (*sql.Tx, error) {
+	t, err := tx.Txn()
+	if err != nil {
+		return nil, err
 	}
-	tx, err := x.sql.open(x.a.conn)
+	return lend(t)
+}
+
+// lend gives the caller's own statements a transaction that can go on.
+func lend(t lockstep.Txn) (*sql.Tx, error) {
+	x, ok := t.(*txn)
+	if !ok {
+		return nil, invalid("the transaction is one of another database (%T)", t)
+	}
+	if x.over != nil {
+		return nil, invalid("%w", x.over)
+	}
 	x.a.lent = true
-	return tx, err == nil
+	return x.sql.open(x.a.conn)
 }
 
 // callerSQL lends the connection of a transaction to database/sql, through a

@@ -125,6 +125,19 @@ func execute(t testing.TB, path, query string, args ...any) {
 	}
 }
 
+func read(t testing.TB, path, query string) (n int64) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRow(query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
 func newFile(t testing.TB) string { return filepath.Join(t.TempDir(), "test.db") }
 
 func openDatabase(t testing.TB, path string) *sqlitestore.Database {

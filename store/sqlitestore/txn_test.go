@@ -40,9 +40,9 @@ func begin(t *testing.T, db *Database) (lockstep.Txn, *sql.Tx) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { x.Rollback(background) })
-	tx, ok := SQL(x)
-	if !ok {
-		t.Fatal("the transaction has no SQL")
+	tx, err := lend(x)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return x, tx
 }
@@ -61,8 +61,8 @@ func TestOneTransactionOfTwoStoresAndTheCallersSQL(t *testing.T) {
 		x, tx := begin(t, kv.db)
 		apply(t, kv, x, "a", "1")
 		apply(t, table, x, "b", justName{"2"})
-		if again, ok := SQL(x); !ok || again != tx {
-			t.Error("SQL answers with another transaction the second time")
+		if again, err := lend(x); err != nil || again != tx {
+			t.Errorf("another transaction the second time, %v", err)
 		}
 		var name, value string
 		if err := tx.QueryRow("SELECT (SELECT name FROM t WHERE id = 'b'), (SELECT value FROM lockstep WHERE key = 'a')").Scan(&name, &value); err != nil {
@@ -99,9 +99,8 @@ func TestOneTransactionOfTwoStoresAndTheCallersSQL(t *testing.T) {
 		if _, err := tx.Exec("INSERT INTO log VALUES ('late')"); err == nil {
 			t.Error("the caller's SQL goes on after the end")
 		}
-		if _, ok := SQL(x); ok {
-			t.Error("SQL of a transaction that is over")
-		}
+		_, err = lend(x)
+		wantError(t, err, lockstep.ErrInvalid, "over")
 		put(t, kv, "after", "the lock is free")
 	}
 }
@@ -272,9 +271,8 @@ func TestTransactionsOfOthers(t *testing.T) {
 	x, _ := begin(t, other.db)
 	_, err := kv.apply(t.Context(), x, lockstep.ChangeSet[string, string]{})
 	wantError(t, err, lockstep.ErrInvalid, kv.db.path)
-	if _, ok := SQL(nil); ok {
-		t.Error("SQL of nil")
-	}
+	_, err = lend(nil)
+	wantError(t, err, lockstep.ErrInvalid, "another database")
 	if kv.Capabilities().Database == other.Capabilities().Database {
 		t.Error("two databases say that they are one")
 	}

@@ -24,6 +24,9 @@ type txn struct {
 	committed, unknown, applied bool
 }
 
+// Unwrap returns the Txn within, for the program's own statements.
+func (t *txn) Unwrap() lockstep.Txn { return t.inner }
+
 func (f *Store[K, V]) begin(ctx context.Context) (lockstep.Txn, error) {
 	f.arriveLate(ctx)
 	v := f.in.arrive(Begin, nil)
