@@ -71,6 +71,9 @@ func (b *Batch[K, V]) add(k K, encoded any) {
 	}
 }
 
+// Index is where a key that some set names is in Keys and Encoded.
+func (b *Batch[K, V]) Index(k K) int { return b.index[k] }
+
 // Idle tells whether no set is left to be tried.
 func (b *Batch[K, V]) Idle() bool {
 	for _, o := range b.Outcomes {

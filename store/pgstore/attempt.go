@@ -1,0 +1,156 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// attempt is one transaction that writes, from the moment it has a session until
+// its fate is known. It knows nothing of keys and values.
+type attempt struct {
+	db      *Database
+	session *session
+	id      identity
+	born    uint64 // see identity.born
+
+	// xact is the transaction's id where the server has told it, 0 where the only
+	// reply was lost with the outcome.
+	xact uint64
+	// verify tells, once the session is gone, whether the rows that the attempt has
+	// written are there: errUntold if that cannot be told. It is set before what
+	// commits is sent.
+	verify func(ctx context.Context, s *session) (applied bool, err error)
+	// result is what Commit returns, for Settle; nil if it went with the reply.
+	result any
+}
+
+// unknownOutcome is the error of a commit that may or may not have been applied.
+type unknownOutcome struct {
+	attempt *attempt
+	cause   error
+}
+
+func (e *unknownOutcome) Error() string {
+	return fmt.Sprintf("%v: postgres: %v", lockstep.ErrUnknownOutcome, e.cause)
+}
+func (e *unknownOutcome) Unwrap() error        { return e.cause }
+func (e *unknownOutcome) Is(target error) bool { return target == lockstep.ErrUnknownOutcome }
+
+// attempt takes a session for one.
+func (db *Database) attempt(ctx context.Context) (*attempt, error) {
+	s, err := db.session(ctx)
+	if err != nil {
+		return nil, notApplied(fateGone, err)
+	}
+	return &attempt{db: db, session: s, id: *s.id, born: births.Add(1)}, nil
+}
+
+// decisive sends what commits, in one round trip, and gives the session back. Its
+// error is an *unknownOutcome, or comes with the fate of a transaction of which
+// nothing was applied. The attempt is over.
+func (a *attempt) decisive(ctx context.Context, commands ...command) (fate, error) {
+	err := a.session.run(ctx, commands...)
+	if err == nil {
+		a.db.release(a.session)
+		return 0, nil
+	}
+	if errors.Is(err, errRolledBack) {
+		a.db.release(a.session)
+		return fateGone, unavailable("%w", err)
+	}
+	f := fateOf(err)
+	switch {
+	case f == fateUnknown:
+		a.db.drop(a.session)
+		return f, &unknownOutcome{attempt: a, cause: err}
+	case len(commands) > 1:
+		a.db.rollback(ctx, a.session)
+	default:
+		a.db.release(a.session)
+	}
+	return f, err
+}
+
+// abandon ends an attempt before anything that commits was sent.
+func (a *attempt) abandon(ctx context.Context) { a.db.rollback(ctx, a.session) }
+
+// errUntold is verify's answer when the rows do not tell.
+var errUntold = errors.New("every row of the commit has been changed since")
+
+// settle makes sure that the attempt is over, and tells whether it was applied. An
+// errUntold says that it is over but cannot be told.
+//
+// The fence is the end of the attempt's session. Its transaction is no more when
+// its backend is: a backend leaves pg_stat_activity after it has ended its
+// transaction, and nothing else can send the COMMIT. A locking read instead would
+// prove nothing: a backend that is stopped before its INSERT holds no lock yet.
+func (a *attempt) settle(ctx context.Context) (applied bool, err error) {
+	s, err := a.db.session(ctx)
+	if err != nil {
+		return false, notApplied(fateGone, err)
+	}
+	alive, err := a.fence(ctx, s)
+	if err == nil {
+		applied, err = a.outcome(ctx, s, alive)
+	}
+	if err != nil && !errors.Is(err, errUntold) {
+		a.db.drop(s)
+		return false, notApplied(fateGone, err)
+	}
+	a.db.release(s)
+	return applied, err
+}
+
+// fence ends the attempt's session, and waits until it has gone. It reports whether
+// the session was there to be ended.
+func (a *attempt) fence(ctx context.Context, s *session) (alive bool, err error) {
+	const terminate = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid = $1::int AND backend_start = $2::text::timestamptz`
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		var there int64
+		err := s.run(ctx, command{sql: terminate, args: []any{int32(a.id.pid), a.id.started},
+			row: func(scan func(...any) error) error { return scan(&there) }})
+		if err != nil {
+			return alive, err
+		}
+		if there == 0 {
+			return alive, nil
+		}
+		alive = true
+		pause.Reset(wait)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return alive, gaveUp(ctx, fmt.Sprintf("the session with pid %d was told to end and is still there", a.id.pid))
+		}
+	}
+}
+
+// outcome tells what became of an attempt whose session has gone.
+//
+// The server keeps what became of each transaction id, which is the whole answer
+// where the id is known. But an id that was given just before a crash is given
+// again, and so it counts only if the server has not crashed since: if the session
+// was still there when the fence was, or the fence's own session is older.
+func (a *attempt) outcome(ctx context.Context, s *session, alive bool) (bool, error) {
+	if a.xact != 0 && (alive || s.id.born < a.born) {
+		var status *string
+		err := s.run(ctx, command{sql: "SELECT pg_xact_status($1::text::xid8)", args: []any{strconv.FormatUint(a.xact, 10)},
+			row: func(scan func(...any) error) error { return scan(&status) }})
+		switch {
+		case err != nil:
+			return false, err
+		case status != nil && *status == "committed":
+			return true, nil
+		case status != nil && *status == "aborted":
+			return false, nil
+		}
+	}
+	return a.verify(ctx, s)
+}

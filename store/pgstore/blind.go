@@ -1,0 +1,289 @@
+package pgstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
+)
+
+// plan is a batch of changes that expect nothing, folded to one row a key: what
+// each row becomes is decided by the last change of it alone.
+//
+// The statement is an upsert of all rows in the order of their keys, deletions
+// included, so that all statements of this package take their locks in one order and
+// cannot wait for each other in a circle. Versions and lifetimes are decided by a
+// clock that is read when the row is locked. A deletion writes a tombstone, in whose
+// expires_at it leaves whether there was a row: the statement can only return what
+// it has written.
+//
+// A deletion of a key that has no row, not even a tombstone, writes nothing, if it
+// is a set of its own. That there is none is read from the statement's snapshot and
+// not under a lock, which is sound: the set takes effect at the moment of the
+// snapshot. A set of several deletions takes effect at one moment for all of them,
+// and so locks what is absent by a tombstone (sure).
+type plan[K comparable, V any] struct {
+	rows   []fold
+	stride int64 // the most versions that one key needs
+	plain  bool  // all rows are set, and stay until they are deleted
+	late   bool  // some have a lifetime that begins with the commit
+	least  int64
+}
+
+// fold is what the changes of one key come to.
+type fold struct {
+	place   int
+	set, at int   // the last change of it
+	steps   int64 // versions that it uses up
+	delete  bool  // all its changes are deletions; else the first and the last are not
+	live    bool
+	sure    bool
+}
+
+// plan reports false for a batch with conditions, and for those whose outcomes
+// depend on what a row was before in more ways than the statement can return: a set
+// that mixes deletions with others, and a key of which only the first, or only the
+// last, change is a deletion.
+func (b *batch[K, V]) plan() (p plan[K, V], ok bool) {
+	places := make(map[int]int, len(b.Keys))
+	p = plan[K, V]{rows: make([]fold, 0, len(b.Keys)), stride: 1, plain: true, least: b.s.least()}
+	for i, set := range b.Sets {
+		if b.Outcomes[i].Err != nil {
+			continue
+		}
+		if set.DeleteAll || len(set.Checks) > 0 {
+			return p, false
+		}
+		deletes := 0
+		for j, c := range set.Changes {
+			if c.Expect.Kind != lockstep.ExpectAnything {
+				return p, false
+			}
+			place := b.Index(c.Key)
+			n, known := places[place]
+			if !known {
+				n = len(p.rows)
+				places[place] = n
+				p.rows = append(p.rows, fold{place: place, delete: c.Delete})
+			}
+			f := &p.rows[n]
+			f.set, f.at = i, j
+			switch {
+			case c.Delete:
+				deletes++
+				f.sure = f.sure || len(set.Changes) > 1
+				if f.delete {
+					f.steps = 1
+				} else if f.live {
+					f.steps++
+				}
+				f.live = false
+			case f.delete:
+				return p, false
+			default:
+				f.steps++
+				f.live = true
+			}
+			p.stride = max(p.stride, f.steps)
+		}
+		if deletes > 0 && deletes < len(set.Changes) {
+			return p, false
+		}
+	}
+	for _, f := range p.rows {
+		c := b.change(f)
+		if c.Delete != f.delete {
+			return p, false
+		}
+		p.plain = p.plain && !c.Delete && c.ExpiresAt.IsZero() && c.Lifetime <= 0
+		p.late = p.late || !c.Delete && c.Lifetime > 0
+	}
+	return p, true
+}
+
+func (b *batch[K, V]) change(f fold) lockstep.Change[K, V] { return b.Sets[f.set].Changes[f.at] }
+
+// written is a row as the statement returned it.
+type written struct {
+	there   bool
+	version int64
+	expires *int64
+	now     int64
+}
+
+// blindly commits a plan as one statement in autocommit mode.
+func (b *batch[K, V]) blindly(ctx context.Context, a *attempt, p plan[K, V]) ([]lockstep.Outcome[V], fate, error) {
+	if len(p.rows) == 0 { // sets without changes
+		a.db.release(a.session)
+		return b.result(p, nil), 0, nil
+	}
+	places := make([]int, len(p.rows))
+	values := b.s.columns(len(p.rows))
+	var expires, lifetimes []*int64
+	var sure []bool
+	for i, f := range p.rows {
+		c := b.change(f)
+		places[i] = f.place
+		values.add(c.Prepared.(*kv.Prepared).Data, !c.Delete)
+		if p.plain {
+			continue
+		}
+		var at, life *int64
+		switch {
+		case c.Delete:
+		case c.Lifetime > 0:
+			// A lifetime below the clock's step ends at once, and must not end never.
+			us := c.Lifetime.Microseconds()
+			life = &us
+		default:
+			at = nullable(kv.ExpiresAt(c.ExpiresAt, 0, time.Time{}))
+		}
+		expires, lifetimes, sure = append(expires, at), append(lifetimes, life), append(sure, f.sure)
+	}
+	query, args := b.s.sql.set, []any{b.keys(places), values.array(), p.least, p.stride, b.patience(ctx)}
+	if !p.plain {
+		query, args = b.s.sql.change, append(args, expires, lifetimes, sure)
+	}
+	if p.late {
+		query = b.s.sql.changeLate
+	}
+	got := make(map[K]written, len(p.rows))
+	var broken error
+	a.verify = func(ctx context.Context, s *session) (bool, error) { return b.foundBlind(ctx, s, p) }
+	f, err := a.decisive(ctx, command{sql: query, args: args, row: func(scan func(...any) error) error {
+		var key any
+		w := written{there: true}
+		if err := scan(&key, &w.version, &w.expires, &w.now); err != nil {
+			return err
+		}
+		// That a key does not come back as it went must not pass for a failure of the
+		// statement, which commits all the same.
+		k, err := b.s.rows.Key.Decode(key)
+		broken = errors.Join(broken, err)
+		got[k] = w
+		return nil
+	}})
+	if err != nil {
+		return nil, f, err
+	}
+	if broken != nil {
+		return nil, fateUnknown, &unknownOutcome{attempt: a, cause: decodeError(broken)}
+	}
+	return b.result(p, got), 0, nil
+}
+
+// result makes the outcomes, by playing the sets on what is known now: each row's
+// last version, and of those that were deleted whether they had been there.
+func (b *batch[K, V]) result(p plan[K, V], got map[K]written) []lockstep.Outcome[V] {
+	d := kv.Decision[K, V]{States: make(map[K]*kv.State, len(p.rows)), Clock: math.MinInt64}
+	var now int64
+	for _, f := range p.rows {
+		k := b.Keys[f.place]
+		w := got[k]
+		st := &kv.State{Version: w.version}
+		switch {
+		case !f.delete:
+			st.Version -= f.steps
+		case w.expires != nil:
+			st.Version, st.Live = w.version-1, true
+		}
+		d.States[k] = st
+		now = max(now, w.now)
+	}
+	d.Now = time.UnixMicro(now)
+	b.s.db.heard(now)
+	out := make([]lockstep.Outcome[V], len(b.Sets))
+	for i, set := range b.Sets {
+		if out[i] = b.Outcomes[i]; out[i].Err != nil {
+			continue
+		}
+		out[i] = d.Apply(set)
+		for _, c := range set.Changes {
+			if !c.Delete {
+				continue
+			}
+			out[i].Existed = out[i].Existed[:len(set.Changes)]
+		}
+		if len(set.Changes) > 0 && !set.Changes[0].Delete {
+			out[i].Existed = nil // whether a row was replaced is not known
+		}
+	}
+	for _, f := range p.rows {
+		if f.delete {
+			continue
+		}
+		// What the row says of its end is what the server has made of it.
+		w, c := got[b.Keys[f.place]], b.change(f)
+		st := kv.State{Version: w.version, Live: true}
+		if w.expires != nil {
+			st.Expires = *w.expires
+		}
+		r := lockstep.Row[V]{Version: lockstep.Version(w.version), Exists: st.Exists(w.now)}
+		if r.Exists {
+			r.Value = c.Value
+			st.Expiry(&r.ExpiresAt, &r.Remaining, time.UnixMicro(w.now))
+		}
+		out[f.set].Rows[f.at] = r
+	}
+	return out
+}
+
+// foundBlind tells whether the rows of a plan are there, of whose versions only
+// the least is known. A row with a lower version shows that nothing was applied. A
+// row that is as we would have made it is ours, or as good as ours; but it shows
+// nothing for another row, which somebody has changed since: then it cannot be told.
+// A deletion that found nothing leaves nothing to be found.
+func (b *batch[K, V]) foundBlind(ctx context.Context, s *session, p plan[K, V]) (bool, error) {
+	places := make([]int, len(p.rows))
+	for i, f := range p.rows {
+		places[i] = f.place
+	}
+	rows, err := b.find(ctx, s, places)
+	if err != nil {
+		return false, err
+	}
+	untold := false
+	for _, f := range p.rows {
+		r, there := rows[b.Keys[f.place]]
+		c := b.change(f)
+		switch {
+		case c.Delete && (!there || r.deleted):
+		case !there || r.version < p.least:
+			return false, nil
+		case c.Delete || r.deleted || !bytes.Equal(r.data, c.Prepared.(*kv.Prepared).Data):
+			untold = true
+		}
+	}
+	if untold {
+		return false, errUntold
+	}
+	return true, nil
+}
+
+// foundRow is a row as a settlement finds it.
+type foundRow struct {
+	version int64
+	data    []byte
+	deleted bool
+}
+
+func (b *batch[K, V]) find(ctx context.Context, s *session, places []int) (map[K]foundRow, error) {
+	rows := make(map[K]foundRow, len(places))
+	err := s.run(ctx, command{sql: b.s.sql.found, args: []any{b.keys(places)}, row: func(scan func(...any) error) error {
+		var key any
+		var r foundRow
+		var deleted *int64
+		if err := scan(&key, &r.version, &r.data, &deleted); err != nil {
+			return err
+		}
+		r.deleted = deleted != nil
+		k, err := b.s.rows.Key.Decode(key)
+		rows[k] = r
+		return err
+	}})
+	return rows, err
+}

@@ -1,0 +1,138 @@
+package pgstore
+
+import (
+	"context"
+	"database/sql"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// DatabaseOptions are the options of OpenDatabase. The zero value is sound.
+type DatabaseOptions struct {
+	// AllowUnsafeDurability accepts a server whose fsync, full_page_writes or
+	// synchronous_commit is off: a crash may then undo the latest commits,
+	// acknowledged ones included.
+	AllowUnsafeDurability bool
+}
+
+// Database is a PostgreSQL database as its stores share it: their transactions are
+// one transaction. It owns no connection, and takes one from the caller's pool for
+// each call and for each transaction. Its methods may be called from many
+// goroutines at once.
+type Database struct {
+	source source
+	opts   DatabaseOptions
+	schema string // the first of the search path, "" if there is none
+
+	// seen is the latest that the server's clock has been heard to say, in µs.
+	seen atomic.Int64
+	// floors has, for each of our own tables, a *floor.
+	floors sync.Map
+
+	mu      sync.Mutex
+	closed  bool
+	under   int // sessions that are out
+	idle    chan struct{}
+	closing chan struct{}
+
+	keeper keeper
+}
+
+// OpenDatabase looks at the server behind pool. It returns an error that is
+// ErrInvalid, and names the setting, when the server is a replica or would lose
+// acknowledged commits in a crash; ErrUnsupported for a server that is too old or
+// behind a connection pooler; ErrUnavailable, naming the address, when it cannot be
+// reached. The pool stays the caller's: Close leaves it open.
+//
+// A pool that is shared with other code must give its sessions back as they were:
+// the settings above are looked at when a session is first used, and not again.
+func OpenDatabase(ctx context.Context, pool *pgxpool.Pool, opts DatabaseOptions) (*Database, error) {
+	if pool == nil {
+		return nil, invalid("the pool is nil")
+	}
+	return openDatabase(ctx, poolSource{pool}, opts)
+}
+
+// OpenDatabaseSQL is OpenDatabase over a *sql.DB whose driver is
+// github.com/jackc/pgx/v5/stdlib; any other is refused with ErrUnsupported. The
+// store takes pgx's own connections out of it, one for each call.
+func OpenDatabaseSQL(ctx context.Context, db *sql.DB, opts DatabaseOptions) (*Database, error) {
+	if db == nil {
+		return nil, invalid("the *sql.DB is nil")
+	}
+	return openDatabase(ctx, sqlSource{db}, opts)
+}
+
+func openDatabase(ctx context.Context, src source, opts DatabaseOptions) (*Database, error) {
+	db := &Database{source: src, opts: opts, idle: make(chan struct{}), closing: make(chan struct{})}
+	s, err := db.session(ctx)
+	if err != nil {
+		return nil, openError(err)
+	}
+	var schema *string
+	err = s.run(ctx, command{sql: "SELECT current_schema()::text", row: func(scan func(...any) error) error { return scan(&schema) }})
+	if err != nil {
+		db.drop(s)
+		return nil, openError(err)
+	}
+	db.release(s)
+	if schema != nil {
+		db.schema = *schema
+	}
+	db.keeper.start(db)
+	return db, nil
+}
+
+// enter counts a session that is out.
+func (db *Database) enter() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return lockstep.ErrClosed
+	}
+	db.under++
+	return nil
+}
+
+func (db *Database) leave() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.under--; db.closed && db.under == 0 {
+		close(db.idle)
+	}
+}
+
+// Close waits for the calls and transactions under way, and stops the background
+// work. Everything afterwards is ErrClosed. The caller's pool stays open. Closing
+// again does nothing.
+func (db *Database) Close() error {
+	db.mu.Lock()
+	first := !db.closed
+	if first {
+		db.closed = true
+		close(db.closing)
+		if db.under == 0 {
+			close(db.idle)
+		}
+	}
+	db.mu.Unlock()
+	<-db.idle
+	db.keeper.wait()
+	return nil
+}
+
+// heard notes what the server's clock says.
+func (db *Database) heard(clock int64) { raise(&db.seen, clock) }
+
+func raise(a *atomic.Int64, to int64) {
+	for {
+		old := a.Load()
+		if old >= to || a.CompareAndSwap(old, to) {
+			return
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// inspection is what the server says of itself and of a session. It is asked for
+// once a session, and not once a database: settings differ by role and by session,
+// and a pool may lead to several servers.
+type inspection struct {
+	version     int
+	pid         uint32
+	started     string
+	clock       int64
+	encoding    string
+	client      string
+	recovery    bool
+	readOnly    string
+	fsync       string
+	pages       string
+	synchronous string
+}
+
+const inspectSQL = `SELECT current_setting('server_version_num')::int, pg_backend_pid(),
+	coalesce((SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()), ''),
+	` + clockSQL + `,
+	current_setting('server_encoding'), current_setting('client_encoding'),
+	pg_is_in_recovery(), current_setting('transaction_read_only'),
+	current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')`
+
+// clockSQL is the server's clock in µs since 1970. It is not now(), which stands
+// still from the start of a transaction: what is decided under a lock is decided by
+// a clock that was read after the lock was had.
+const clockSQL = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
+
+func inspect(ctx context.Context, c *pgx.Conn) (inspection, error) {
+	var i inspection
+	err := c.QueryRow(ctx, inspectSQL).Scan(&i.version, &i.pid, &i.started, &i.clock, &i.encoding, &i.client,
+		&i.recovery, &i.readOnly, &i.fsync, &i.pages, &i.synchronous)
+	return i, err
+}
+
+// check refuses what the promise cannot be kept on.
+func (i inspection) check(o DatabaseOptions, pid uint32) error {
+	switch {
+	case i.version < 130000:
+		return unsupported("the server has version %d.%d; 13 is the oldest that is supported", i.version/10000, i.version%10000)
+	case i.pid != pid:
+		return unsupported("between this program and the server there is a connection pooler (the session's pid is %d, and the connection was told %d); connect to the server itself", i.pid, pid)
+	case i.started == "":
+		return unsupported("pg_stat_activity does not show this session, and without it the outcome of a commit whose reply is lost cannot be settled")
+	case i.encoding != "UTF8":
+		return invalid("server_encoding is %s; only UTF8 keeps every text as it is", i.encoding)
+	case i.client != "UTF8":
+		return invalid("client_encoding is %s, and must be UTF8", i.client)
+	case i.recovery:
+		return invalid("the server is in recovery (pg_is_in_recovery): a replica, which cannot be written and may lag behind")
+	case i.readOnly != "off":
+		return invalid("default_transaction_read_only is on")
+	case o.AllowUnsafeDurability:
+		return nil
+	}
+	for _, s := range []struct{ name, value, unsafe string }{
+		{"fsync", i.fsync, "off"},
+		{"full_page_writes", i.pages, "off"},
+		{"synchronous_commit", i.synchronous, "off"},
+	} {
+		if s.value == s.unsafe {
+			return invalid("%w", &unsafeSetting{s.name, s.value})
+		}
+	}
+	return nil
+}
+
+type unsafeSetting struct{ name, value string }
+
+func (e *unsafeSetting) Error() string {
+	return fmt.Sprintf("%s is %s: an acknowledged commit could be lost in a crash; DatabaseOptions.AllowUnsafeDurability accepts that", e.name, e.value)
+}

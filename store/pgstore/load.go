@@ -1,0 +1,123 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/keytext"
+)
+
+// Load implements lockstep.Store, in one round trip however many keys there are. A
+// row that does not decode, or a key that can have no row, is an error that is
+// ErrInvalid and names the key.
+func (s *Store[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V], error) {
+	encoded := make([]any, len(keys))
+	for i, k := range keys {
+		var err error
+		if encoded[i], err = s.rows.Key.Encode(k); err != nil {
+			return nil, err
+		}
+	}
+	rows := make(map[K]lockstep.Row[V], len(keys))
+	if len(keys) == 0 {
+		return rows, nil
+	}
+	query, arg := s.sql.loadOne, encoded[0]
+	if len(keys) > 1 {
+		query, arg = s.sql.load, keyArray(encoded)
+	}
+	err := s.read(ctx, query, []any{arg}, func(k K, _ any, r lockstep.Row[V]) { rows[k] = r })
+	return rows, err
+}
+
+// read runs a query for the columns key, value, version, expires_at, deleted_at and
+// the clock.
+func (s *Store[K, V]) read(ctx context.Context, query string, args []any, each func(k K, encoded any, r lockstep.Row[V])) error {
+	session, err := s.db.session(ctx)
+	if err != nil {
+		return readError(err)
+	}
+	err = session.run(ctx, command{sql: query, args: args, row: func(scan func(...any) error) error {
+		var key any
+		var data []byte
+		var version, now int64
+		var expires, deleted *int64
+		if err := scan(&key, &data, &version, &expires, &deleted, &now); err != nil {
+			return err
+		}
+		k, err := s.rows.Key.Decode(key)
+		if err != nil {
+			return err
+		}
+		st := rowState(version, expires, deleted)
+		r := lockstep.Row[V]{Version: lockstep.Version(version)}
+		if st.Exists(now) {
+			if data == nil {
+				return fmt.Errorf("key %v: %w: the value is NULL", k, keytext.ErrDecode)
+			}
+			if r.Value, err = s.rows.Decode(data); err != nil {
+				return fmt.Errorf("key %v: %w: %w", k, keytext.ErrDecode, err)
+			}
+			r.Exists = true
+			st.Expiry(&r.ExpiresAt, &r.Remaining, time.UnixMicro(now))
+		}
+		each(k, key, r)
+		return nil
+	}})
+	if err != nil && !errors.Is(err, keytext.ErrDecode) {
+		s.db.drop(session)
+	} else {
+		s.db.release(session)
+	}
+	return readError(err)
+}
+
+// readError is what a failed read says.
+func readError(err error) error {
+	switch {
+	case err == nil, named(err):
+		return err
+	case errors.Is(err, keytext.ErrDecode):
+		return invalid("%w", err)
+	}
+	return unavailable("%w", err)
+}
+
+// scanCursor is where a page has ended: the encoded key of its last row.
+type scanCursor struct{ key any }
+
+// scan implements Capabilities.Scan: the rows that exist, by key.
+func (s *Store[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep.Page[K, V], error) {
+	if limit <= 0 {
+		return lockstep.Page[K, V]{}, invalid("the page's limit is %d", limit)
+	}
+	query, args := s.sql.scanFirst, []any{int64(limit)}
+	if cursor != nil {
+		after, ok := cursor.(scanCursor)
+		if !ok {
+			return lockstep.Page[K, V]{}, invalid("the cursor %v is not one of table %s", cursor, s.table.qualified())
+		}
+		query, args = s.sql.scanNext, append(args, after.key)
+	}
+	var page lockstep.Page[K, V]
+	var last any
+	seen := 0
+	err := s.read(ctx, query, args, func(k K, encoded any, r lockstep.Row[V]) {
+		seen++
+		last = encoded
+		if r.Exists {
+			page.Keys = append(page.Keys, k)
+			page.Rows = append(page.Rows, r)
+		}
+	})
+	if err != nil {
+		return lockstep.Page[K, V]{}, err
+	}
+	if seen == limit {
+		page.Next = scanCursor{last}
+	}
+	return page, nil
+}

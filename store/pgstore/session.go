@@ -1,0 +1,237 @@
+package pgstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// source is where sessions come from: a pgxpool.Pool, or a *sql.DB over pgx.
+type source interface {
+	lease(ctx context.Context) (lease, error)
+}
+
+// lease is a connection for as long as we have it to ourselves.
+type lease interface {
+	// use calls f with the connection, which f must not keep.
+	use(f func(c *pgx.Conn) error) error
+	// release gives the connection back to its pool.
+	release()
+}
+
+type poolSource struct{ pool *pgxpool.Pool }
+
+type poolLease struct{ conn *pgxpool.Conn }
+
+func (s poolSource) lease(ctx context.Context) (lease, error) {
+	c, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return poolLease{c}, nil
+}
+
+func (l poolLease) use(f func(c *pgx.Conn) error) error { return f(l.conn.Conn()) }
+func (l poolLease) release()                            { l.conn.Release() }
+
+// sqlSource takes the pgx connection out of a *sql.DB's, so that there is one way
+// of talking to the server: the results of a statement that goes through
+// database/sql's own interface are read row by row through driver.Value, without
+// arrays and without pipelines.
+type sqlSource struct{ db *sql.DB }
+
+type sqlLease struct{ conn *sql.Conn }
+
+func (s sqlSource) lease(ctx context.Context) (lease, error) {
+	c, err := s.db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sqlLease{c}, nil
+}
+
+func (l sqlLease) use(f func(c *pgx.Conn) error) error {
+	return l.conn.Raw(func(dc any) error {
+		c, ok := dc.(interface{ Conn() *pgx.Conn })
+		if !ok {
+			return unsupported("the *sql.DB has connections of type %T; its driver must be github.com/jackc/pgx/v5/stdlib", dc)
+		}
+		return f(c.Conn())
+	})
+}
+
+// release: database/sql asks the driver, which drops a connection that is closed
+// or in a transaction.
+func (l sqlLease) release() { l.conn.Close() }
+
+// identity is who a session is at the server. A pid alone is used again.
+type identity struct {
+	pid     uint32
+	started string // backend_start, as text
+	// born orders identities and attempts of this process: a session that was known
+	// before an attempt began, and lives, shows that the server has not crashed in
+	// between.
+	born uint64
+}
+
+var births atomic.Uint64
+
+// session is a connection that we have to ourselves, and whose server has been
+// looked at.
+type session struct {
+	lease lease
+	id    *identity
+}
+
+// identityKey is where a connection keeps its *identity.
+const identityKey = "github.com/lockstep-cache/lockstep/store/pgstore"
+
+// session takes a connection. Its first use of each costs a round trip more, in
+// which the server and the settings of the session are looked at.
+func (db *Database) session(ctx context.Context) (*session, error) {
+	if err := db.enter(); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		db.leave()
+		return nil, gaveUp(ctx, "waiting for a connection")
+	}
+	l, err := db.source.lease(ctx)
+	if err != nil {
+		db.leave()
+		return nil, err
+	}
+	s := &session{lease: l}
+	err = l.use(func(c *pgx.Conn) error {
+		data := c.PgConn().CustomData()
+		if id, ok := data[identityKey].(*identity); ok {
+			s.id = id
+			return nil
+		}
+		seen, err := inspect(ctx, c)
+		if err != nil {
+			return err
+		}
+		if err := seen.check(db.opts, c.PgConn().PID()); err != nil {
+			return err
+		}
+		db.heard(seen.clock)
+		s.id = &identity{pid: seen.pid, started: seen.started, born: births.Add(1)}
+		data[identityKey] = s.id
+		return nil
+	})
+	if err != nil {
+		db.drop(s)
+		return nil, err
+	}
+	return s, nil
+}
+
+// release gives a session back whose transaction is over.
+func (db *Database) release(s *session) {
+	s.lease.release()
+	db.leave()
+}
+
+// drop gives a session back that must not be used again. Closing the connection
+// tells the server, which may take its time to notice; who has to be sure fences.
+func (db *Database) drop(s *session) {
+	s.lease.use(func(c *pgx.Conn) error {
+		// The context has ended: Close then neither waits nor says good-bye in the
+		// middle of something.
+		c.Close(ended)
+		return nil
+	})
+	db.release(s)
+}
+
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// command is a statement and what becomes of its answer.
+type command struct {
+	sql  string
+	args []any
+	// row is called with each row, if it is set.
+	row func(scan func(dest ...any) error) error
+	// tag is called at the end, if it is set.
+	tag func(tag pgconn.CommandTag) error
+}
+
+// run sends the commands in one round trip, and stops at the first error. In a
+// session without a transaction several commands are one. When a connection meets a
+// statement for the first time, the driver has it prepared, in a round trip before.
+func (s *session) run(ctx context.Context, commands ...command) error {
+	return s.lease.use(func(c *pgx.Conn) error {
+		if len(commands) == 1 {
+			rows, err := c.Query(ctx, commands[0].sql, commands[0].args...)
+			return commands[0].read(rows, err)
+		}
+		var batch pgx.Batch
+		for _, m := range commands {
+			batch.Queue(m.sql, m.args...)
+		}
+		results := c.SendBatch(ctx, &batch)
+		var first error
+		for _, m := range commands {
+			if first = m.read(results.Query()); first != nil {
+				break
+			}
+		}
+		err := results.Close()
+		if first == nil {
+			first = err
+		}
+		return first
+	})
+}
+
+func (m command) read(rows pgx.Rows, err error) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for m.row != nil && rows.Next() {
+		if err := m.row(rows.Scan); err != nil {
+			return err
+		}
+	}
+	rows.Close()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if m.tag != nil {
+		return m.tag(rows.CommandTag())
+	}
+	return nil
+}
+
+// rollback ends a transaction that has gone wrong, and gives the session back.
+func (db *Database) rollback(ctx context.Context, s *session) {
+	if err := s.run(ctx, command{sql: "ROLLBACK"}); err != nil {
+		db.drop(s)
+		return
+	}
+	db.release(s)
+}
+
+// commitCommand is COMMIT. The server answers it with ROLLBACK, and no error, when
+// an earlier statement of the transaction has failed.
+var commitCommand = command{sql: "COMMIT", tag: func(tag pgconn.CommandTag) error {
+	if tag.String() != "COMMIT" {
+		return errRolledBack
+	}
+	return nil
+}}
+
+var errRolledBack = errors.New("the server has rolled the transaction back")
+
+const beginSQL = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"

@@ -1,0 +1,135 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// txn is an open transaction of a database: an attempt that is spread over several
+// calls. It knows nothing of keys and values.
+type txn struct {
+	a *attempt
+	// over is set when the transaction can only be ended, or has been.
+	over error
+	done bool // it has been
+	// wrote says that there is something to commit.
+	wrote bool
+	// found are the verifications of what was applied, one a set.
+	found []func(ctx context.Context, s *session) (bool, error)
+}
+
+var errOver = errors.New("the transaction is over")
+
+// begin implements Capabilities.Begin.
+func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
+	a, err := db.attempt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.session.run(ctx, command{sql: beginSQL}); err != nil {
+		a.abandon(ctx)
+		return nil, notApplied(fateOf(err).beforeCommit(), err)
+	}
+	return &txn{a: a}, nil
+}
+
+// open returns the transaction behind t, if it is one of db that can go on.
+func (db *Database) open(t lockstep.Txn) (*txn, error) {
+	x, ok := t.(*txn)
+	if !ok || x.a.db != db {
+		return nil, invalid("the transaction is not one of this database")
+	}
+	if x.over != nil {
+		return nil, invalid("%w", x.over)
+	}
+	return x, nil
+}
+
+// apply implements Capabilities.Apply. It waits for a row that is locked by
+// somebody else as long as ctx, or the session's own lock_timeout, allows.
+func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.ChangeSet[K, V]) (lockstep.Outcome[V], error) {
+	x, err := s.db.open(t)
+	if err != nil {
+		return lockstep.Outcome[V]{}, err
+	}
+	b := s.newBatch([]lockstep.ChangeSet[K, V]{set})
+	out := b.Outcomes
+	if !b.Idle() {
+		w, err := b.decide(ctx, x.a.session, []int{0}, out, nil)
+		if err == nil {
+			if commands := b.flush(w); len(commands) > 0 {
+				w.wrote = true
+				err = x.a.session.run(ctx, commands...)
+			}
+		}
+		if err != nil {
+			err = notApplied(fateOf(err).beforeCommit(), err)
+			x.over = err
+			return lockstep.Outcome[V]{}, err
+		}
+		x.a.xact = w.xact
+		x.wrote = x.wrote || w.wrote
+		x.found = append(x.found, func(ctx context.Context, s *session) (bool, error) { return b.found(ctx, s, w) })
+	}
+	if err := out[0].Err; err != nil {
+		x.over = err
+	}
+	return out[0], nil
+}
+
+// Commit implements lockstep.Txn.
+func (t *txn) Commit(ctx context.Context) error {
+	if t.done {
+		return invalid("%w", errOver)
+	}
+	if t.over != nil {
+		err := t.over
+		t.Rollback(ctx)
+		return notApplied(fateGone, err)
+	}
+	if !t.wrote {
+		return t.Rollback(ctx)
+	}
+	t.over, t.done = errOver, true
+	t.a.verify = t.verify
+	f, err := t.a.decisive(ctx, commitCommand)
+	if err == nil || f == fateUnknown {
+		return err
+	}
+	return notApplied(f, err)
+}
+
+// verify asks for the sets, the last first: a row that a later set has written again
+// says nothing of an earlier one. The first that can tell tells for all.
+func (t *txn) verify(ctx context.Context, s *session) (bool, error) {
+	for i := len(t.found) - 1; i >= 0; i-- {
+		applied, err := t.found[i](ctx, s)
+		if !errors.Is(err, errUntold) {
+			return applied, err
+		}
+	}
+	return false, errUntold
+}
+
+// Rollback implements lockstep.Txn.
+func (t *txn) Rollback(ctx context.Context) error {
+	if t.done {
+		return nil
+	}
+	t.over, t.done = errOver, true
+	t.a.abandon(ctx)
+	return nil
+}
+
+// Settle implements lockstep.Txn.
+func (t *txn) Settle(ctx context.Context) (applied bool, err error) {
+	applied, err = t.a.settle(ctx)
+	if errors.Is(err, errUntold) {
+		// Asking again would not help, which no other error of it says.
+		return false, fmt.Errorf("%w: postgres: %w", lockstep.ErrUnknownOutcome, err)
+	}
+	return applied, err
+}
