@@ -109,7 +109,7 @@ func (a *attempt) settle(ctx context.Context) (applied bool, err error) {
 // fence ends the attempt's session, and waits until it has gone. It reports whether
 // the session was there to be ended.
 func (a *attempt) fence(ctx context.Context, s *session) (alive bool, err error) {
-	const terminate = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid = $1::int AND backend_start = $2::text::timestamptz`
+	const terminate = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_get_activity($1::int) WHERE ` + startedSQL + ` = $2::bigint`
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {

@@ -93,6 +93,7 @@ func openSQL(t testing.TB, url string) *pgstore.Database {
 		t.Fatal(err)
 	}
 	sqlDB.SetMaxOpenConns(8)
+	sqlDB.SetMaxIdleConns(8)
 	t.Cleanup(func() { sqlDB.Close() })
 	db, err := pgstore.OpenDatabaseSQL(t.Context(), sqlDB, pgstore.DatabaseOptions{})
 	if err != nil {

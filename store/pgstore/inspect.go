@@ -13,7 +13,7 @@ import (
 type inspection struct {
 	version     int
 	pid         uint32
-	started     string
+	started     int64
 	clock       int64
 	encoding    string
 	client      string
@@ -25,11 +25,17 @@ type inspection struct {
 }
 
 const inspectSQL = `SELECT current_setting('server_version_num')::int, pg_backend_pid(),
-	coalesce((SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()), ''),
+	coalesce((SELECT ` + startedSQL + ` FROM pg_stat_get_activity(pg_backend_pid())), 0),
 	` + clockSQL + `,
 	current_setting('server_encoding'), current_setting('client_encoding'),
 	pg_is_in_recovery(), current_setting('transaction_read_only'),
 	current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')`
+
+// startedSQL is backend_start as a number: its text depends on the session's DateStyle
+// and TimeZone, and is compared by other sessions. The function is the view
+// pg_stat_activity without its joins, which a new session would have to learn of, at
+// the price of several round trips.
+const startedSQL = `(extract(epoch FROM backend_start) * 1000000)::bigint`
 
 // clockSQL is the server's clock in µs since 1970. It is not now(), which stands
 // still from the start of a transaction: what is decided under a lock is decided by
@@ -50,8 +56,8 @@ func (i inspection) check(o DatabaseOptions, pid uint32) error {
 		return unsupported("the server has version %d.%d; 13 is the oldest that is supported", i.version/10000, i.version%10000)
 	case i.pid != pid:
 		return unsupported("between this program and the server there is a connection pooler (the session's pid is %d, and the connection was told %d); connect to the server itself", i.pid, pid)
-	case i.started == "":
-		return unsupported("pg_stat_activity does not show this session, and without it the outcome of a commit whose reply is lost cannot be settled")
+	case i.started == 0:
+		return unsupported("pg_stat_get_activity does not show this session, and without it the outcome of a commit whose reply is lost cannot be settled")
 	case i.encoding != "UTF8":
 		return invalid("server_encoding is %s; only UTF8 keeps every text as it is", i.encoding)
 	case i.client != "UTF8":

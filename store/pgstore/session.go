@@ -72,7 +72,7 @@ func (l sqlLease) release() { l.conn.Close() }
 // identity is who a session is at the server. A pid alone is used again.
 type identity struct {
 	pid     uint32
-	started string // backend_start, as text
+	started int64 // backend_start, in µs
 	// born orders identities and attempts of this process: a session that was known
 	// before an attempt began, and lives, shows that the server has not crashed in
 	// between.
