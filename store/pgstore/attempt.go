@@ -54,6 +54,10 @@ func (db *Database) attempt(ctx context.Context) (*attempt, error) {
 // error is an *unknownOutcome, or comes with the fate of a transaction of which
 // nothing was applied. The attempt is over.
 func (a *attempt) decisive(ctx context.Context, commands ...command) (fate, error) {
+	if a.session.closed() {
+		a.db.drop(a.session)
+		return fateGone, unavailable("the connection was lost before the commit was sent")
+	}
 	err := a.session.run(ctx, commands...)
 	if err == nil {
 		a.db.release(a.session)
@@ -65,6 +69,9 @@ func (a *attempt) decisive(ctx context.Context, commands ...command) (fate, erro
 	}
 	f := fateOf(err)
 	switch {
+	case f == fateUnknown && neverSent(err, a.session.closed()):
+		a.abandon(ctx)
+		return fateGone, err
 	case f == fateUnknown:
 		a.db.drop(a.session)
 		return f, &unknownOutcome{attempt: a, cause: err}
@@ -76,7 +83,7 @@ func (a *attempt) decisive(ctx context.Context, commands ...command) (fate, erro
 	return f, err
 }
 
-// abandon ends an attempt before anything that commits was sent.
+// abandon ends an attempt, with nothing that commits sent.
 func (a *attempt) abandon(ctx context.Context) { a.db.rollback(ctx, a.session) }
 
 // errUntold is verify's answer when the rows do not tell.

@@ -9,6 +9,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/lockstep-cache/lockstep/store/codec"
+	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/pgstore"
 	"github.com/lockstep-cache/lockstep/store/storetest"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
@@ -39,7 +40,7 @@ func contract(t *testing.T, openDatabase func(t testing.TB, url string) *pgstore
 		}
 		return opened{s, db, table}
 	}
-	url := newDatabase(t)
+	url := dbtest.Postgres(t)
 	tables := 0
 	table := func() string { tables++; return fmt.Sprint("docs", tables) }
 	open := func(t testing.TB) storetest.Store { return in(t, openDatabase(t, url), table()) }

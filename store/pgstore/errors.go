@@ -34,7 +34,7 @@ const (
 // COMMIT is the easier case: whatever it says, nothing has been committed.
 //
 //	what the driver or the server says                                    fate
-//	the driver vouches that nothing was sent (pgconn.SafeToRetry)         gone
+//	nothing was sent (see neverSent)                                      gone
 //	40001 serialization_failure, 40P01 deadlock_detected,                 again
 //	40002 and other of class 40, 0A000 (a cached plan is out of date),
 //	26000 (a prepared statement has gone)
@@ -55,11 +55,15 @@ func fateOf(err error) fate {
 	if errors.As(err, &pg) {
 		return fateOfServer(pg)
 	}
-	if pgconn.SafeToRetry(err) {
-		return fateGone
-	}
 	return fateUnknown
 }
+
+// neverSent tells whether an error comes from before anything was sent: the driver
+// vouches for it and has the connection still open. Its word alone is not enough:
+// pgx 5.12 reports a connection that broke while it waited for the answer to a
+// simple query as "conn closed", and that as safe to retry (MultiResultReader peeks
+// at the answer, which closes the connection, and then asks again).
+func neverSent(err error, closed bool) bool { return !closed && pgconn.SafeToRetry(err) }
 
 func fateOfServer(pg *pgconn.PgError) fate {
 	severity := pg.SeverityUnlocalized

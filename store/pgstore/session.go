@@ -132,6 +132,16 @@ func (db *Database) session(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
+// closed tells whether the driver has given the connection up.
+func (s *session) closed() bool {
+	closed := true
+	s.lease.use(func(c *pgx.Conn) error {
+		closed = c.IsClosed()
+		return nil
+	})
+	return closed
+}
+
 // release gives a session back whose transaction is over.
 func (db *Database) release(s *session) {
 	s.lease.release()
@@ -172,8 +182,11 @@ type command struct {
 func (s *session) run(ctx context.Context, commands ...command) error {
 	return s.lease.use(func(c *pgx.Conn) error {
 		if len(commands) == 1 {
-			rows, err := c.Query(ctx, commands[0].sql, commands[0].args...)
-			return commands[0].read(rows, err)
+			m := commands[0]
+			if len(m.args) == 0 { // not worth preparing
+				return m.read(c.Query(ctx, m.sql, pgx.QueryExecModeSimpleProtocol))
+			}
+			return m.read(c.Query(ctx, m.sql, m.args...))
 		}
 		var batch pgx.Batch
 		for _, m := range commands {
