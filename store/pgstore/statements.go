@@ -25,7 +25,8 @@ type statements struct {
 // newStatements: key is the type of the key column in SQL, value the value
 // column's.
 func newStatements(t tableInfo) statements {
-	key, value := strings.Fields(t.keyColumn)[0], "bytea"
+	key, _, _ := strings.Cut(t.keyColumn, " COLLATE")
+	value := "bytea"
 	if t.text {
 		value = "text"
 	}
