@@ -202,12 +202,6 @@ func (b *batch[K, V]) result(p plan[K, V], got map[K]written) []lockstep.Outcome
 			continue
 		}
 		out[i] = d.Apply(set)
-		for _, c := range set.Changes {
-			if !c.Delete {
-				continue
-			}
-			out[i].Existed = out[i].Existed[:len(set.Changes)]
-		}
 		if len(set.Changes) > 0 && !set.Changes[0].Delete {
 			out[i].Existed = nil // whether a row was replaced is not known
 		}
@@ -218,6 +212,10 @@ func (b *batch[K, V]) result(p plan[K, V], got map[K]written) []lockstep.Outcome
 		}
 		// What the row says of its end is what the server has made of it.
 		w, c := got[b.Keys[f.place]], b.change(f)
+		if !w.there {
+			out[f.set] = lockstep.Outcome[V]{Err: invalid("key %v: a trigger has ignored the change", b.Keys[f.place])}
+			continue
+		}
 		st := kv.State{Version: w.version, Live: true}
 		if w.expires != nil {
 			st.Expires = *w.expires
@@ -227,7 +225,9 @@ func (b *batch[K, V]) result(p plan[K, V], got map[K]written) []lockstep.Outcome
 			r.Value = c.Value
 			st.Expiry(&r.ExpiresAt, &r.Remaining, time.UnixMicro(w.now))
 		}
-		out[f.set].Rows[f.at] = r
+		if out[f.set].Err == nil {
+			out[f.set].Rows[f.at] = r
+		}
 	}
 	return out
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	_ "github.com/jackc/pgx/v5/stdlib"
 
@@ -23,12 +24,24 @@ type opened struct {
 }
 
 func TestContract(t *testing.T) {
-	for name, open := range map[string]func(t testing.TB, url string) *pgstore.Database{"Pool": openPool, "SQL": openSQL} {
-		for _, c := range []codec.Codec[storetest.Doc]{codec.JSON[storetest.Doc](), codec.CBOR[storetest.Doc]()} {
-			t.Run(name+"/"+c.Name(), func(t *testing.T) {
-				contract(t, open, c)
-			})
-		}
+	for _, c := range []struct {
+		name   string
+		open   func(t testing.TB, url string) *pgstore.Database
+		values codec.Codec[storetest.Doc]
+	}{
+		{"Pool/json", openPool, codec.JSON[storetest.Doc]()},
+		{"Pool/cbor", openPool, codec.CBOR[storetest.Doc]()},
+		{"SQL/json", openSQL, codec.JSON[storetest.Doc]()},
+		{"SQL/cbor", openSQL, codec.CBOR[storetest.Doc]()},
+		// The caller's pool may be set to another of pgx's ways to run a statement; these
+		// two differ most from its default.
+		{"Exec/json", openMode(pgx.QueryExecModeExec), codec.JSON[storetest.Doc]()},
+		{"Simple/cbor", openMode(pgx.QueryExecModeSimpleProtocol), codec.CBOR[storetest.Doc]()},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			contract(t, c.open, c.values)
+		})
 	}
 }
 
@@ -69,7 +82,29 @@ func contract(t *testing.T, openDatabase func(t testing.TB, url string) *pgstore
 
 func openPool(t testing.TB, url string) *pgstore.Database {
 	t.Helper()
-	db, err := pgstore.OpenDatabase(t.Context(), newPool(t, url), pgstore.DatabaseOptions{})
+	return openDatabase(t, newPool(t, url))
+}
+
+func openMode(mode pgx.QueryExecMode) func(t testing.TB, url string) *pgstore.Database {
+	return func(t testing.TB, url string) *pgstore.Database {
+		t.Helper()
+		config, err := pgxpool.ParseConfig(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.ConnConfig.DefaultQueryExecMode = mode
+		pool, err := pgxpool.NewWithConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Close)
+		return openDatabase(t, pool)
+	}
+}
+
+func openDatabase(t testing.TB, pool *pgxpool.Pool) *pgstore.Database {
+	t.Helper()
+	db, err := pgstore.OpenDatabase(t.Context(), pool, pgstore.DatabaseOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ type Database struct {
 	source source
 	opts   DatabaseOptions
 	schema string // the first of the search path, "" if there is none
+	opened bool
 
 	// seen is the latest that the server's clock has been heard to say, in µs.
 	seen atomic.Int64
@@ -83,6 +84,7 @@ func openDatabase(ctx context.Context, src source, opts DatabaseOptions) (*Datab
 	if schema != nil {
 		db.schema = *schema
 	}
+	db.opened = true
 	db.keeper.start(db)
 	return db, nil
 }

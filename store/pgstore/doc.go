@@ -1,2 +1,57 @@
 // Package pgstore keeps a cache's rows in PostgreSQL, version 13 or newer, by pgx.
+//
+// A [Store], from [Open], is a key-value table that belongs to us: it has versions,
+// tombstones, row lifetimes, and columns that a person can read in psql. Several of
+// them over one [Database] share its transactions. The connections are the caller's:
+// a *pgxpool.Pool, or a *sql.DB over pgx ([OpenDatabaseSQL]), out of which pgx's own
+// connections are taken.
+//
+// # What is promised
+//
+// A commit is durable when it returns, and visible to every Load that starts
+// afterwards. OpenDatabase refuses a server on which that does not hold: a replica,
+// and one with fsync, full_page_writes or synchronous_commit off, unless
+// AllowUnsafeDurability asks for it. Other processes may read and write the table,
+// through this package or by SQL that keeps version growing; the cache in front of
+// this store learns of their writes only when it loads again.
+//
+// With a synchronous standby the server reports success for a commit whose wait for
+// the standby was cancelled (pg_cancel_backend, or a statement_timeout); such a
+// commit is durable on one machine only, and nothing tells a client.
+//
+// # What failures mean
+//
+//	what happens                              what Commit says             the table
+//	a key or value that cannot be stored      ErrInvalid, ErrTooLarge      unchanged; that set alone
+//	the server refuses a row (classes 22,     ErrInvalid                   unchanged; that set alone
+//	23, 44 and 54, a trigger's exception)
+//	an expectation or a check fails           *ConflictError               unchanged; that set alone
+//	a row is locked by somebody else, beside  ErrUnavailable, Blocked      unchanged; that set alone
+//	other sets
+//	a row is locked by somebody else, alone   waits; ErrUnavailable        unchanged
+//	a deadlock, a serialization failure       nothing: it is made again    as asked
+//	no connection, or one that was lost       ErrUnavailable               unchanged
+//	before the statement that commits
+//	ctx ends, the connection or the session   ErrUnknownOutcome            Settle fences, then looks
+//	is lost after that statement was sent
+//	the server cannot write (read-only, a     ErrUnavailable               unchanged
+//	full disk, a missing privilege)
+//
+// The fate that each SQLSTATE and each error of the driver stands for is in
+// errors.go.
+//
+// # What is not there
+//
+// A connection pooler such as PgBouncer is refused when the database is opened: the
+// session that commits could not be ended, and so no unknown outcome be settled.
+// Triggers, rules and row security on a table of ours are refused, too.
+//
+// # How it is built
+//
+// A commit takes one session (session.go), whose server was looked at when it was
+// first used (inspect.go). Changes that expect nothing are one statement and one
+// round trip (blind.go); all else is one transaction of two round trips, decided in
+// Go between them (together.go). An attempt (attempt.go) is what is settled: it knows
+// the session, and how to tell what became of its rows. docs/design/postgres.md says
+// why.
 package pgstore

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -240,6 +241,33 @@ func TestVersionsOfTwoDatabasesGrow(t *testing.T) {
 				seen[v] = true
 				acknowledged = max(acknowledged, v)
 				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+}
+
+// Sessions may begin with another isolation level.
+func TestStricterIsolation(t *testing.T) {
+	u, err := url.Parse(dbtest.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	q.Set("default_transaction_isolation", "serializable")
+	u.RawQuery = q.Encode()
+	s := openStore(t, u.String())
+	var group sync.WaitGroup
+	for w := range 4 {
+		group.Go(func() {
+			for n := range 20 {
+				batch := []changeSet{set(put("k", "v")), set(put(fmt.Sprint("k", w), "v")), set(erase(fmt.Sprint("k", n%4)))}
+				if n%2 == 0 {
+					batch = append(batch, changeSet{Checks: []check{{Key: "absent", Absent: true}}})
+				}
+				if out, err := s.Commit(t.Context(), batch); err != nil || out[0].Err != nil && !out[0].Blocked {
+					t.Errorf("%+v, %v", out, err)
+				}
 			}
 		})
 	}

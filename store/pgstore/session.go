@@ -118,6 +118,10 @@ func (db *Database) session(ctx context.Context) (*session, error) {
 			return err
 		}
 		if err := seen.check(db.opts, c.PgConn().PID()); err != nil {
+			if db.opened {
+				// It is no fault of a key or of a set.
+				return unavailable("a new session: %v", err)
+			}
 			return err
 		}
 		db.heard(seen.clock)

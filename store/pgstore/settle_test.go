@@ -236,3 +236,22 @@ func TestACrashIsSettledAfterwards(t *testing.T) {
 	wantRow(t, s, "k", "marker")
 	write(t, s, put("k", "new"))
 }
+
+// A row that a sweep has ended since its commit is still the commit's.
+func TestASweepDoesNotHideACommit(t *testing.T) {
+	url := dbtest.Postgres(t)
+	proxy, via := dbtest.Via(t, url)
+	s := openStore(t, via)
+	write(t, s, put("k", "warm"))
+	happened := proxy.CutReply("marker")
+	over := put("k", "marker")
+	over.ExpiresAt = time.Now().Add(-time.Hour)
+	_, err := s.Commit(t.Context(), []changeSet{set(over), {Checks: []check{{Key: "absent", Absent: true}}}})
+	<-happened
+	wantError(t, err, lockstep.ErrUnknownOutcome)
+	execute(t, url, `UPDATE rows SET value = NULL, expires_at = NULL, deleted_at = version WHERE key = 'k'`) // as a sweep does
+	settled, serr := s.Capabilities().Settle(t.Context(), err)
+	if serr != nil || !settled.Applied || settled.Err != nil {
+		t.Errorf("settled as %+v, %v", settled, serr)
+	}
+}

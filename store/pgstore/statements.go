@@ -16,6 +16,7 @@ type statements struct {
 
 	lock, states, write string
 	removeAll, lockAll  string
+	wait                string
 	locked              string
 
 	end, purge string
@@ -93,6 +94,7 @@ SELECT u.k, u.v, u.version, u.expires, u.deleted
 FROM unnest({keys}, $2::{value}[], $3::bigint[], $4::bigint[], $5::bigint[]) AS u(k, v, version, expires, deleted)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version,
 	expires_at = excluded.expires_at, deleted_at = excluded.deleted_at`),
+		wait:    `SELECT ` + waits("$1"),
 		lockAll: f(`LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE`),
 		removeAll: f(`UPDATE {table} SET value = NULL, version = greatest(version + 1, {clock}, $1::bigint), expires_at = NULL, deleted_at = {clock}
 WHERE deleted_at IS NULL`),

@@ -37,7 +37,7 @@ func (b *batch[K, V]) decide(ctx context.Context, s *session, sets []int, out []
 		if b.Sets[i].DeleteAll {
 			// Deleting takes the rows in no order. With nobody else writing it cannot wait
 			// for somebody who waits for it.
-			commands = append(commands, command{sql: b.s.sql.lockAll})
+			commands = append(commands, command{sql: b.s.sql.wait, args: []any{waits}}, command{sql: b.s.sql.lockAll})
 			break
 		}
 	}
@@ -178,6 +178,8 @@ func (b *batch[K, V]) found(ctx context.Context, s *session, w ...work[K, V]) (b
 		for _, p := range places {
 			st := w.d.States[b.Keys[p]]
 			switch r := rows[b.Keys[p]]; {
+			case r.version == st.Version && r.deleted && st.Expires != 0:
+				return true, nil // a sweep has ended it, which leaves the version
 			case r.version == st.Version:
 				return r.deleted != st.Live && bytes.Equal(r.data, st.Data), nil
 			case r.version < st.Version:
