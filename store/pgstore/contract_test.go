@@ -3,6 +3,7 @@ package pgstore_test
 import (
 	"database/sql"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -24,28 +25,28 @@ type opened struct {
 }
 
 func TestContract(t *testing.T) {
+	url := dbtest.Postgres(t)
 	for _, c := range []struct {
 		name   string
-		open   func(t testing.TB, url string) *pgstore.Database
+		open   func(t testing.TB) *pgstore.Database
 		values codec.Codec[storetest.Doc]
 	}{
-		{"Pool/json", openPool, codec.JSON[storetest.Doc]()},
-		{"Pool/cbor", openPool, codec.CBOR[storetest.Doc]()},
-		{"SQL/json", openSQL, codec.JSON[storetest.Doc]()},
-		{"SQL/cbor", openSQL, codec.CBOR[storetest.Doc]()},
+		{"Pool/json", overPool(newPool(t, url)), codec.JSON[storetest.Doc]()},
+		{"Pool/cbor", overPool(newPool(t, url)), codec.CBOR[storetest.Doc]()},
+		{"SQL/json", overSQL(newSQL(t, url)), codec.JSON[storetest.Doc]()},
+		{"SQL/cbor", overSQL(newSQL(t, url)), codec.CBOR[storetest.Doc]()},
 		// The caller's pool may be set to another of pgx's ways to run a statement; these
 		// two differ most from its default.
-		{"Exec/json", openMode(pgx.QueryExecModeExec), codec.JSON[storetest.Doc]()},
-		{"Simple/cbor", openMode(pgx.QueryExecModeSimpleProtocol), codec.CBOR[storetest.Doc]()},
+		{"Exec/json", overPool(newPoolIn(t, url, pgx.QueryExecModeExec)), codec.JSON[storetest.Doc]()},
+		{"Simple/cbor", overPool(newPoolIn(t, url, pgx.QueryExecModeSimpleProtocol)), codec.CBOR[storetest.Doc]()},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			contract(t, c.open, c.values)
-		})
+		t.Run(c.name, func(t *testing.T) { contract(t, c.open, c.values) })
 	}
 }
 
-func contract(t *testing.T, openDatabase func(t testing.TB, url string) *pgstore.Database, c codec.Codec[storetest.Doc]) {
+var tables atomic.Int64
+
+func contract(t *testing.T, openDatabase func(t testing.TB) *pgstore.Database, c codec.Codec[storetest.Doc]) {
 	in := func(t testing.TB, db *pgstore.Database, table string) storetest.Store {
 		s, err := pgstore.OpenIn[string, storetest.Doc](t.Context(), db, pgstore.Options{Table: table, Codec: c})
 		if err != nil {
@@ -53,10 +54,8 @@ func contract(t *testing.T, openDatabase func(t testing.TB, url string) *pgstore
 		}
 		return opened{s, db, table}
 	}
-	url := dbtest.Postgres(t)
-	tables := 0
-	table := func() string { tables++; return fmt.Sprint("docs", tables) }
-	open := func(t testing.TB) storetest.Store { return in(t, openDatabase(t, url), table()) }
+	table := func() string { return fmt.Sprint("docs", tables.Add(1)) }
+	open := func(t testing.TB) storetest.Store { return in(t, openDatabase(t), table()) }
 	storetest.Run(t, storetest.Harness{
 		Open: open,
 		Reopen: func(t testing.TB, old storetest.Store) storetest.Store {
@@ -64,10 +63,10 @@ func contract(t *testing.T, openDatabase func(t testing.TB, url string) *pgstore
 			if err := o.db.Close(); err != nil {
 				t.Fatal(err)
 			}
-			return in(t, openDatabase(t, url), o.table)
+			return in(t, openDatabase(t), o.table)
 		},
 		OpenTwo: func(t testing.TB) (a, b storetest.Store) {
-			db := openDatabase(t, url)
+			db := openDatabase(t)
 			return in(t, db, table()), in(t, db, table())
 		},
 		// It loses replies of its own accord, whatever the server does.
@@ -80,41 +79,49 @@ func contract(t *testing.T, openDatabase func(t testing.TB, url string) *pgstore
 	})
 }
 
+func overPool(pool *pgxpool.Pool) func(t testing.TB) *pgstore.Database {
+	return func(t testing.TB) *pgstore.Database {
+		t.Helper()
+		return mustOpen(t)(pgstore.OpenDatabase(t.Context(), pool, pgstore.DatabaseOptions{}))
+	}
+}
+
+func overSQL(db *sql.DB) func(t testing.TB) *pgstore.Database {
+	return func(t testing.TB) *pgstore.Database {
+		t.Helper()
+		return mustOpen(t)(pgstore.OpenDatabaseSQL(t.Context(), db, pgstore.DatabaseOptions{}))
+	}
+}
+
+func mustOpen(t testing.TB) func(db *pgstore.Database, err error) *pgstore.Database {
+	return func(db *pgstore.Database, err error) *pgstore.Database {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		return db
+	}
+}
+
 func openPool(t testing.TB, url string) *pgstore.Database {
 	t.Helper()
-	return openDatabase(t, newPool(t, url))
-}
-
-func openMode(mode pgx.QueryExecMode) func(t testing.TB, url string) *pgstore.Database {
-	return func(t testing.TB, url string) *pgstore.Database {
-		t.Helper()
-		config, err := pgxpool.ParseConfig(url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		config.ConnConfig.DefaultQueryExecMode = mode
-		pool, err := pgxpool.NewWithConfig(t.Context(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(pool.Close)
-		return openDatabase(t, pool)
-	}
-}
-
-func openDatabase(t testing.TB, pool *pgxpool.Pool) *pgstore.Database {
-	t.Helper()
-	db, err := pgstore.OpenDatabase(t.Context(), pool, pgstore.DatabaseOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	return db
+	return overPool(newPool(t, url))(t)
 }
 
 func newPool(t testing.TB, url string) *pgxpool.Pool {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), url)
+	return newPoolIn(t, url, pgx.QueryExecModeCacheStatement)
+}
+
+func newPoolIn(t testing.TB, url string, mode pgx.QueryExecMode) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.DefaultQueryExecMode = mode
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,19 +129,16 @@ func newPool(t testing.TB, url string) *pgxpool.Pool {
 	return pool
 }
 
-func openSQL(t testing.TB, url string) *pgstore.Database {
+func newSQL(t testing.TB, url string) *sql.DB {
 	t.Helper()
-	sqlDB, err := sql.Open("pgx", url)
+	db, err := sql.Open("pgx", url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sqlDB.SetMaxOpenConns(8)
-	sqlDB.SetMaxIdleConns(8)
-	t.Cleanup(func() { sqlDB.Close() })
-	db, err := pgstore.OpenDatabaseSQL(t.Context(), sqlDB, pgstore.DatabaseOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	// What database/sql keeps idle by itself, two, would be opened and closed all the
+	// time.
+	db.SetMaxOpenConns(8)
+	db.SetMaxIdleConns(8)
 	t.Cleanup(func() { db.Close() })
 	return db
 }

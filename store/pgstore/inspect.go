@@ -44,7 +44,7 @@ const clockSQL = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
 
 func inspect(ctx context.Context, c *pgx.Conn) (inspection, error) {
 	var i inspection
-	err := c.QueryRow(ctx, inspectSQL).Scan(&i.version, &i.pid, &i.started, &i.clock, &i.encoding, &i.client,
+	err := c.QueryRow(ctx, inspectSQL, pgx.QueryExecModeExec).Scan(&i.version, &i.pid, &i.started, &i.clock, &i.encoding, &i.client,
 		&i.recovery, &i.readOnly, &i.fsync, &i.pages, &i.synchronous)
 	return i, err
 }
