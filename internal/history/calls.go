@@ -331,9 +331,11 @@ func (c *client) update(ctx context.Context, name string, table int) {
 		c.again(op)
 		old = there(value, 0)
 		old.Exists = exists
-		read := c.log.Call(name + "'s read")
-		read.Call = began
-		c.saw(read, at, old, nil)
+		if !c.Elsewhere {
+			read := c.log.Call(name + "'s read")
+			read.Call = began
+			c.saw(read, at, old, nil)
+		}
 		c.pause()
 		op.Call, op.Writes = c.log.clock.now(), nil
 		began = op.Call
@@ -387,7 +389,9 @@ func (c *client) transact(ctx context.Context, name string, table int) {
 		for _, at := range reads {
 			read := c.log.Call(name + "'s read")
 			value, err := in(at.table).Get(ctx, at.key)
-			c.saw(read, at, there(value, 0), err)
+			if !c.Elsewhere {
+				c.saw(read, at, there(value, 0), err)
+			}
 			if err != nil && !errors.Is(err, lockstep.ErrNotFound) {
 				return err
 			}

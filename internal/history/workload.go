@@ -30,6 +30,10 @@ type Workload struct {
 	// database's clock must be the Clock.
 	Lifetime time.Duration
 	Clock    Clock
+	// Elsewhere says that others write the tables too, past the memory of the subject.
+	// What functions of updates and transactions read is then true at their end, if
+	// they are applied, and is not recorded by itself.
+	Elsewhere bool
 }
 
 // History is what a workload has done, and what it met on the way.

@@ -29,16 +29,30 @@ func (s *Store[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V]
 	if len(keys) > 1 {
 		query, arg = s.sql.load, keyArray(encoded)
 	}
-	err := s.read(ctx, query, []any{arg}, func(k K, _ any, r lockstep.Row[V]) { rows[k] = r })
+	err := s.read(ctx, query, []any{arg}, func() { clear(rows) }, func(k K, _ any, r lockstep.Row[V]) { rows[k] = r })
 	return rows, err
 }
 
+// readAttempts is how many connections are tried that turn out to be broken. After a
+// restart of the server all those are that lie idle in a pool.
+const readAttempts = 16
+
 // read runs a query for the columns key, value, version, expires_at, deleted_at and
-// the clock.
-func (s *Store[K, V]) read(ctx context.Context, query string, args []any, each func(k K, encoded any, r lockstep.Row[V])) error {
+// the clock. It starts anew, after reset, on another connection where one was lost.
+func (s *Store[K, V]) read(ctx context.Context, query string, args []any, reset func(), each func(k K, encoded any, r lockstep.Row[V])) error {
+	for attempt := 1; ; attempt++ {
+		lost, err := s.readOnce(ctx, query, args, each)
+		if !lost || attempt == readAttempts || ctx.Err() != nil {
+			return readError(err)
+		}
+		reset()
+	}
+}
+
+func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any, each func(k K, encoded any, r lockstep.Row[V])) (lost bool, err error) {
 	session, err := s.db.session(ctx)
 	if err != nil {
-		return readError(err)
+		return false, err
 	}
 	err = session.run(ctx, command{sql: query, args: args, row: func(scan func(...any) error) error {
 		var key any
@@ -67,12 +81,13 @@ func (s *Store[K, V]) read(ctx context.Context, query string, args []any, each f
 		each(k, key, r)
 		return nil
 	}})
-	if err != nil && !errors.Is(err, keytext.ErrDecode) {
-		s.db.drop(session)
-	} else {
+	if err == nil || errors.Is(err, keytext.ErrDecode) {
 		s.db.release(session)
+		return false, err
 	}
-	return readError(err)
+	lost = session.closed()
+	s.db.drop(session)
+	return lost, err
 }
 
 // readError is what a failed read says.
@@ -105,7 +120,7 @@ func (s *Store[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep
 	var page lockstep.Page[K, V]
 	var last any
 	seen := 0
-	err := s.read(ctx, query, args, func(k K, encoded any, r lockstep.Row[V]) {
+	err := s.read(ctx, query, args, func() { page, seen = lockstep.Page[K, V]{}, 0 }, func(k K, encoded any, r lockstep.Row[V]) {
 		seen++
 		last = encoded
 		if r.Exists {
