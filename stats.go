@@ -64,6 +64,12 @@ type Stats struct {
 	// MaxBytes; Maximum is MaxEntries or MaxBytes, whichever is set.
 	Entries, Bytes, Maximum uint64
 
+	// Watching tells whether the table is watched for changes of others; WatchLosses
+	// counts how often that was lost, and OutsideChanges what was told. Without
+	// Capabilities.Watch all are zero.
+	Watching                    bool
+	WatchLosses, OutsideChanges uint64
+
 	// HooksDropped counts events that were not delivered because the hooks were
 	// too slow to take them.
 	HooksDropped uint64
@@ -106,6 +112,8 @@ type counters struct {
 	batches, batchedRows, blocked                       atomic.Uint64
 	evictions, expirations                              atomic.Uint64
 	audited, differences                                atomic.Uint64
+	watchLosses, outsideChanges                         atomic.Uint64
+	watching                                            atomic.Bool
 	loadLatency, commitLatency, queueWait, writeLatency latency.Histogram
 }
 
@@ -157,6 +165,7 @@ func (c *Cache[K, V]) Stats() Stats {
 		Transactions: n.transactions.Load(), Reruns: n.reruns.Load(),
 		Batches: n.batches.Load(), Blocked: n.blocked.Load(),
 		Evictions: n.evictions.Load(), Expirations: n.expirations.Load(),
+		Watching: n.watching.Load(), WatchLosses: n.watchLosses.Load(), OutsideChanges: n.outsideChanges.Load(),
 		HooksDropped:   c.events.droppedCount(),
 		AuditedEntries: n.audited.Load(), AuditDifferences: n.differences.Load(),
 		LoadLatency:   distribution(&n.loadLatency),

@@ -269,6 +269,14 @@ type Capabilities[K comparable, V any] struct {
 	// transaction fit for nothing but Rollback.
 	Apply func(ctx context.Context, txn Txn, set ChangeSet[K, V]) (Outcome[V], error)
 
+	// Watch tells f what is changed in the table by others, until ctx ends. Its first
+	// call of f, with nothing perhaps, says that whatever is committed from then on
+	// will be told; no change is left out after that, and none is told before it is
+	// committed. It returns when it cannot go on, and never calls f afterwards; the
+	// cache then calls it again. f is quick. What the store itself has committed need
+	// not be told, and may be.
+	Watch func(ctx context.Context, f func(Event[K])) error
+
 	// Report, when set, adds the store's own counters to the cache's statistics.
 	Report func(*Stats)
 }

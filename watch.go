@@ -1,0 +1,85 @@
+package lockstep
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// Event is what a store's Watch has seen of changes that were made behind the
+// cache: by other processes, by other programs, by hand.
+type Event[K comparable] struct {
+	// Changed are rows that were changed, or deleted, or made.
+	Changed []Changed[K]
+	// All says that any row may have changed.
+	All bool
+}
+
+// Changed is a row that somebody has changed.
+type Changed[K comparable] struct {
+	Key K
+	// Version is the one that it had afterwards; 0 where it is not known. A copy that
+	// is as new stays in memory, so that a change of the cache's own, of which Watch
+	// may tell too, does not cost a load.
+	Version Version
+}
+
+const (
+	firstWatchDelay = 50 * time.Millisecond
+	lastWatchDelay  = 5 * time.Second
+)
+
+// watch keeps the store's Watch running. While it does not, memory keeps nothing,
+// and every read asks the database: New has begun with that. A position that is kept
+// over a loss, to go on from, was rejected: what has been read meanwhile would have
+// to be doubted all the same, and an empty memory is right by itself.
+func (c *Cache[K, V]) watch() {
+	defer c.tasks.end()
+	for delay := firstWatchDelay; ; delay = min(2*delay, lastWatchDelay) {
+		live := false
+		err := aside("Watch", nil, func() error {
+			return c.can.Watch(c.life, func(e Event[K]) {
+				if !live {
+					live = true
+					c.counts.watching.Store(true)
+					c.gate.ReleaseAll()
+				}
+				c.outside(e)
+			})
+		})
+		if live {
+			c.gate.HoldAll()
+			c.counts.watching.Store(false)
+			c.counts.watchLosses.Add(1)
+			delay = firstWatchDelay
+		}
+		if c.life.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("the store has stopped watching")
+		}
+		c.options.Logger.Warn("lockstep: nobody watches the table, so reads ask the database; will try again", "error", err, "after", delay)
+		timer := time.NewTimer(delay/2 + rand.N(delay/2))
+		select {
+		case <-timer.C:
+		case <-c.life.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// outside takes from memory what somebody else has changed.
+func (c *Cache[K, V]) outside(e Event[K]) {
+	if e.All {
+		c.counts.outsideChanges.Add(1)
+		c.gate.InvalidateAll()
+	}
+	for _, changed := range e.Changed {
+		c.counts.outsideChanges.Add(1)
+		c.gate.Observe(changed.Key, func(e *entry[K, V]) bool {
+			return changed.Version > 0 && c.can.Versions && Version(e.Version) >= changed.Version
+		})
+	}
+}
