@@ -97,9 +97,20 @@ var errUntold = errors.New("every row of the commit has been changed since")
 // transaction, and nothing else can send the COMMIT. A locking read instead would
 // prove nothing: a backend that is stopped before its INSERT holds no lock yet.
 func (a *attempt) settle(ctx context.Context) (applied bool, err error) {
+	applied, err = a.settleOnce(ctx)
+	if lost(err) && ctx.Err() == nil {
+		applied, err = a.settleOnce(ctx)
+	}
+	if err != nil && !errors.Is(err, errUntold) {
+		err = notApplied(fateGone, err)
+	}
+	return applied, err
+}
+
+func (a *attempt) settleOnce(ctx context.Context) (applied bool, err error) {
 	s, err := a.db.session(ctx)
 	if err != nil {
-		return false, notApplied(fateGone, err)
+		return false, err
 	}
 	alive, err := a.fence(ctx, s)
 	if err == nil {
@@ -107,9 +118,9 @@ func (a *attempt) settle(ctx context.Context) (applied bool, err error) {
 	}
 	if err != nil && !errors.Is(err, errUntold) {
 		a.db.drop(s)
-		return false, notApplied(fateGone, err)
+	} else {
+		a.db.release(s)
 	}
-	a.db.release(s)
 	return applied, err
 }
 

@@ -193,9 +193,9 @@ func (b *batch[K, V]) result(p plan[K, V], got map[K]written) []lockstep.Outcome
 		}
 		d.States[k] = st
 		now = max(now, w.now)
+		b.s.db.heard(w.now, w.version)
 	}
 	d.Now = time.UnixMicro(now)
-	b.s.db.heard(now)
 	out := make([]lockstep.Outcome[V], len(b.Sets))
 	for i, set := range b.Sets {
 		if out[i] = b.Outcomes[i]; out[i].Err != nil {

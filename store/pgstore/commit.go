@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -284,17 +285,10 @@ func nullable(us int64) *int64 {
 }
 
 // least is a version that every row gets at least that is written from now on:
-// above what was purged, and not below what the server's clock has said already. A
-// row with a lower version has not been written since.
+// above what was purged, and above what the server's clock has said already. A row
+// with a lower version has not been written since.
 func (s *Store[K, V]) least() int64 {
-	least := s.db.seen.Load()
-	if f := s.floor.Load(); f >= least {
-		least = f
-		if f < 1<<63-1 {
-			least++
-		}
-	}
-	return least
+	return 1 + min(max(s.db.seen.Load(), s.floor.Load()), math.MaxInt64-1)
 }
 
 // rowState reads the columns version, expires_at and deleted_at.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -29,7 +30,8 @@ type Database struct {
 	schema string // the first of the search path, "" if there is none
 	opened bool
 
-	// seen is the latest that the server's clock has been heard to say, in µs.
+	// seen is the latest that the server's clock, and versions made of it, have been
+	// heard to say, in µs.
 	seen atomic.Int64
 	// floors has, for each of our own tables, a *floor.
 	floors sync.Map
@@ -127,8 +129,12 @@ func (db *Database) Close() error {
 	return nil
 }
 
-// heard notes what the server's clock says.
-func (db *Database) heard(clock int64) { raise(&db.seen, clock) }
+// heard notes what the server's clock says, and the version of a row. A version that
+// is far ahead of the clock is the row's own affair: noted here it would push every
+// other row there.
+func (db *Database) heard(clock, version int64) {
+	raise(&db.seen, max(clock, min(version, clock+time.Second.Microseconds())))
+}
 
 func raise(a *atomic.Int64, to int64) {
 	for {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/keytext"
 )
 
 // fate is what a failed statement says about the transaction that it was to
@@ -101,6 +102,11 @@ func (f fate) beforeCommit() fate {
 		return fateGone
 	}
 	return f
+}
+
+// lost tells whether it was the connection that failed, and not what was asked.
+func lost(err error) bool {
+	return err != nil && !named(err) && !errors.Is(err, keytext.ErrDecode) && !errors.Is(err, errUntold) && fateOf(err) == fateUnknown
 }
 
 // invalid, unavailable and the others put an error under the one that programs

@@ -29,30 +29,41 @@ func (s *Store[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V]
 	if len(keys) > 1 {
 		query, arg = s.sql.load, keyArray(encoded)
 	}
-	err := s.read(ctx, query, []any{arg}, func() { clear(rows) }, func(k K, _ any, r lockstep.Row[V]) { rows[k] = r })
-	return rows, err
+	loaded, err := s.read(ctx, query, arg)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range loaded {
+		rows[l.key] = l.row
+	}
+	return rows, nil
 }
 
-// readAttempts is how many connections are tried that turn out to be broken. After a
-// restart of the server all those are that lie idle in a pool.
+type loaded[K comparable, V any] struct {
+	key     K
+	encoded any
+	row     lockstep.Row[V]
+}
+
+// readAttempts is how many connections are tried that turn out to be broken: a pool
+// hands out one that has been idle for a moment as it is, and after a restart of the
+// server all of them are.
 const readAttempts = 16
 
 // read runs a query for the columns key, value, version, expires_at, deleted_at and
-// the clock. It starts anew, after reset, on another connection where one was lost.
-func (s *Store[K, V]) read(ctx context.Context, query string, args []any, reset func(), each func(k K, encoded any, r lockstep.Row[V])) error {
-	for attempt := 1; ; attempt++ {
-		lost, err := s.readOnce(ctx, query, args, each)
-		if !lost || attempt == readAttempts || ctx.Err() != nil {
-			return readError(err)
-		}
-		reset()
+// the clock.
+func (s *Store[K, V]) read(ctx context.Context, query string, args ...any) ([]loaded[K, V], error) {
+	rows, err := s.readOnce(ctx, query, args)
+	for attempt := 1; lost(err) && ctx.Err() == nil && attempt < readAttempts; attempt++ {
+		rows, err = s.readOnce(ctx, query, args)
 	}
+	return rows, readError(err)
 }
 
-func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any, each func(k K, encoded any, r lockstep.Row[V])) (lost bool, err error) {
+func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any) (rows []loaded[K, V], err error) {
 	session, err := s.db.session(ctx)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	err = session.run(ctx, command{sql: query, args: args, row: func(scan func(...any) error) error {
 		var key any
@@ -66,6 +77,7 @@ func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any, ea
 		if err != nil {
 			return err
 		}
+		s.db.heard(now, version)
 		st := rowState(version, expires, deleted)
 		r := lockstep.Row[V]{Version: lockstep.Version(version)}
 		if st.Exists(now) {
@@ -78,16 +90,15 @@ func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any, ea
 			r.Exists = true
 			st.Expiry(&r.ExpiresAt, &r.Remaining, time.UnixMicro(now))
 		}
-		each(k, key, r)
+		rows = append(rows, loaded[K, V]{k, key, r})
 		return nil
 	}})
-	if err == nil || errors.Is(err, keytext.ErrDecode) {
+	if err != nil && !errors.Is(err, keytext.ErrDecode) {
+		s.db.drop(session)
+	} else {
 		s.db.release(session)
-		return false, err
 	}
-	lost = session.closed()
-	s.db.drop(session)
-	return lost, err
+	return rows, err
 }
 
 // readError is what a failed read says.
@@ -118,21 +129,18 @@ func (s *Store[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep
 		query, args = s.sql.scanNext, append(args, after.key)
 	}
 	var page lockstep.Page[K, V]
-	var last any
-	seen := 0
-	err := s.read(ctx, query, args, func() { page, seen = lockstep.Page[K, V]{}, 0 }, func(k K, encoded any, r lockstep.Row[V]) {
-		seen++
-		last = encoded
-		if r.Exists {
-			page.Keys = append(page.Keys, k)
-			page.Rows = append(page.Rows, r)
-		}
-	})
+	loaded, err := s.read(ctx, query, args...)
 	if err != nil {
-		return lockstep.Page[K, V]{}, err
+		return page, err
 	}
-	if seen == limit {
-		page.Next = scanCursor{last}
+	for _, l := range loaded {
+		if l.row.Exists {
+			page.Keys = append(page.Keys, l.key)
+			page.Rows = append(page.Rows, l.row)
+		}
+	}
+	if len(loaded) == limit {
+		page.Next = scanCursor{loaded[limit-1].encoded}
 	}
 	return page, nil
 }

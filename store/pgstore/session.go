@@ -124,7 +124,7 @@ func (db *Database) session(ctx context.Context) (*session, error) {
 			}
 			return err
 		}
-		db.heard(seen.clock)
+		db.heard(seen.clock, 0)
 		s.id = &identity{pid: seen.pid, started: seen.started, born: births.Add(1)}
 		data[identityKey] = s.id
 		return nil

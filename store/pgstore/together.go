@@ -58,7 +58,7 @@ func (b *batch[K, V]) decide(ctx context.Context, s *session, sets []int, out []
 	if err := s.run(ctx, commands...); err != nil {
 		return w, err
 	}
-	b.s.db.heard(now)
+	b.s.db.heard(now, 0)
 	w.d.Now, w.d.Clock = time.UnixMicro(now), max(now, b.s.least())
 	for _, i := range sets {
 		if b.Sets[i].DeleteAll {
@@ -120,6 +120,7 @@ func (b *batch[K, V]) flush(w work[K, V]) []command {
 			continue
 		}
 		places = append(places, p)
+		b.s.db.heard(now, st.Version)
 		versions = append(versions, st.Version)
 		values.add(st.Data, st.Live)
 		expires = append(expires, nullable(st.Expires))
