@@ -31,6 +31,7 @@ func TestALostReplyIsSettled(t *testing.T) {
 		{"Blind", commit(set(put("k", "marker"))), "marker", false},
 		{"BlindWithDeletions", commit(set(put("k", "marker")), set(erase("gone")), set(erase("never"))), "marker", false},
 		{"Conditional", commit(changeSet{Changes: []change{put("k", "marker")}, Checks: []check{{Key: "absent", Absent: true}}}), "marker", true},
+		{"DeleteAll", commit(changeSet{DeleteAll: true}), "COMMIT\x00", false},
 		{"Transaction", func() error { return applyAndCommit(t, s, set(put("k", "marker"))) }, "COMMIT\x00", true},
 	} {
 		for _, applied := range []bool{true, false} {
@@ -60,6 +61,11 @@ func TestALostReplyIsSettled(t *testing.T) {
 						t.Errorf("the row is %+v, it was %+v", r, before)
 					}
 					wantRow(t, direct, "gone", "there")
+					return
+				}
+				if c.name == "DeleteAll" {
+					wantAbsent(t, direct, "k")
+					wantAbsent(t, direct, "gone")
 					return
 				}
 				wantRow(t, direct, "k", "marker")

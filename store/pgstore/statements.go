@@ -21,6 +21,7 @@ type statements struct {
 
 	end, purge string
 	found      string
+	older      string
 }
 
 // newStatements: key is the type of the key column in SQL, value the value
@@ -110,6 +111,7 @@ RETURNING version), raised AS (UPDATE {meta} SET floor = greatest(floor, (SELECT
 	WHERE name = $3::text AND EXISTS (SELECT FROM purged))
 SELECT count(*), coalesce(max(version), 0) FROM purged`),
 
+		older: f(`SELECT EXISTS (SELECT FROM {table} WHERE deleted_at IS NULL AND version < $1::bigint)`),
 		found: f(`SELECT key, version, value, deleted_at FROM {table} WHERE key = ANY({keys})`),
 	}
 }

@@ -169,8 +169,15 @@ func (b *batch[K, V]) found(ctx context.Context, s *session, w ...work[K, V]) (b
 				places = append(places, p)
 			}
 		}
-		if len(places) == 0 {
+		if len(places) == 0 && !w.wrote {
 			continue
+		}
+		if len(places) == 0 {
+			// DeleteAll: a row that is older than it shows that it was not, and without one it
+			// is as if it had been.
+			var older bool
+			err := s.run(ctx, command{sql: b.s.sql.older, args: []any{w.d.Clock}, row: func(scan func(...any) error) error { return scan(&older) }})
+			return !older, err
 		}
 		rows, err := b.find(ctx, s, places)
 		if err != nil {
