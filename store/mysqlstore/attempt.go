@@ -1,0 +1,223 @@
+package mysqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// attempt is a write transaction from the moment it has a session until its fate
+// is known. It runs on its caller's goroutine: the driver leaves a statement when its
+// context ends, and closes the connection.
+//
+// What that means depends on the statement. As long as the one that commits has not
+// been sent, the server rolls back when it notices, and nothing was applied. After
+// that nobody knows until the session was ended, and the rows were read.
+type attempt struct {
+	db *Database
+	s  *session
+	// stamp is written into every row: whoever finds it there knows that the attempt
+	// was applied.
+	stamp int64
+	// begun says that a transaction is open, as far as is known here.
+	begun bool
+	// unclear says that the statement that commits was sent, and what it said does
+	// not tell whether it was applied.
+	unclear bool
+	result  any // what the body has made of it, for the caller and for Settle
+	// verify tells whether the rows that the attempt has written are there. It is set
+	// before the statement that commits is sent, and called when the session is
+	// gone.
+	verify func(ctx context.Context, s *session) (applied bool, err error)
+}
+
+// unknownOutcome is the error of a commit that may or may not have been applied.
+type unknownOutcome struct {
+	attempt *attempt
+	cause   error
+}
+
+func (e *unknownOutcome) Error() string {
+	return fmt.Sprintf("%v: mysql: %v", lockstep.ErrUnknownOutcome, e.cause)
+}
+func (e *unknownOutcome) Unwrap() error        { return e.cause }
+func (e *unknownOutcome) Is(target error) bool { return target == lockstep.ErrUnknownOutcome }
+
+// write runs body as one attempt. Its error is an *unknownOutcome or says that
+// nothing was applied.
+func (db *Database) write(ctx context.Context, body func(ctx context.Context, a *attempt) error) (any, error) {
+	a, err := db.newAttempt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.finish(ctx, a.run(ctx, body)); err != nil {
+		return nil, err
+	}
+	return a.result, nil
+}
+
+func (db *Database) newAttempt(ctx context.Context) (*attempt, error) {
+	s, err := db.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &attempt{db: db, s: s, stamp: 1 + rand.Int64N(1<<63-1)}, nil
+}
+
+// run calls body. It runs methods of the program's values, and one that panics
+// must not keep the session.
+func (a *attempt) run(ctx context.Context, body func(ctx context.Context, a *attempt) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.s.broken = true
+			err = invalid("a value's own method has panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return body(ctx, a)
+}
+
+// left tells whether to stop before the next statement.
+func (a *attempt) left(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return gaveUp(ctx, "the commit was not reached in time")
+	}
+	return nil
+}
+
+// begin opens a transaction. One that is serial sees no row appear, in the
+// ranges that it has locked, until it ends.
+func (a *attempt) begin(ctx context.Context, serial bool) error {
+	if err := a.left(ctx); err != nil {
+		return err
+	}
+	if serial {
+		if err := a.s.run(ctx, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"); err != nil {
+			return err
+		}
+	}
+	if err := a.s.run(ctx, "START TRANSACTION"); err != nil {
+		return err
+	}
+	a.begun = true
+	return nil
+}
+
+// commit sends COMMIT. After an error the transaction is over or unclear.
+func (a *attempt) commit(ctx context.Context) error {
+	return a.decisive(ctx, func() error { return a.s.run(ctx, "COMMIT") })
+}
+
+// decisive runs the statement that commits: COMMIT, or a lone one.
+func (a *attempt) decisive(ctx context.Context, send func() error) error {
+	if err := a.left(ctx); err != nil {
+		return err
+	}
+	err := send()
+	switch {
+	case err == nil:
+		a.begun = false
+	case fateOf(err) == fateUnknown:
+		a.unclear = true
+	}
+	return err
+}
+
+// rollback ends the transaction without effect. Its error says that the session
+// is of no use any more; then the server rolls back.
+func (a *attempt) rollback() error {
+	if !a.begun {
+		return nil
+	}
+	a.begun = false
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := a.s.run(ctx, "ROLLBACK")
+	if err != nil && !a.s.broken {
+		a.s.broken, a.s.alive = true, true
+	}
+	return err
+}
+
+// again runs body until it no longer collides with other transactions, or ctx
+// ends. Body begins from nothing each time.
+func (a *attempt) again(ctx context.Context, body func() error) error {
+	for pause := 500 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		err := body()
+		if err == nil || a.unclear || !collided(err) {
+			return err
+		}
+		if rerr := a.rollback(); rerr != nil {
+			return err
+		}
+		if serr := sleep(ctx, rand.N(pause)); serr != nil {
+			return unavailable("%w (%w)", err, context.Cause(ctx))
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// finish ends the attempt with what its body has returned, and gives the session
+// back.
+func (a *attempt) finish(ctx context.Context, err error) error {
+	switch {
+	case a.unclear:
+		// Its session is ended by whoever settles, and meanwhile as well as it goes.
+		a.s.broken, a.s.alive = true, true
+		err = &unknownOutcome{attempt: a, cause: err}
+	case err != nil:
+		a.rollback()
+		if ctx.Err() != nil && !isNamed(err) {
+			err = unavailable("%w (%w)", context.Cause(ctx), err)
+		}
+		err = notApplied(err)
+	}
+	a.db.release(a.s)
+	return err
+}
+
+// errUntold is verify's answer when somebody has changed every row since.
+var errUntold = errors.New("every row of the commit has been changed since")
+
+// settle ends the session of the attempt, and tells whether it was applied. An
+// errUntold says that nothing of it can take effect any more, but that it cannot be told
+// what did.
+func (a *attempt) settle(ctx context.Context) (applied bool, err error) {
+	if err := a.db.closed(); err != nil {
+		return false, err
+	}
+	switch err := a.db.end(ctx, a.s.fence); {
+	case errors.Is(err, errElsewhere):
+		// A failover: the server that was asked takes no more writes, or nobody could
+		// tell anything about this database. Whether it has passed this one on is not
+		// to be seen in a row that is as it was.
+		return false, fmt.Errorf("%w: %w", errUntold, err)
+	case err != nil:
+		return false, err
+	}
+	err = a.db.read(ctx, func(s *session) error {
+		if s.fence.server != a.s.fence.server {
+			return fmt.Errorf("%w: %w", errUntold, errElsewhere)
+		}
+		applied, err = a.verify(ctx, s)
+		return err
+	})
+	if err != nil && !errors.Is(err, errUntold) {
+		err = readError(err)
+	}
+	return applied, err
+}

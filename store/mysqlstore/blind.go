@@ -1,0 +1,141 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql/driver"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
+)
+
+// statementBytes bounds the keys and values of a statement of many rows.
+const statementBytes = 4 << 20
+
+// blindly commits sets that set values and expect nothing as one statement in
+// autocommit mode, on a server that gives back what became of the rows. It reports
+// false, with nothing done, for every other batch, and when a row is locked.
+//
+// ON DUPLICATE KEY UPDATE would hit a row of another key through a second unique
+// index; the table has none, which is checked when it is opened.
+func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err error) {
+	if !b.s.db.server.mariadb() {
+		return false, nil
+	}
+	last := make(map[K]lockstep.Change[K, V], len(b.Keys))
+	times := make(map[K]int64, len(b.Keys))
+	mortal, tried := false, 0
+	for i, set := range b.Sets {
+		if b.Outcomes[i].Err != nil {
+			continue
+		}
+		if set.DeleteAll || len(set.Checks) > 0 {
+			return false, nil
+		}
+		tried++
+		for _, c := range set.Changes {
+			if c.Delete || c.Expect.Kind != lockstep.ExpectAnything {
+				return false, nil
+			}
+			mortal = mortal || c.Lifetime > 0 || !c.ExpiresAt.IsZero()
+			last[c.Key] = c
+			times[c.Key]++
+		}
+	}
+	step, size, short := int64(1), 0, -1
+	shortest := math.MaxInt
+	for at, i := range b.order {
+		c, ok := last[b.Keys[i]]
+		if !ok {
+			return false, nil // a set that was refused has named it
+		}
+		step = max(step, times[c.Key])
+		data := len(c.Prepared.(*kv.Prepared).Data)
+		size += data + keyLen(b.Encoded[i])
+		if data < shortest {
+			short, shortest = at, data
+		}
+	}
+	least := b.s.clock.least()
+	if n := len(last); n == 0 || n > maxRows || size > statementBytes || least > math.MaxInt64-step {
+		return false, nil
+	}
+	// The list is padded with the row that is shortest. To write it twice is to
+	// give its version another step.
+	rowSize, _ := slices.BinarySearch(rowSizes, len(b.order))
+	pad := rowSizes[rowSize] - len(b.order)
+	query, width := b.s.sql.blind[rowSize], 4
+	if mortal {
+		query, width = b.s.sql.blindMortal[rowSize], 6
+	}
+	args := make([]any, 0, rowSizes[rowSize]*width+1)
+	for at, i := range b.order {
+		c := last[b.Keys[i]]
+		row := []any{b.Encoded[i], column(c.Prepared.(*kv.Prepared).Data), least + step - 1}
+		if mortal {
+			row = append(row, expiry(c)...)
+		}
+		row = append(row, a.stamp)
+		args = append(args, row...)
+		if at == short {
+			for range pad {
+				args = append(args, row...)
+			}
+		}
+	}
+	args = append(args, step)
+	if err := a.s.waits(ctx, b.s.db.server.noWait); err != nil {
+		return false, err
+	}
+	a.verify = func(ctx context.Context, conn *session) (bool, error) { return b.found(ctx, conn, a, least) }
+	rows := make(map[K]stamped, len(last))
+	err = a.decisive(ctx, func() error {
+		return a.s.query(ctx, query, args, func(row []driver.Value) error {
+			k, err := b.s.key(row[0])
+			if err != nil {
+				return err
+			}
+			st := stamped{State: kv.State{Known: true, Live: true}}
+			st.Version, _ = integer(row[1])
+			if mortal {
+				st.Expires, _ = integer(row[2])
+				micros, _ := integer(row[3])
+				st.now = time.UnixMicro(micros)
+				b.s.db.clock.read(micros)
+			}
+			rows[k] = st
+			return nil
+		})
+	})
+	switch {
+	case err != nil && !a.unclear && refusesRow(err):
+		return false, nil // together finds out whose row it is
+	case err != nil:
+		return false, err
+	}
+	for _, k := range b.Keys {
+		st, ok := rows[k]
+		if !ok {
+			a.unclear = true
+			return false, invalid("key %v: the statement that has written its row has not given it back", k)
+		}
+		b.s.clock.saw(st.Version)
+	}
+	b.fold(rows)
+	a.result = b.Outcomes
+	return true, nil
+}
+
+// expiry are the two parameters, m and n, of a row whose lifetime ends at
+// clock*m + n.
+func expiry[K comparable, V any](c lockstep.Change[K, V]) []any {
+	switch {
+	case c.Lifetime > 0:
+		return []any{int64(1), c.Lifetime.Microseconds()}
+	case c.ExpiresAt.IsZero():
+		return []any{int64(0), nil}
+	}
+	return []any{int64(0), kv.ExpiresAt(c.ExpiresAt, 0, time.Time{})}
+}

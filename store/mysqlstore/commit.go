@@ -1,0 +1,178 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql/driver"
+	"slices"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
+)
+
+// Commit implements lockstep.Store. There are three ways, each with as few round
+// trips as it can do with:
+//
+//   - One set with one change is one statement in autocommit mode (lone.go).
+//   - On MariaDB, sets that set values and expect nothing are one statement, too
+//     (blind.go).
+//   - Everything else is a transaction: its rows are locked and read, the sets are
+//     decided in order, and what they come to is written (together.go).
+//
+// The statements in autocommit mode do not wait for a row that somebody else has
+// locked: they leave such a batch to the third way, which can be left by its caller
+// without an unknown outcome, and which finds out which of the sets are concerned.
+func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V]) ([]lockstep.Outcome[V], error) {
+	b := s.newBatch(sets)
+	if b.Idle() {
+		return b.Outcomes, s.db.closed()
+	}
+	result, err := s.db.write(ctx, func(ctx context.Context, a *attempt) error {
+		for _, way := range []func(ctx context.Context, a *attempt) (done bool, err error){b.alone, b.blindly} {
+			done, err := way(ctx, a)
+			if done || err != nil && !collided(err) {
+				return err
+			}
+			if err != nil {
+				break
+			}
+		}
+		return b.together(ctx, a, len(b.Sets) == 1)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return result.([]lockstep.Outcome[V]), nil
+}
+
+// batch is a call of Commit.
+type batch[K comparable, V any] struct {
+	kv.Batch[K, V]
+	s     *Store[K, V]
+	order []int // of the keys, as the table has them
+}
+
+func (s *Store[K, V]) newBatch(sets []lockstep.ChangeSet[K, V]) *batch[K, V] {
+	b := &batch[K, V]{s: s, Batch: kv.NewBatch(&s.rows, sets)}
+	b.order = make([]int, len(b.Keys))
+	for i := range b.order {
+		b.order[i] = i
+	}
+	// Whoever locks several rows locks them in the same order.
+	slices.SortFunc(b.order, func(i, j int) int { return compareKeys(b.Encoded[i], b.Encoded[j]) })
+	return b
+}
+
+// column is a value as the column wants it.
+func column(data []byte) any {
+	if data == nil {
+		data = []byte{} // a nil slice would be NULL
+	}
+	return data
+}
+
+func nullable(us int64) any {
+	if us == 0 {
+		return nil
+	}
+	return us
+}
+
+// stamped is a row after a commit whose reply was lost.
+type stamped struct {
+	kv.State
+	stamp int64
+	now   time.Time
+}
+
+// readStamped reads the rows of keys, by key.
+func (s *Store[K, V]) readStamped(ctx context.Context, conn *session, encoded []any) (map[K]stamped, error) {
+	rows := make(map[K]stamped, len(encoded))
+	err := inChunks(encoded, func(size int, args []any) error {
+		return conn.query(ctx, s.sql.found[size], args, func(row []driver.Value) error {
+			k, err := s.key(row[0])
+			if err != nil {
+				return err
+			}
+			st := stamped{State: stateOf(row[1], row[2], row[3])}
+			micros, _ := integer(row[4])
+			st.now = time.UnixMicro(micros)
+			st.stamp, _ = integer(row[5])
+			rows[k] = st
+			return nil
+		})
+	})
+	return rows, err
+}
+
+// found tells whether a statement in autocommit mode was applied, whose reply was
+// lost, and with it the versions. A row with the attempt's stamp is the proof. A row
+// with a version below least, which all that the statement gave are not, has not
+// been changed since before it. Any other has, by somebody, and shows nothing.
+// When all rows are as the statement left them, its outcomes are known, too.
+func (b *batch[K, V]) found(ctx context.Context, conn *session, a *attempt, least int64) (bool, error) {
+	rows, err := b.s.readStamped(ctx, conn, b.Encoded)
+	if err != nil {
+		return false, err
+	}
+	ours, unchanged := 0, false
+	for _, k := range b.Keys {
+		switch row, there := rows[k]; {
+		case there && row.stamp == a.stamp:
+			ours++
+		case !there || row.Version < least:
+			unchanged = true
+		}
+	}
+	switch {
+	case ours == len(b.Keys):
+		b.fold(rows)
+		a.result = b.Outcomes
+		return true, nil
+	case ours > 0:
+		a.result = nil
+		return true, nil
+	case unchanged:
+		return false, nil
+	}
+	return false, errUntold
+}
+
+// fold makes the outcomes of sets without conditions out of what their rows have
+// become. Several changes of one key have cost one row, whose version has grown by
+// as many.
+func (b *batch[K, V]) fold(rows map[K]stamped) {
+	left := make(map[K]int64, len(b.Keys))
+	for i, set := range b.Sets {
+		if b.Outcomes[i].Err == nil {
+			for _, c := range set.Changes {
+				left[c.Key]++
+			}
+		}
+	}
+	for i, set := range b.Sets {
+		o := &b.Outcomes[i]
+		if o.Err != nil {
+			continue
+		}
+		o.Rows = make([]lockstep.Row[V], len(set.Changes))
+		for j, c := range set.Changes {
+			row := rows[c.Key]
+			left[c.Key]--
+			st := row.State
+			st.Version -= left[c.Key]
+			if left[c.Key] > 0 {
+				st.Live, st.Expires = true, kv.ExpiresAt(c.ExpiresAt, c.Lifetime, row.now)
+			}
+			r := &o.Rows[j]
+			r.Version = lockstep.Version(st.Version)
+			if r.Exists = st.Exists(row.now.UnixMicro()); r.Exists {
+				r.Value = c.Value
+				st.Expiry(&r.ExpiresAt, &r.Remaining, row.now)
+			}
+			if c.Delete {
+				o.Existed = []bool{true} // a lone one: it would have changed nothing otherwise
+			}
+		}
+	}
+}

@@ -1,0 +1,32 @@
+package mysqlstore
+
+import (
+	"bytes"
+	"cmp"
+)
+
+// compareKeys is the order of the key column: of bytes, or of numbers.
+func compareKeys(a, b any) int {
+	switch a := a.(type) {
+	case string:
+		return cmp.Compare(a, b.(string))
+	case []byte:
+		return bytes.Compare(a, b.([]byte))
+	case int64:
+		return cmp.Compare(a, b.(int64))
+	case float64:
+		return cmp.Compare(a, b.(float64))
+	}
+	return 0
+}
+
+// keyLen is how many bytes of a statement a key takes.
+func keyLen(key any) int {
+	switch key := key.(type) {
+	case string:
+		return len(key)
+	case []byte:
+		return len(key)
+	}
+	return 8
+}

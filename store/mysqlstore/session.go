@@ -1,0 +1,293 @@
+package mysqlstore
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/store/internal/keytext"
+)
+
+// session is a connection that is ours from when it is taken out of the
+// program's pool until it is closed. It is never put back: it has settings of its
+// own, which would surprise the program's statements, as the program's would
+// surprise ours.
+//
+// It belongs to one goroutine at a time.
+type session struct {
+	conn  *sql.Conn
+	fence fence
+	stmts map[string]driver.Stmt
+
+	// lockWait is the session's innodb_lock_wait_timeout in seconds.
+	lockWait int
+	// broken says that the connection is of no use; alive, that the server may still
+	// be running a statement of it.
+	broken, alive bool
+	idleSince     time.Time
+
+	args []driver.NamedValue // for one call
+}
+
+// fence identifies a session in the server for as long as it may do anything
+// there: it holds a user-level lock of that name. See fence.go.
+type fence struct {
+	name   string
+	id     int64 // the connection's, in that server
+	server string
+}
+
+// setup is what the session's statements rely on, whatever the DSN or the server's
+// defaults say. The first %s is how the server spells the isolation level, the
+// second how it limits the time of a statement, the third how long to wait for a row.
+const setup = `SET NAMES utf8mb4 COLLATE utf8mb4_bin, autocommit=1, sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',
+time_zone='+00:00', %s_isolation='READ-COMMITTED', %s_read_only=0, completion_type='NO_CHAIN', %s=0,
+innodb_lock_wait_timeout=%d, sql_select_limit=DEFAULT, sql_safe_updates=0, sql_big_selects=1, sql_auto_is_null=0`
+
+// open takes a connection out of the program's pool and makes a session of it.
+func (db *Database) open(ctx context.Context) (_ *session, err error) {
+	conn, err := db.pool.Conn(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, gaveUp(ctx, "waiting for a connection")
+		}
+		return nil, err
+	}
+	var nonce [12]byte
+	rand.Read(nonce[:])
+	s := &session{
+		conn:     conn,
+		fence:    fence{name: "lockstep-" + hex.EncodeToString(nonce[:])},
+		stmts:    map[string]driver.Stmt{},
+		lockWait: db.server.noWait,
+	}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	// Somebody may have left a transaction open on it, which is not ours to commit.
+	if err := s.run(ctx, "ROLLBACK"); err != nil {
+		return nil, err
+	}
+	if db.server.dialect == "" {
+		return s, nil // only to ask which server it is
+	}
+	if err := s.run(ctx, fmt.Sprintf(setup, db.server.txPrefix, db.server.txPrefix, db.server.timeLimit, s.lockWait)); err != nil {
+		return nil, err
+	}
+	row, err := s.row(ctx, "SELECT CONNECTION_ID(), GET_LOCK('"+s.fence.name+"', 0), "+db.server.identity+", "+clockSQL)
+	if err != nil {
+		return nil, err
+	}
+	s.fence.id, _ = integer(row[0])
+	s.fence.server = text(row[2])
+	if locked, _ := integer(row[1]); locked != 1 {
+		return nil, unavailable("the session's own lock was not granted")
+	}
+	now, _ := integer(row[3])
+	db.clock.read(now)
+	return s, nil
+}
+
+// close ends the session for good.
+func (s *session) close() {
+	s.broken = true
+	// ErrBadConn makes database/sql close the connection instead of keeping it.
+	s.conn.Raw(func(any) error { return driver.ErrBadConn })
+	s.conn.Close()
+}
+
+// raw runs f on the driver's connection.
+func (s *session) raw(f func(c driver.Conn) error) (err error) {
+	if s.broken {
+		return driver.ErrBadConn
+	}
+	outer := s.conn.Raw(func(c any) error {
+		err = f(c.(driver.Conn))
+		return nil
+	})
+	if outer != nil {
+		err = outer
+	}
+	if breaks(err) {
+		s.broken = true
+		s.alive = !errors.Is(err, driver.ErrBadConn)
+	}
+	return err
+}
+
+// usable tells whether an idle session's connection is still there. It costs a
+// look at the socket, without which a connection that the server has closed would
+// be an unknown outcome.
+func (s *session) usable(ctx context.Context) bool {
+	return !s.broken && s.raw(func(c driver.Conn) error {
+		if r, ok := c.(driver.SessionResetter); ok {
+			return r.ResetSession(ctx)
+		}
+		return nil
+	}) == nil
+}
+
+// run sends a statement without parameters or rows as text.
+func (s *session) run(ctx context.Context, query string) error {
+	return s.raw(func(c driver.Conn) error {
+		_, err := c.(driver.ExecerContext).ExecContext(ctx, query, nil)
+		return err
+	})
+}
+
+// row sends a query as text and returns its first row, nil if there is none.
+func (s *session) row(ctx context.Context, query string) (row []driver.Value, err error) {
+	err = s.raw(func(c driver.Conn) error {
+		rows, err := c.(driver.QueryerContext).QueryContext(ctx, query, nil)
+		if err != nil {
+			return err
+		}
+		return each(rows, func(cols []driver.Value) error {
+			if row == nil {
+				row = keep(cols)
+			}
+			return nil
+		})
+	})
+	return row, err
+}
+
+// keep copies a row, whose bytes are the driver's buffer.
+func keep(cols []driver.Value) []driver.Value {
+	row := make([]driver.Value, len(cols))
+	for i, v := range cols {
+		if b, ok := v.([]byte); ok {
+			v = append([]byte{}, b...)
+		}
+		row[i] = v
+	}
+	return row
+}
+
+// query runs a prepared statement and calls f with each of its rows, whose bytes
+// are only lent. An error of f is returned when all rows have been read.
+func (s *session) query(ctx context.Context, query string, args []any, f func(row []driver.Value) error) error {
+	var fErr error
+	err := s.prepared(ctx, query, args, func(stmt driver.Stmt) error {
+		rows, err := stmt.(driver.StmtQueryContext).QueryContext(ctx, s.args)
+		if err != nil {
+			return err
+		}
+		return each(rows, func(row []driver.Value) error {
+			if fErr == nil {
+				fErr = f(row)
+			}
+			return nil
+		})
+	})
+	if err == nil {
+		err = fErr
+	}
+	return err
+}
+
+// exec runs a prepared statement. Inserted is what it has passed to
+// LAST_INSERT_ID.
+func (s *session) exec(ctx context.Context, query string, args ...any) (affected, inserted int64, err error) {
+	err = s.prepared(ctx, query, args, func(stmt driver.Stmt) error {
+		result, err := stmt.(driver.StmtExecContext).ExecContext(ctx, s.args)
+		if err != nil {
+			return err
+		}
+		affected, _ = result.RowsAffected()
+		inserted, _ = result.LastInsertId()
+		return nil
+	})
+	return affected, inserted, err
+}
+
+// prepared lends f the prepared statement of a text, and its arguments in s.args.
+func (s *session) prepared(ctx context.Context, query string, args []any, f func(stmt driver.Stmt) error) error {
+	stmt, ok := s.stmts[query]
+	if !ok {
+		err := s.raw(func(c driver.Conn) (err error) {
+			stmt, err = c.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		s.stmts[query] = stmt
+	}
+	s.args = s.args[:0]
+	for i, v := range args {
+		s.args = append(s.args, driver.NamedValue{Ordinal: i + 1, Value: v})
+	}
+	return s.raw(func(driver.Conn) error { return f(stmt) })
+}
+
+func each(rows driver.Rows, f func(row []driver.Value) error) error {
+	cols := make([]driver.Value, len(rows.Columns()))
+	for {
+		switch err := rows.Next(cols); {
+		case err == io.EOF:
+			return rows.Close()
+		case err != nil:
+			rows.Close()
+			return err
+		}
+		if err := f(cols); err != nil {
+			rows.Close()
+			return err
+		}
+	}
+}
+
+// waits sets how long a statement waits for a locked row, in seconds.
+func (s *session) waits(ctx context.Context, seconds int) error {
+	if s.lockWait == seconds {
+		return nil
+	}
+	err := s.run(ctx, fmt.Sprintf("SET innodb_lock_wait_timeout=%d", seconds))
+	if err == nil {
+		s.lockWait = seconds
+	}
+	return err
+}
+
+// integer reads a column of an integer type; false for NULL and everything else.
+func integer(v driver.Value) (int64, bool) {
+	switch v := v.(type) {
+	case int64:
+		return v, true
+	case uint64:
+		return int64(v), true
+	}
+	return 0, false
+}
+
+func text(v driver.Value) string {
+	switch v := v.(type) {
+	case []byte:
+		return string(v)
+	case string:
+		return v
+	case nil:
+		return ""
+	}
+	return fmt.Sprint(v)
+}
+
+// keyValue makes of a key column what keytext wants of one of that form.
+func keyValue(form keytext.Form, v driver.Value) any {
+	switch b, ok := v.([]byte); {
+	case ok && form == keytext.Text:
+		return string(b)
+	case ok && form == keytext.Bytes:
+		return b
+	}
+	return v
+}

@@ -1,0 +1,121 @@
+package mysqlstore
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Every text with a list exists in a few lengths, so that a handful of prepared
+// statements serves all of them. A list of keys is padded with its last key, for
+// the database finds out about a repeated one for less than another statement
+// would cost; a list of rows, see rowSizes.
+var keySizes = []int{1, 4, 16, 64, 256}
+
+// rowSizes are the lengths of lists of rows. They are closer to each other than
+// keySizes, since a row that is there twice is written twice.
+var rowSizes = []int{1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 19, 24, 30, 38, 48, 60, 75, 94, 118, 148, 185, 231, 289, 361, 451, maxRows}
+
+// maxRows is the most rows in a statement.
+const maxRows = 512
+
+// statements are the texts of everything that is run often on one table. Each
+// session prepares them once.
+type statements struct {
+	load, state, stateSkip, peek, found [5]string // by the index in keySizes
+
+	scanFirst, scanNext string
+
+	set, setAbsent, setVersion string // the lone ones, in autocommit mode
+	remove, removeVersion      string
+	removeAll, stamped         string
+
+	blind, blindMortal [26]string // by the index in rowSizes
+	upsert, insert     [26]string
+	unplace            [5]string
+
+	over         string
+	purge, bury  [5]string
+	probe, clock string
+}
+
+const columns = "(`key`, `value`, `version`, `expires_at`, `deleted`, `stamp`)"
+
+func newStatements(t string) *statements {
+	f := func(format string, args ...any) string {
+		return strings.NewReplacer("TABLE", t, "CLOCK", clockSQL).Replace(fmt.Sprintf(format, args...))
+	}
+	byKeys := func(before, after string) (out [5]string) {
+		for i, n := range keySizes {
+			out[i] = f("%s `key` IN (?%s)%s", before, strings.Repeat(",?", n-1), after)
+		}
+		return out
+	}
+	byRows := func(row, after string) (out [26]string) {
+		for i, n := range rowSizes {
+			out[i] = f("INSERT INTO TABLE "+columns+" VALUES %s%s%s", row, strings.Repeat(","+row, n-1), after)
+		}
+		return out
+	}
+	const (
+		alive = " AND `deleted` = 0 AND (`expires_at` IS NULL OR `expires_at` > CLOCK)"
+		// A tombstone's lifetime ends when it may be purged.
+		bury    = "UPDATE TABLE SET `value` = NULL, `version` = LAST_INSERT_ID(GREATEST(`version` + 1, CLOCK, ?)), `expires_at` = CLOCK + %d, `deleted` = 1, `stamp` = ? WHERE `key` = ?" + alive
+		replace = " ON DUPLICATE KEY UPDATE `value` = VALUES(`value`), `version` = %s, `expires_at` = VALUES(`expires_at`), `deleted` = VALUES(`deleted`), `stamp` = VALUES(`stamp`)"
+		lock    = "SELECT `key`, `version`, `expires_at`, `deleted`, CLOCK FROM TABLE FORCE INDEX (PRIMARY) WHERE"
+	)
+	keep := keepTombstones.Microseconds()
+	return &statements{
+		load:      byKeys("SELECT `key`, `value`, `version`, `expires_at`, `deleted`, CLOCK FROM TABLE FORCE INDEX (PRIMARY) WHERE", ""),
+		state:     byKeys(lock, " ORDER BY `key` FOR UPDATE"),
+		stateSkip: byKeys(lock, " ORDER BY `key` FOR UPDATE SKIP LOCKED"),
+		peek:      byKeys("SELECT `key` FROM TABLE FORCE INDEX (PRIMARY) WHERE", ""),
+		found:     byKeys("SELECT `key`, `version`, `expires_at`, `deleted`, CLOCK, `stamp` FROM TABLE FORCE INDEX (PRIMARY) WHERE", ""),
+
+		scanFirst: f("SELECT `key`, `value`, `version`, `expires_at`, `deleted`, CLOCK FROM TABLE FORCE INDEX (PRIMARY) WHERE `deleted` = 0 ORDER BY `key` LIMIT ?"),
+		scanNext:  f("SELECT `key`, `value`, `version`, `expires_at`, `deleted`, CLOCK FROM TABLE FORCE INDEX (PRIMARY) WHERE `deleted` = 0 AND `key` > ? ORDER BY `key` LIMIT ?"),
+
+		// LAST_INSERT_ID(x) sends x back with the statement's own reply, on both
+		// servers, where a result of RETURNING would have a description of its columns.
+		set: f("INSERT INTO TABLE " + columns + " VALUES (?, ?, LAST_INSERT_ID(GREATEST(CLOCK, ?)), NULL, 0, ?)" +
+			" ON DUPLICATE KEY UPDATE `value` = VALUES(`value`), `version` = LAST_INSERT_ID(GREATEST(`version` + 1, VALUES(`version`))), `expires_at` = NULL, `deleted` = 0, `stamp` = VALUES(`stamp`)"),
+		setAbsent: f("INSERT INTO TABLE " + columns + " VALUES (?, ?, LAST_INSERT_ID(GREATEST(CLOCK, ?)), NULL, 0, ?)"),
+		setVersion: f("UPDATE TABLE SET `value` = ?, `version` = LAST_INSERT_ID(GREATEST(`version` + 1, CLOCK, ?)), `expires_at` = NULL, `stamp` = ? WHERE `key` = ?" +
+			alive + " AND `version` = ?"),
+		remove:        f(bury, keep),
+		removeVersion: f(bury, keep) + " AND `version` = ?",
+		removeAll:     f("UPDATE TABLE SET `value` = NULL, `version` = GREATEST(`version` + 1, ?), `expires_at` = ?, `deleted` = 1, `stamp` = ? WHERE `deleted` = 0"),
+		stamped:       f("SELECT EXISTS (SELECT 1 FROM TABLE WHERE `stamp` = ?)"),
+
+		blind:       byRows("(?, ?, GREATEST(CLOCK, ?), NULL, 0, ?)", fmt.Sprintf(replace, "GREATEST(`version` + ?, VALUES(`version`))")+" RETURNING `key`, `version`"),
+		blindMortal: byRows("(?, ?, GREATEST(CLOCK, ?), CLOCK * ? + ?, 0, ?)", fmt.Sprintf(replace, "GREATEST(`version` + ?, VALUES(`version`))")+" RETURNING `key`, `version`, `expires_at`, CLOCK"),
+		upsert:      byRows("(?, ?, ?, ?, ?, ?)", fmt.Sprintf(replace, "VALUES(`version`)")),
+		insert:      byRows("(?, ?, ?, ?, ?, ?)", ""),
+		unplace:     byKeys("DELETE FROM TABLE WHERE `version` = 0 AND", ""),
+
+		over:  f("SELECT `key` FROM TABLE FORCE INDEX (`ends`) WHERE `expires_at` <= ? ORDER BY `expires_at` LIMIT %d", sweepRows),
+		purge: byKeys("DELETE FROM TABLE WHERE `deleted` = 1 AND `expires_at` <= ? AND", ""),
+		bury:  byKeys("UPDATE TABLE SET `value` = NULL, `expires_at` = ?, `deleted` = 1 WHERE `deleted` = 0 AND `expires_at` <= ? AND", ""),
+		probe: f("SELECT `key` FROM TABLE FORCE INDEX (PRIMARY) WHERE `key` = ? FOR UPDATE NOWAIT"),
+		clock: f("SELECT CLOCK"),
+	}
+}
+
+// inChunks calls f with the keys, chunk by chunk, and the chunk's index in
+// keySizes. Before the keys come the arguments in lead.
+func inChunks(keys []any, f func(size int, args []any) error, lead ...any) error {
+	for len(keys) > 0 {
+		i, _ := slices.BinarySearch(keySizes, len(keys))
+		i = min(i, len(keySizes)-1)
+		n := min(len(keys), keySizes[i])
+		args := append(slices.Clip(lead), keys[:n]...)
+		for len(args) < len(lead)+keySizes[i] {
+			args = append(args, keys[n-1])
+		}
+		if err := f(i, args); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}

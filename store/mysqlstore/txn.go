@@ -1,0 +1,163 @@
+package mysqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// txn is an open transaction of a database: an attempt whose body is spread over
+// several calls. It has a session of its own from begin to its end.
+type txn struct {
+	a     *attempt
+	ended bool
+	// over is set when the transaction has ended, or is fit for nothing but to
+	// end.
+	over error
+	// found are the verifications of the sets that were applied, and written says
+	// whether any of them has changed a row.
+	found   []func(ctx context.Context, s *session) (bool, error)
+	written bool
+	// before is what is left to do before COMMIT.
+	before []func(ctx context.Context) error
+	// after is called once the commit is known.
+	after []func()
+}
+
+var errOver = errors.New("the transaction is over")
+
+// begin implements Capabilities.Begin.
+func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
+	a, err := db.newAttempt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.begin(ctx, false); err != nil {
+		return nil, a.finish(ctx, err)
+	}
+	return &txn{a: a}, nil
+}
+
+// opened returns the transaction behind t, if it is one of db that can go on.
+func (db *Database) opened(t lockstep.Txn) (*txn, error) {
+	x, ok := t.(*txn)
+	if !ok || x.a.db != db {
+		return nil, invalid("the transaction is not one of %v", db)
+	}
+	if x.over != nil {
+		return nil, invalid("%w", x.over)
+	}
+	return x, nil
+}
+
+// apply implements Capabilities.Apply.
+func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.ChangeSet[K, V]) (lockstep.Outcome[V], error) {
+	x, err := s.db.opened(t)
+	if err != nil {
+		return lockstep.Outcome[V]{}, err
+	}
+	b := s.newBatch([]lockstep.ChangeSet[K, V]{set})
+	if b.Outcomes[0].Err == nil && set.DeleteAll {
+		// Gaps between rows are not locked in a transaction that has begun already.
+		b.Outcomes[0].Err = unsupported("DeleteAll in a transaction")
+	}
+	if !b.Idle() {
+		w := &work[K, V]{batch: b, a: x.a, patient: true}
+		if err := w.apply(ctx); err != nil {
+			x.over = err
+			if refusesRow(err) {
+				return lockstep.Outcome[V]{Err: invalid("%w", err)}, nil
+			}
+			if ctx.Err() != nil {
+				err = unavailable("%w (%w)", context.Cause(ctx), err)
+			}
+			return lockstep.Outcome[V]{}, notApplied(err)
+		}
+		for _, st := range w.d.States {
+			x.written = x.written || st.Dirty
+		}
+		x.found = append(x.found, w.found)
+		x.before = append(x.before, w.unplace)
+		x.after = append(x.after, func() {
+			for _, st := range w.d.States {
+				s.clock.saw(st.Version)
+			}
+		})
+	}
+	if err := b.Outcomes[0].Err; err != nil {
+		x.over = err
+	}
+	return b.Outcomes[0], nil
+}
+
+// Commit implements lockstep.Txn.
+func (t *txn) Commit(ctx context.Context) error {
+	if t.ended {
+		return invalid("%w", errOver)
+	}
+	t.ended = true
+	if t.over != nil {
+		t.a.finish(ctx, t.over)
+		return notApplied(t.over)
+	}
+	t.over = errOver
+	t.a.verify = t.verify
+	err := t.a.finish(ctx, t.commit(ctx))
+	if err == nil {
+		for _, f := range t.after {
+			f()
+		}
+	}
+	return err
+}
+
+func (t *txn) commit(ctx context.Context) error {
+	if !t.written {
+		// Its sets were decided while their rows were locked, and there is nothing that
+		// a lost reply could leave in doubt.
+		t.a.rollback()
+		return nil
+	}
+	for _, f := range t.before {
+		if err := f(ctx); err != nil {
+			return err
+		}
+	}
+	return t.a.commit(ctx)
+}
+
+// verify asks each set in turn; the first that can tell tells for all.
+func (t *txn) verify(ctx context.Context, s *session) (bool, error) {
+	for _, found := range t.found {
+		applied, err := found(ctx, s)
+		if !errors.Is(err, errUntold) {
+			return applied, err
+		}
+	}
+	return false, errUntold
+}
+
+// Rollback implements lockstep.Txn.
+func (t *txn) Rollback(ctx context.Context) error {
+	if t.ended {
+		return nil
+	}
+	t.ended = true
+	t.over = errOver
+	t.a.finish(ctx, errRolledBack)
+	return nil
+}
+
+var errRolledBack = fmt.Errorf("the transaction was rolled back")
+
+// Settle implements lockstep.Txn.
+func (t *txn) Settle(ctx context.Context) (applied bool, err error) {
+	applied, err = t.a.settle(ctx)
+	if errors.Is(err, errUntold) {
+		// Asking again would not help, which no other error of it says.
+		return false, fmt.Errorf("%w: mysql: %w", lockstep.ErrUnknownOutcome, err)
+	}
+	return applied, err
+}
