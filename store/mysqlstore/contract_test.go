@@ -11,52 +11,72 @@ import (
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
-func TestContractKeyValue(t *testing.T) {
-	for _, c := range []codec.Codec[storetest.Doc]{codec.JSON[storetest.Doc](), codec.CBOR[storetest.Doc]()} {
-		t.Run(c.Name(), func(t *testing.T) {
-			contract(t, c, func(t testing.TB) string { return dbtest.MariaDB(t) })
-		})
-	}
-}
+// hostile is every parameter of a DSN that could change what a statement does,
+// and every system variable.
+const hostile = "?charset=latin1&clientFoundRows=true&columnsWithAlias=true&interpolateParams=true&loc=Asia%2FTokyo" +
+	"&multiStatements=true&parseTime=true&rejectReadOnly=true&checkConnLiveness=false&timeTruncate=1h" +
+	"&autocommit=0&sql_mode=%27ANSI_QUOTES%2CNO_BACKSLASH_ESCAPES%2CPAD_CHAR_TO_FULL_LENGTH%27&time_zone=%27%2B05%3A30%27" +
+	"&tx_isolation=%27SERIALIZABLE%27&tx_read_only=1&completion_type=%27RELEASE%27&sql_select_limit=1&sql_safe_updates=1" +
+	"&innodb_lock_wait_timeout=1&max_statement_time=0.0001&sql_auto_is_null=1&unique_checks=0&foreign_key_checks=0"
 
-// contract runs the suite on empty databases, whose DSNs newDSN returns.
-func contract(t *testing.T, c codec.Codec[storetest.Doc], newDSN func(t testing.TB) string) {
-	pools := map[storetest.Store]*sql.DB{}
-	open := func(t testing.TB, pool *sql.DB, table string) storetest.Store {
-		s, err := mysqlstore.Open[string, storetest.Doc](t.Context(), pool, mysqlstore.Options{Table: table, Codec: c})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { s.Close() })
-		pools[s] = pool
-		return s
-	}
-	storetest.Run(t, storetest.Harness{
-		Open: func(t testing.TB) storetest.Store { return open(t, connect(t, newDSN(t)), "") },
-		Reopen: func(t testing.TB, old storetest.Store) storetest.Store {
-			s := old.(*mysqlstore.Store[string, storetest.Doc])
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
+func TestContractKeyValue(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		codec  codec.Codec[storetest.Doc]
+		params string
+		tweak  func(db *mysqlstore.Database)
+	}{
+		{"JSON", codec.JSON[storetest.Doc](), "", nil},
+		{"CBORWithAHostileDSN", codec.CBOR[storetest.Doc](), hostile, nil},
+		{"JSONAsOnMySQL", codec.JSON[storetest.Doc](), "", mysqlstore.AsMySQL},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			database := func(t testing.TB, pool *sql.DB) *mysqlstore.Database {
+				db, err := mysqlstore.OpenDatabase(t.Context(), pool, mysqlstore.DatabaseOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { db.Close() })
+				if c.tweak != nil {
+					c.tweak(db)
+				}
+				return db
 			}
-			return open(t, pools[old], "")
-		},
-		OpenTwo: func(t testing.TB) (a, b storetest.Store) {
-			db := openDatabase(t, newDSN(t))
-			in := func(table string) storetest.Store {
-				s, err := mysqlstore.OpenIn[string, storetest.Doc](t.Context(), db, mysqlstore.Options{Table: table, Codec: c})
+			in := func(t testing.TB, db *mysqlstore.Database, table string) storetest.Store {
+				s, err := mysqlstore.OpenIn[string, storetest.Doc](t.Context(), db, mysqlstore.Options{Table: table, Codec: c.codec})
 				if err != nil {
 					t.Fatal(err)
 				}
 				return s
 			}
-			return in("a"), in("b")
-		},
-		OpenUnreliable: func(t testing.TB) storetest.Store {
-			return storetest.Inject(open(t, connect(t, newDSN(t)), ""),
-				fault.MustParse("commit 20%: lose request; commit 25%: lose reply; commit 30%: lose reply, late"), 1)
-		},
-		Lacks: []storetest.Feature{storetest.Refusals},
-	})
+			pools := map[any]*sql.DB{}
+			open := func(t testing.TB, pool *sql.DB) storetest.Store {
+				db := database(t, pool)
+				pools[db] = pool
+				return in(t, db, "")
+			}
+			h := storetest.Harness{
+				Open: func(t testing.TB) storetest.Store { return open(t, connect(t, dbtest.MariaDB(t)+c.params)) },
+				Reopen: func(t testing.TB, old storetest.Store) storetest.Store {
+					db := old.Capabilities().Database.(*mysqlstore.Database)
+					if err := db.Close(); err != nil {
+						t.Fatal(err)
+					}
+					return open(t, pools[db])
+				},
+				OpenTwo: func(t testing.TB) (a, b storetest.Store) {
+					db := database(t, connect(t, dbtest.MariaDB(t)+c.params))
+					return in(t, db, "a"), in(t, db, "b")
+				},
+				OpenUnreliable: func(t testing.TB) storetest.Store {
+					return storetest.Inject(open(t, connect(t, dbtest.MariaDB(t)+c.params)),
+						fault.MustParse("commit 20%: lose request; commit 25%: lose reply; commit 30%: lose reply, late"), 1)
+				},
+				Lacks: []storetest.Feature{storetest.Refusals},
+			}
+			storetest.Run(t, h)
+		})
+	}
 }
 
 // connect returns a pool that is closed when the test ends.
@@ -70,12 +90,13 @@ func connect(t testing.TB, dsn string) *sql.DB {
 	return pool
 }
 
-func openDatabase(t testing.TB, dsn string) *mysqlstore.Database {
+// openStore opens the default table of a DSN's database, as a process would.
+func openStore(t testing.TB, dsn string) *mysqlstore.Store[string, string] {
 	t.Helper()
-	db, err := mysqlstore.OpenDatabase(t.Context(), connect(t, dsn), mysqlstore.DatabaseOptions{})
+	s, err := mysqlstore.Open[string, string](t.Context(), connect(t, dsn), mysqlstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { db.Close() })
-	return db
+	t.Cleanup(func() { s.Close() })
+	return s
 }

@@ -73,7 +73,7 @@ func (db *Database) open(ctx context.Context) (_ *session, err error) {
 		}
 	}()
 	// Somebody may have left a transaction open on it, which is not ours to commit.
-	if err := s.run(ctx, "ROLLBACK"); err != nil {
+	if err := s.run(ctx, "ROLLBACK AND NO CHAIN NO RELEASE"); err != nil {
 		return nil, err
 	}
 	if db.server.dialect == "" {

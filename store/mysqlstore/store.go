@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"unicode/utf8"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/codec"
@@ -143,6 +144,9 @@ func prepareOpen[K comparable, V any](opts Options) (Options, kv.Rows[K, V], err
 	if rows.Values, err = codec.For[V](opts.Codec); err != nil {
 		return opts, rows, invalid("Options.Codec: %w", err)
 	}
+	if rows.Values.Text() {
+		rows.Values = utf8Codec[V]{rows.Values}
+	}
 	if rows.Key, err = keytext.New[K](opts.MaxKeyBytes); err != nil {
 		return opts, rows, err
 	}
@@ -157,6 +161,18 @@ func prepareOpen[K comparable, V any](opts Options) (Options, kv.Rows[K, V], err
 		}
 	}
 	return opts, rows, nil
+}
+
+// utf8Codec refuses what a text column would: the server says so too late for a set
+// whose row another set of the batch writes again.
+type utf8Codec[V any] struct{ codec.Codec[V] }
+
+func (c utf8Codec[V]) Encode(dst []byte, v V) ([]byte, error) {
+	data, err := c.Codec.Encode(dst, v)
+	if err == nil && !utf8.Valid(data[len(dst):]) {
+		err = errors.New("what its codec calls text is not UTF-8")
+	}
+	return data, err
 }
 
 // Database returns the database that the store's table is in.
