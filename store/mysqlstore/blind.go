@@ -86,7 +86,7 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 		}
 	}
 	args = append(args, step)
-	if err := a.s.waits(ctx, b.s.db.server.noWait); err != nil {
+	if err := a.s.waits(ctx, impatience); err != nil {
 		return false, err
 	}
 	a.verify = func(ctx context.Context, conn *session) (bool, error) { return b.found(ctx, conn, a, least) }

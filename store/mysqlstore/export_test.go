@@ -2,14 +2,12 @@ package mysqlstore
 
 import (
 	"context"
-	"time"
 )
 
 // AsMySQL makes the stores that are opened afterwards do without what MySQL has
-// not: INSERT … RETURNING, and waits for a lock of less than a second.
+// not: INSERT … RETURNING, and statements that do not wait for a lock.
 func AsMySQL(db *Database) {
-	db.server.dialect, db.server.noWait = "mysql", 1
-	db.trim(time.Now().Add(time.Hour))
+	db.server.dialect = "mysql"
 }
 
 // Sweep runs the background sweep now.

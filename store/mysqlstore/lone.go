@@ -29,7 +29,7 @@ func (b *batch[K, V]) alone(ctx context.Context, a *attempt) (done bool, err err
 	if query == "" {
 		return false, nil
 	}
-	if err := a.s.waits(ctx, b.s.db.server.noWait); err != nil {
+	if err := a.s.waits(ctx, impatience); err != nil {
 		return false, err
 	}
 	a.verify = func(ctx context.Context, conn *session) (bool, error) {

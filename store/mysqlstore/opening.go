@@ -16,12 +16,8 @@ type server struct {
 
 	// How it spells what setup sets.
 	txPrefix, timeLimit string
-	// noWait is the lowest innodb_lock_wait_timeout. MariaDB's 0 does not wait at all;
-	// MySQL's is a second.
-	noWait int
-
-	maxPacket  int64
-	foldsNames bool
+	maxPacket           int64
+	foldsNames          bool
 }
 
 // mariadb tells whether the server has INSERT … RETURNING.
@@ -65,11 +61,11 @@ func (sv *server) is(version string) error {
 	sv.version = version
 	least := [2]int{8, 0}
 	*sv = server{dialect: "mysql", version: version, identity: "@@server_uuid",
-		txPrefix: "transaction", timeLimit: "max_execution_time", noWait: 1}
+		txPrefix: "transaction", timeLimit: "max_execution_time"}
 	if strings.Contains(strings.ToLower(version), "mariadb") {
 		least = [2]int{10, 6}
 		*sv = server{dialect: "mariadb", version: version, identity: "CONCAT_WS('/', @@hostname, @@port, @@server_id)",
-			txPrefix: "tx", timeLimit: "max_statement_time", noWait: 0}
+			txPrefix: "tx", timeLimit: "max_statement_time"}
 	}
 	parts := strings.SplitN(version, ".", 3)
 	var got [2]int

@@ -65,7 +65,7 @@ func (db *Database) open(ctx context.Context) (_ *session, err error) {
 		conn:     conn,
 		fence:    fence{name: "lockstep-" + hex.EncodeToString(nonce[:])},
 		stmts:    map[string]driver.Stmt{},
-		lockWait: db.server.noWait,
+		lockWait: impatience,
 	}
 	defer func() {
 		if err != nil {

@@ -21,6 +21,10 @@ const maxRows = 512
 
 // statements are the texts of everything that is run often on one table. Each
 // session prepares them once.
+//
+// What locks rows by their keys forces the primary index: in a small table the
+// optimizer would rather read all of it, and lock, or wait for, rows that nobody has
+// named.
 type statements struct {
 	load, state, stateSkip, peek, found [5]string // by the index in keySizes
 
@@ -32,6 +36,7 @@ type statements struct {
 
 	blind, blindMortal [26]string // by the index in rowSizes
 	upsert, insert     [26]string
+	insertNow          [26]string // which does not wait
 	unplace            [5]string
 
 	over         string
@@ -41,7 +46,11 @@ type statements struct {
 
 const columns = "(`key`, `value`, `version`, `expires_at`, `deleted`, `stamp`)"
 
-func newStatements(t string) *statements {
+func newStatements(t string, mariadb bool) *statements {
+	now := ""
+	if mariadb {
+		now = "SET STATEMENT innodb_lock_wait_timeout=0 FOR "
+	}
 	f := func(format string, args ...any) string {
 		return strings.NewReplacer("TABLE", t, "CLOCK", clockSQL).Replace(fmt.Sprintf(format, args...))
 	}
@@ -51,16 +60,16 @@ func newStatements(t string) *statements {
 		}
 		return out
 	}
-	byRows := func(row, after string) (out [26]string) {
+	byRows := func(before, row, after string) (out [26]string) {
 		for i, n := range rowSizes {
-			out[i] = f("INSERT INTO TABLE "+columns+" VALUES %s%s%s", row, strings.Repeat(","+row, n-1), after)
+			out[i] = f("%sINSERT INTO TABLE "+columns+" VALUES %s%s%s", before, row, strings.Repeat(","+row, n-1), after)
 		}
 		return out
 	}
 	const (
 		alive = " AND `deleted` = 0 AND (`expires_at` IS NULL OR `expires_at` > CLOCK)"
 		// A tombstone's lifetime ends when it may be purged.
-		bury    = "UPDATE TABLE SET `value` = NULL, `version` = LAST_INSERT_ID(GREATEST(`version` + 1, CLOCK, ?)), `expires_at` = CLOCK + %d, `deleted` = 1, `stamp` = ? WHERE `key` = ?" + alive
+		bury    = "UPDATE TABLE FORCE INDEX (PRIMARY) SET `value` = NULL, `version` = LAST_INSERT_ID(GREATEST(`version` + 1, CLOCK, ?)), `expires_at` = CLOCK + %d, `deleted` = 1, `stamp` = ? WHERE `key` = ?" + alive
 		replace = " ON DUPLICATE KEY UPDATE `value` = VALUES(`value`), `version` = %s, `expires_at` = VALUES(`expires_at`), `deleted` = VALUES(`deleted`), `stamp` = VALUES(`stamp`)"
 		lock    = "SELECT `key`, `version`, `expires_at`, `deleted`, CLOCK FROM TABLE FORCE INDEX (PRIMARY) WHERE"
 	)
@@ -77,25 +86,26 @@ func newStatements(t string) *statements {
 
 		// LAST_INSERT_ID(x) sends x back with the statement's own reply, on both
 		// servers, where a result of RETURNING would have a description of its columns.
-		set: f("INSERT INTO TABLE " + columns + " VALUES (?, ?, LAST_INSERT_ID(GREATEST(CLOCK, ?)), NULL, 0, ?)" +
+		set: f("%s", now+"INSERT INTO TABLE "+columns+" VALUES (?, ?, LAST_INSERT_ID(GREATEST(CLOCK, ?)), NULL, 0, ?)"+
 			" ON DUPLICATE KEY UPDATE `value` = VALUES(`value`), `version` = LAST_INSERT_ID(GREATEST(`version` + 1, VALUES(`version`))), `expires_at` = NULL, `deleted` = 0, `stamp` = VALUES(`stamp`)"),
-		setAbsent: f("INSERT INTO TABLE " + columns + " VALUES (?, ?, LAST_INSERT_ID(GREATEST(CLOCK, ?)), NULL, 0, ?)"),
-		setVersion: f("UPDATE TABLE SET `value` = ?, `version` = LAST_INSERT_ID(GREATEST(`version` + 1, CLOCK, ?)), `expires_at` = NULL, `stamp` = ? WHERE `key` = ?" +
-			alive + " AND `version` = ?"),
-		remove:        f(bury, keep),
-		removeVersion: f(bury, keep) + " AND `version` = ?",
+		setAbsent: f("%s", now+"INSERT INTO TABLE "+columns+" VALUES (?, ?, LAST_INSERT_ID(GREATEST(CLOCK, ?)), NULL, 0, ?)"),
+		setVersion: f("%s", now+"UPDATE TABLE FORCE INDEX (PRIMARY) SET `value` = ?, `version` = LAST_INSERT_ID(GREATEST(`version` + 1, CLOCK, ?)), `expires_at` = NULL, `stamp` = ? WHERE `key` = ?"+
+			alive+" AND `version` = ?"),
+		remove:        f("%s"+bury, now, keep),
+		removeVersion: f("%s"+bury, now, keep) + " AND `version` = ?",
 		removeAll:     f("UPDATE TABLE SET `value` = NULL, `version` = GREATEST(`version` + 1, ?), `expires_at` = ?, `deleted` = 1, `stamp` = ? WHERE `deleted` = 0"),
 		stamped:       f("SELECT EXISTS (SELECT 1 FROM TABLE WHERE `stamp` = ?)"),
 
-		blind:       byRows("(?, ?, GREATEST(CLOCK, ?), NULL, 0, ?)", fmt.Sprintf(replace, "GREATEST(`version` + ?, VALUES(`version`))")+" RETURNING `key`, `version`"),
-		blindMortal: byRows("(?, ?, GREATEST(CLOCK, ?), CLOCK * ? + ?, 0, ?)", fmt.Sprintf(replace, "GREATEST(`version` + ?, VALUES(`version`))")+" RETURNING `key`, `version`, `expires_at`, CLOCK"),
-		upsert:      byRows("(?, ?, ?, ?, ?, ?)", fmt.Sprintf(replace, "VALUES(`version`)")),
-		insert:      byRows("(?, ?, ?, ?, ?, ?)", ""),
-		unplace:     byKeys("DELETE FROM TABLE WHERE `version` = 0 AND", ""),
+		blind:       byRows(now, "(?, ?, GREATEST(CLOCK, ?), NULL, 0, ?)", fmt.Sprintf(replace, "GREATEST(`version` + ?, VALUES(`version`))")+" RETURNING `key`, `version`"),
+		blindMortal: byRows(now, "(?, ?, GREATEST(CLOCK, ?), CLOCK * ? + ?, 0, ?)", fmt.Sprintf(replace, "GREATEST(`version` + ?, VALUES(`version`))")+" RETURNING `key`, `version`, `expires_at`, CLOCK"),
+		upsert:      byRows("", "(?, ?, ?, ?, ?, ?)", fmt.Sprintf(replace, "VALUES(`version`)")),
+		insert:      byRows("", "(?, ?, ?, ?, ?, ?)", ""),
+		insertNow:   byRows(now, "(?, ?, ?, ?, ?, ?)", ""),
+		unplace:     byKeys("DELETE t FROM TABLE AS t FORCE INDEX (PRIMARY) WHERE `version` = 0 AND", ""),
 
 		over:  f("SELECT `key` FROM TABLE FORCE INDEX (`ends`) WHERE `expires_at` <= ? ORDER BY `expires_at` LIMIT %d", sweepRows),
-		purge: byKeys("DELETE FROM TABLE WHERE `deleted` = 1 AND `expires_at` <= ? AND", ""),
-		bury:  byKeys("UPDATE TABLE SET `value` = NULL, `expires_at` = ?, `deleted` = 1 WHERE `deleted` = 0 AND `expires_at` <= ? AND", ""),
+		purge: byKeys("DELETE t FROM TABLE AS t FORCE INDEX (PRIMARY) WHERE `deleted` = 1 AND `expires_at` <= ? AND", ""),
+		bury:  byKeys("UPDATE TABLE FORCE INDEX (PRIMARY) SET `value` = NULL, `expires_at` = ?, `deleted` = 1 WHERE `deleted` = 0 AND `expires_at` <= ? AND", ""),
 		probe: f("SELECT `key` FROM TABLE FORCE INDEX (PRIMARY) WHERE `key` = ? FOR UPDATE NOWAIT"),
 		clock: f("SELECT CLOCK"),
 	}

@@ -129,7 +129,7 @@ func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options
 	if err != nil {
 		return nil, err
 	}
-	s := &Store[K, V]{db: db, opts: opts, rows: rows, sql: newStatements(db.qualified(opts.Table)), clock: db.tableClock(opts.Table)}
+	s := &Store[K, V]{db: db, opts: opts, rows: rows, sql: newStatements(db.qualified(opts.Table), db.server.mariadb()), clock: db.tableClock(opts.Table)}
 	s.clock.raise(floor)
 	db.keeper.add(db.fold(opts.Table), s.sweep)
 	return s, nil

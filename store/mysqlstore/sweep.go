@@ -23,7 +23,7 @@ const (
 // alone what somebody has locked. Several processes may sweep one table.
 func (s *Store[K, V]) sweep(ctx context.Context) (more bool, err error) {
 	result, err := s.db.write(ctx, func(ctx context.Context, a *attempt) error {
-		if err := a.s.waits(ctx, s.db.server.noWait); err != nil {
+		if err := a.s.waits(ctx, impatience); err != nil {
 			return err
 		}
 		row, err := a.s.row(ctx, s.sql.clock)

@@ -260,7 +260,11 @@ func (w *work[K, V]) named(err error, rows []record) error {
 }
 
 func (w *work[K, V]) insert(ctx context.Context, rows []record) error {
-	err := w.a.writeRows(ctx, w.s.sql.insert[:], rows, false)
+	texts := w.s.sql.insertNow[:]
+	if w.patient {
+		texts = w.s.sql.insert[:]
+	}
+	err := w.a.writeRows(ctx, texts, rows, false)
 	switch number(err) {
 	case errDuplicate:
 		w.probing = true
