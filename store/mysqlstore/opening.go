@@ -81,11 +81,11 @@ func (sv *server) is(version string) error {
 // checkSettings reads what the promises rest on.
 func (db *Database) checkSettings(ctx context.Context, s *session) error {
 	vars, err := variables(ctx, s, "innodb_flush_log_at_trx_commit", "sync_binlog", "log_bin", "binlog_format", "innodb_doublewrite",
-		"innodb_flush_method", "innodb_force_recovery", "read_only", "super_read_only", "innodb_read_only", "wsrep_on", "have_innodb")
+		"innodb_flush_method", "innodb_force_recovery", "read_only", "super_read_only", "innodb_read_only", "wsrep_on")
 	if err != nil {
 		return err
 	}
-	on := func(name string) bool { return vars[name] == "ON" || vars[name] == "1" }
+	on := func(name string) bool { return isOn(vars[name]) }
 	for _, name := range []string{"read_only", "super_read_only", "innodb_read_only"} {
 		if on(name) {
 			return invalid("%s is on: the server takes no writes, or it is a replica, which may lag", name)
@@ -99,6 +99,11 @@ func (db *Database) checkSettings(ctx context.Context, s *session) error {
 	case vars["innodb_force_recovery"] != "" && vars["innodb_force_recovery"] != "0":
 		return invalid("innodb_force_recovery is %s", vars["innodb_force_recovery"])
 	}
+	if !db.opts.AllowUnsafeDurability {
+		if err := checkDurability(ctx, s, vars); err != nil {
+			return err
+		}
+	}
 	row, err := s.row(ctx, "SELECT NOW(6), SLEEP(0.002), SYSDATE(6)")
 	if err != nil {
 		return err
@@ -106,13 +111,14 @@ func (db *Database) checkSettings(ctx context.Context, s *session) error {
 	if text(row[0]) == text(row[2]) {
 		return invalid("sysdate-is-now is set: the clock must be read after a row was locked, and not before")
 	}
-	if db.opts.AllowUnsafeDurability {
-		return nil
-	}
+	return nil
+}
+
+func checkDurability(ctx context.Context, s *session, vars map[string]string) error {
 	if got := vars["innodb_flush_log_at_trx_commit"]; got != "1" {
 		return unsafe("innodb_flush_log_at_trx_commit", got, "1")
 	}
-	if got := vars["sync_binlog"]; on("log_bin") && got != "1" {
+	if got := vars["sync_binlog"]; isOn(vars["log_bin"]) && got != "1" {
 		return unsafe("sync_binlog", got, "1")
 	}
 	if got := vars["innodb_doublewrite"]; got == "OFF" || got == "0" || strings.EqualFold(got, "DETECT_ONLY") {
@@ -132,6 +138,8 @@ func (db *Database) checkSettings(ctx context.Context, s *session) error {
 	}
 	return nil
 }
+
+func isOn(value string) bool { return value == "ON" || value == "1" }
 
 func unsafe(name, got, want string) error {
 	return invalid("%s is %s, and %s is needed for durable commits; AllowUnsafeDurability accepts it", name, got, want)
