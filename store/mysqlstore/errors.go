@@ -33,9 +33,9 @@ const (
 	errReprepare   = 1615
 	errNoWait      = 3572 // MySQL's NOWAIT; MariaDB says errLockWait
 	errNoThread    = 1094
-	errUnknownVar  = 1193
 	errNoTable     = 1146
 	errNoDatabase  = 1049
+	errNoSavepoint = 1305
 	errDenied      = 1045
 	errDeniedDB    = 1044
 	errInterrupted = 1317

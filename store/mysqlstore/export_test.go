@@ -2,6 +2,8 @@ package mysqlstore
 
 import (
 	"context"
+
+	"github.com/lockstep-cache/lockstep"
 )
 
 // AsMySQL makes the stores that are opened afterwards do without what MySQL has
@@ -15,3 +17,8 @@ func (s *Store[K, V]) Sweep(ctx context.Context) (more bool, err error) { return
 
 // ServerIs tells whether a server of that version is taken.
 func ServerIs(version string) error { return (&server{}).is(version) }
+
+// RunInside runs a statement in a transaction past all checks.
+func RunInside(ctx context.Context, t lockstep.Txn, query string) error {
+	return t.(*txn).a.s.run(ctx, query)
+}

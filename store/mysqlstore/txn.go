@@ -24,6 +24,14 @@ type txn struct {
 	before []func(ctx context.Context) error
 	// after is called once the commit is known.
 	after []func()
+	sql   callerSQL
+}
+
+// fail leaves the transaction fit for nothing but to end, for the stores and for
+// the caller's SQL.
+func (t *txn) fail(err error) {
+	t.over = err
+	t.sql.fail(err)
 }
 
 var errOver = errors.New("the transaction is over")
@@ -46,6 +54,9 @@ func (db *Database) opened(t lockstep.Txn) (*txn, error) {
 	if !ok || x.a.db != db {
 		return nil, invalid("the transaction is not one of %v", db)
 	}
+	if x.over == nil {
+		x.over = x.sql.broken()
+	}
 	if x.over != nil {
 		return nil, invalid("%w", x.over)
 	}
@@ -66,7 +77,7 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 	if !b.Idle() {
 		w := &work[K, V]{batch: b, a: x.a, patient: true}
 		if err := w.apply(ctx); err != nil {
-			x.over = err
+			x.fail(err)
 			if refusesRow(err) {
 				return lockstep.Outcome[V]{Err: invalid("%w", err)}, nil
 			}
@@ -87,7 +98,7 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 		})
 	}
 	if err := b.Outcomes[0].Err; err != nil {
-		x.over = err
+		x.fail(err)
 	}
 	return b.Outcomes[0], nil
 }
@@ -98,13 +109,17 @@ func (t *txn) Commit(ctx context.Context) error {
 		return invalid("%w", errOver)
 	}
 	t.ended = true
+	if t.over == nil {
+		t.over = t.sql.broken()
+	}
+	t.sql.close()
 	if t.over != nil {
-		t.a.finish(ctx, t.over)
+		t.finish(ctx, t.over)
 		return notApplied(t.over)
 	}
 	t.over = errOver
 	t.a.verify = t.verify
-	err := t.a.finish(ctx, t.commit(ctx))
+	err := t.finish(ctx, t.commit(ctx))
 	if err == nil {
 		for _, f := range t.after {
 			f()
@@ -114,7 +129,17 @@ func (t *txn) Commit(ctx context.Context) error {
 }
 
 func (t *txn) commit(ctx context.Context) error {
-	if !t.written {
+	if t.sql.tx != nil {
+		err := t.a.s.run(ctx, "RELEASE SAVEPOINT "+lentSavepoint)
+		if number(err) == errNoSavepoint {
+			// The caller's SQL has ended the transaction, by a way that was not seen for
+			// one.
+			t.a.unclear = true
+		}
+		if err != nil {
+			return err
+		}
+	} else if !t.written {
 		// Its sets were decided while their rows were locked, and there is nothing that
 		// a lost reply could leave in doubt.
 		t.a.rollback()
@@ -146,8 +171,22 @@ func (t *txn) Rollback(ctx context.Context) error {
 	}
 	t.ended = true
 	t.over = errOver
-	t.a.finish(ctx, errRolledBack)
+	t.sql.close()
+	t.finish(ctx, errRolledBack)
 	return nil
+}
+
+// finish ends the attempt. A session that was lent is closed: the caller's SQL may
+// have made temporary tables, or set variables. A new one costs a millisecond.
+func (t *txn) finish(ctx context.Context, err error) error {
+	if t.sql.tx != nil {
+		if err != nil && !t.a.unclear {
+			t.a.rollback()
+		}
+		t.a.s.broken = true
+		t.a.s.alive = t.a.s.alive || breaks(t.sql.broken())
+	}
+	return t.a.finish(ctx, err)
 }
 
 var errRolledBack = fmt.Errorf("the transaction was rolled back")

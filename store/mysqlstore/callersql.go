@@ -1,0 +1,258 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// SQL returns the live transaction behind txn, for the caller's own statements:
+// they see what the stores have applied to it, and are committed or rolled back
+// with it. It reports false for another store's Txn and for one that is over.
+//
+// The *sql.Tx belongs to the goroutine that owns txn, and its rows must be closed
+// before txn is used again. Statements are those that read or change rows, and
+// savepoints, temporary tables; everything that ends the transaction, or might (DDL, SET,
+// CALL), is refused, as are the *sql.Tx's own Commit and Rollback: the transaction ends by txn. It
+// runs at READ COMMITTED. After an error that has made the server roll the whole transaction back
+// (a deadlock, a lost connection, a statement interrupted by its context), every further
+// statement fails, and so does the commit. Rows that the statements change behind a
+// cache are the caller's to invalidate.
+func SQL(t lockstep.Txn) (*sql.Tx, bool) {
+	x, ok := t.(*txn)
+	if !ok || x.over != nil || x.ended {
+		return nil, false
+	}
+	tx, err := x.sql.open(x.a.s)
+	return tx, err == nil
+}
+
+// callerSQL lends the connection of a transaction to database/sql, through a
+// driver that passes on statements and nothing that ends the transaction. Going
+// through database/sql's own interface makes it a real *sql.Tx, which is what
+// people's code takes.
+type callerSQL struct {
+	db   *sql.DB
+	tx   *sql.Tx
+	lent *lentConn
+}
+
+// lentSavepoint is there for as long as the transaction is the one that was lent.
+const lentSavepoint = "lockstep_lent"
+
+func (c *callerSQL) open(s *session) (*sql.Tx, error) {
+	if c.tx != nil {
+		return c.tx, nil
+	}
+	ctx := context.Background()
+	if err := s.run(ctx, "SAVEPOINT "+lentSavepoint); err != nil {
+		return nil, err
+	}
+	lent := &lentConn{}
+	// The connection is this session's until it is closed, and nobody else's, so
+	// that it may be used outside of Raw.
+	if err := s.raw(func(raw driver.Conn) error { lent.raw = raw; return nil }); err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(lender{lent})
+	// The transaction's own context ends with txn, not with the call's.
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	c.db, c.tx, c.lent = db, tx, lent
+	return tx, nil
+}
+
+// broken is the error that has ended the transaction from inside, if one has.
+func (c *callerSQL) broken() error {
+	if c.tx == nil {
+		return nil
+	}
+	c.lent.mu.Lock()
+	defer c.lent.mu.Unlock()
+	return c.lent.broken
+}
+
+// fail refuses every further statement.
+func (c *callerSQL) fail(err error) {
+	if c.tx != nil {
+		c.lent.fail(err)
+	}
+}
+
+// close takes the connection back.
+func (c *callerSQL) close() {
+	if c.tx == nil {
+		return
+	}
+	c.lent.end()
+	c.tx.Rollback() // closes the statements and rows that were left open
+	c.db.Close()
+}
+
+type lender struct{ lent *lentConn }
+
+func (l lender) Connect(context.Context) (driver.Conn, error) { return l.lent, nil }
+func (l lender) Driver() driver.Driver                        { return lenderDriver{} }
+
+type lenderDriver struct{}
+
+func (lenderDriver) Open(string) (driver.Conn, error) { return nil, errEnds }
+
+var (
+	errEnds    = errors.New("mysql: the transaction ends by Transact, and not by its own Commit, Rollback or SQL")
+	errNotHere = errors.New("mysql: only statements that read or change rows can run in this transaction; " +
+		"others, such as DDL, SET and CALL, may end it")
+)
+
+// lentConn is the connection as database/sql sees it.
+type lentConn struct {
+	raw driver.Conn
+
+	mu     sync.Mutex
+	ended  bool
+	broken error // the error that has rolled the transaction back
+}
+
+func (c *lentConn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+}
+
+// usable tells whether a statement may run.
+func (c *lentConn) usable(query string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.broken != nil:
+		return c.broken
+	case c.ended:
+		return errOver
+	}
+	return staysInside(query)
+}
+
+// note remembers an error after which the server has rolled the transaction back,
+// or may have: everything that followed would be committed by itself.
+func (c *lentConn) note(err error) error {
+	if err == nil || err == io.EOF || err == driver.ErrSkip {
+		return err
+	}
+	// A wait for a lock that has ended takes the transaction along if
+	// innodb_rollback_on_timeout says so.
+	if n := number(err); breaks(err) || n == errDeadlock || n == errLockWait || n == errChanged {
+		c.fail(err)
+	}
+	return err
+}
+
+func (c *lentConn) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken == nil {
+		c.broken = err
+	}
+}
+
+func (c *lentConn) Close() error              { return nil }
+func (c *lentConn) Begin() (driver.Tx, error) { return lentTx{c}, nil }
+func (c *lentConn) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) {
+	return lentTx{c}, nil
+}
+
+// lentTx lets database/sql think that it has ended the transaction only when it
+// is us who end it.
+type lentTx struct{ c *lentConn }
+
+func (t lentTx) Commit() error { t.c.fail(errEnds); return errEnds }
+func (t lentTx) Rollback() error {
+	t.c.mu.Lock()
+	defer t.c.mu.Unlock()
+	if !t.c.ended {
+		// database/sql counts its own transaction as over; so must we.
+		t.c.broken = errors.Join(t.c.broken, errEnds)
+		return errEnds
+	}
+	return nil
+}
+
+func (c *lentConn) CheckNamedValue(v *driver.NamedValue) error {
+	return c.raw.(driver.NamedValueChecker).CheckNamedValue(v)
+}
+
+func (c *lentConn) Prepare(query string) (driver.Stmt, error) {
+	return c.PrepareContext(context.Background(), query)
+}
+
+func (c *lentConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if err := c.usable(query); err != nil {
+		return nil, err
+	}
+	s, err := c.raw.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	if err != nil {
+		return nil, c.note(err)
+	}
+	return lentStmt{s, c}, nil
+}
+
+func (c *lentConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := c.usable(query); err != nil {
+		return nil, err
+	}
+	res, err := c.raw.(driver.ExecerContext).ExecContext(ctx, query, args)
+	return res, c.note(err)
+}
+
+func (c *lentConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := c.usable(query); err != nil {
+		return nil, err
+	}
+	rows, err := c.raw.(driver.QueryerContext).QueryContext(ctx, query, args)
+	if err != nil {
+		return nil, c.note(err)
+	}
+	return lentRows{rows, c}, nil
+}
+
+type lentStmt struct {
+	driver.Stmt
+	c *lentConn
+}
+
+func (s lentStmt) CheckNamedValue(v *driver.NamedValue) error { return s.c.CheckNamedValue(v) }
+
+func (s lentStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	if err := s.c.usable(""); err != nil {
+		return nil, err
+	}
+	res, err := s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
+	return res, s.c.note(err)
+}
+
+func (s lentStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	if err := s.c.usable(""); err != nil {
+		return nil, err
+	}
+	rows, err := s.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
+	if err != nil {
+		return nil, s.c.note(err)
+	}
+	return lentRows{rows, s.c}, nil
+}
+
+// lentRows notes errors that come between two rows.
+type lentRows struct {
+	driver.Rows
+	c *lentConn
+}
+
+func (r lentRows) Next(dest []driver.Value) error { return r.c.note(r.Rows.Next(dest)) }
+func (r lentRows) Close() error                   { return r.c.note(r.Rows.Close()) }
