@@ -35,12 +35,15 @@ func (w *work[K, V]) lock(ctx context.Context) error {
 	states := make([]kv.State, len(w.Keys))
 	w.d = &kv.Decision[K, V]{States: make(map[K]*kv.State, len(w.Keys))}
 	w.blocked, w.placed = map[K]bool{}, map[K]bool{}
+	for k := range w.barred {
+		w.blocked[k] = true
+	}
 	for i, k := range w.Keys {
 		w.d.States[k] = &states[i]
 	}
 	wait, query := impatience, w.s.sql.stateSkip[:]
 	if w.patient {
-		wait, query = lockPatience(ctx), w.s.sql.state[:]
+		wait, query = lockPatience(ctx, w.retries), w.s.sql.state[:]
 	}
 	if err := w.a.s.waits(ctx, wait); err != nil {
 		return err
@@ -97,9 +100,13 @@ func (w *work[K, V]) lock(ctx context.Context) error {
 	return nil
 }
 
-// lockPatience is how long a statement may wait for a row, in whole seconds.
-func lockPatience(ctx context.Context) int {
-	seconds := patience
+// lockPatience is how long a statement may wait for a row, in whole seconds. A
+// transaction that can begin again need not stake everything on one wait.
+func lockPatience(ctx context.Context, retries bool) int {
+	seconds := 24 * 60 * 60
+	if retries {
+		seconds = patience
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		seconds = min(seconds, int(math.Ceil(time.Until(deadline).Seconds())))
 	}
@@ -167,7 +174,15 @@ func (w *work[K, V]) probe(ctx context.Context) error {
 			appeared = number(err) == errDuplicate
 		}
 		switch {
-		case appeared, number(err) == errLockWait, number(err) == errNoWait:
+		case err != nil && (number(err) == errLockWait || number(err) == errNoWait):
+			// The transaction begins again without it: with innodb_rollback_on_timeout
+			// it is not there any more.
+			if w.barred == nil {
+				w.barred = map[K]bool{}
+			}
+			w.barred[k] = true
+			return err
+		case appeared:
 			w.blocked[k] = true
 		case err != nil:
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -72,7 +73,10 @@ func (sv *server) is(version string) error {
 	for i := range min(2, len(parts)) {
 		got[i], _ = strconv.Atoi(parts[i])
 	}
-	if got[0] < least[0] || got[0] == least[0] && got[1] < least[1] {
+	if sv.mariadb() && slices.Compare(got[:], []int{11, 1}) >= 0 {
+		sv.txPrefix = "transaction" // the old name is deprecated
+	}
+	if slices.Compare(got[:], least[:]) < 0 {
 		return invalid("the server's version is %s; MariaDB %s and MySQL %s are the oldest that will do", version, "10.6", "8.0")
 	}
 	return nil

@@ -101,10 +101,10 @@ func newStatements(t string, mariadb bool) *statements {
 		upsert:      byRows("", "(?, ?, ?, ?, ?, ?)", fmt.Sprintf(replace, "VALUES(`version`)")),
 		insert:      byRows("", "(?, ?, ?, ?, ?, ?)", ""),
 		insertNow:   byRows(now, "(?, ?, ?, ?, ?, ?)", ""),
-		unplace:     byKeys("DELETE t FROM TABLE AS t FORCE INDEX (PRIMARY) WHERE `version` = 0 AND", ""),
+		unplace:     byKeys("DELETE TABLE FROM TABLE FORCE INDEX (PRIMARY) WHERE `version` = 0 AND", ""),
 
 		over:  f("SELECT `key` FROM TABLE FORCE INDEX (`ends`) WHERE `expires_at` <= ? ORDER BY `expires_at` LIMIT %d", sweepRows),
-		purge: byKeys("DELETE t FROM TABLE AS t FORCE INDEX (PRIMARY) WHERE `deleted` = 1 AND `expires_at` <= ? AND", ""),
+		purge: byKeys("DELETE TABLE FROM TABLE FORCE INDEX (PRIMARY) WHERE `deleted` = 1 AND `expires_at` <= ? AND", ""),
 		bury:  byKeys("UPDATE TABLE FORCE INDEX (PRIMARY) SET `value` = NULL, `expires_at` = ?, `deleted` = 1 WHERE `deleted` = 0 AND `expires_at` <= ? AND", ""),
 		probe: f("SELECT `key` FROM TABLE FORCE INDEX (PRIMARY) WHERE `key` = ? FOR UPDATE NOWAIT"),
 		clock: f("SELECT CLOCK"),

@@ -16,7 +16,7 @@ func (b *batch[K, V]) together(ctx context.Context, a *attempt, patient bool) er
 	for i, o := range b.Outcomes {
 		settled[i] = o.Err
 	}
-	w := &work[K, V]{batch: b, a: a, patient: patient}
+	w := &work[K, V]{batch: b, a: a, retries: true}
 	for i, set := range b.Sets {
 		// A DeleteAll cannot leave out what is locked.
 		w.serial = w.serial || set.DeleteAll && settled[i] == nil
@@ -52,6 +52,7 @@ type work[K comparable, V any] struct {
 	*batch[K, V]
 	a       *attempt
 	patient bool
+	retries bool // the transaction can begin again
 	// serial says that a set is a DeleteAll.
 	serial bool
 	// probing locks absent rows one by one, after they could not be locked together.
@@ -62,6 +63,7 @@ type work[K comparable, V any] struct {
 
 	d       *kv.Decision[K, V]
 	blocked map[K]bool // locked by somebody else
+	barred  map[K]bool // those that were found to be so by probing
 	// placed are the keys of absent rows that are locked by a row of version 0, a
 	// tombstone of nothing, which is gone when the transaction ends.
 	placed map[K]bool
