@@ -11,8 +11,8 @@ import (
 	"github.com/lockstep-cache/lockstep"
 )
 
-// attempt is a write transaction from the moment it has a session until its fate
-// is known. It runs on its caller's goroutine: the driver leaves a statement when its
+// attempt is a write transaction from the moment it has a session until its fate is
+// known. It runs on its caller's goroutine: the driver leaves a statement when its
 // context ends, and closes the connection.
 //
 // What that means depends on the statement. As long as the one that commits has not
@@ -31,8 +31,7 @@ type attempt struct {
 	unclear bool
 	result  any // what the body has made of it, for the caller and for Settle
 	// verify tells whether the rows that the attempt has written are there. It is set
-	// before the statement that commits is sent, and called when the session is
-	// gone.
+	// before the statement that commits is sent, and called when the session is gone.
 	verify func(ctx context.Context, s *session) (applied bool, err error)
 }
 
@@ -69,8 +68,8 @@ func (db *Database) newAttempt(ctx context.Context) (*attempt, error) {
 	return &attempt{db: db, s: s, stamp: 1 + rand.Int64N(1<<63-1)}, nil
 }
 
-// run calls body. It runs methods of the program's values, and one that panics
-// must not keep the session.
+// run calls body. It runs methods of the program's values, and one that panics must
+// not keep the session.
 func (a *attempt) run(ctx context.Context, body func(ctx context.Context, a *attempt) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -89,8 +88,8 @@ func (a *attempt) left(ctx context.Context) error {
 	return nil
 }
 
-// begin opens a transaction. One that is serial sees no row appear, in the
-// ranges that it has locked, until it ends.
+// begin opens a transaction. One that is serial sees no row appear, in the ranges
+// that it has locked, until it ends.
 func (a *attempt) begin(ctx context.Context, serial bool) error {
 	if err := a.left(ctx); err != nil {
 		return err
@@ -127,8 +126,8 @@ func (a *attempt) decisive(ctx context.Context, send func() error) error {
 	return err
 }
 
-// rollback ends the transaction without effect. Its error says that the session
-// is of no use any more; then the server rolls back.
+// rollback ends the transaction without effect. Its error says that the session is
+// of no use any more; then the server rolls back.
 func (a *attempt) rollback() error {
 	if !a.begun {
 		return nil
@@ -143,8 +142,8 @@ func (a *attempt) rollback() error {
 	return err
 }
 
-// again runs body until it no longer collides with other transactions, or ctx
-// ends. Body begins from nothing each time.
+// again runs body until it no longer collides with other transactions, or ctx ends.
+// Body begins from nothing each time.
 func (a *attempt) again(ctx context.Context, body func() error) error {
 	for pause := 500 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		err := body()
@@ -194,8 +193,8 @@ func (a *attempt) finish(ctx context.Context, err error) error {
 var errUntold = errors.New("every row of the commit has been changed since")
 
 // settle ends the session of the attempt, and tells whether it was applied. An
-// errUntold says that nothing of it can take effect any more, but that it cannot be told
-// what did.
+// errUntold says that nothing of it can take effect any more, but that it cannot be
+// told what did.
 func (a *attempt) settle(ctx context.Context) (applied bool, err error) {
 	if err := a.db.closed(); err != nil {
 		return false, err

@@ -62,8 +62,8 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 	if n := len(last); n == 0 || n > maxRows || size > statementBytes || least > math.MaxInt64-step {
 		return false, nil
 	}
-	// The list is padded with the row that is shortest. To write it twice is to
-	// give its version another step.
+	// The list is padded with the row that is shortest. To write it twice is to give
+	// its version another step.
 	rowSize, _ := slices.BinarySearch(rowSizes, len(b.order))
 	pad := rowSizes[rowSize] - len(b.order)
 	query, width := b.s.sql.blind[rowSize], 4
@@ -128,8 +128,8 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 	return true, nil
 }
 
-// expiry are the two parameters, m and n, of a row whose lifetime ends at
-// clock*m + n.
+// expiry are the two parameters, m and n, of a row whose lifetime ends at clock*m +
+// n.
 func expiry[K comparable, V any](c lockstep.Change[K, V]) []any {
 	switch {
 	case c.Lifetime > 0:

@@ -11,18 +11,19 @@ import (
 	"github.com/lockstep-cache/lockstep"
 )
 
-// SQL returns the live transaction behind txn, for the caller's own statements:
-// they see what the stores have applied to it, and are committed or rolled back
-// with it. It reports false for another store's Txn and for one that is over.
+// SQL returns the live transaction behind txn, for the caller's own statements: they
+// see what the stores have applied to it, and are committed or rolled back with it.
+// It reports false for another store's Txn and for one that is over.
 //
 // The *sql.Tx belongs to the goroutine that owns txn, and its rows must be closed
 // before txn is used again. Statements are those that read or change rows, and
-// savepoints, temporary tables; everything that ends the transaction, or might (DDL, SET,
-// CALL), is refused, as are the *sql.Tx's own Commit and Rollback: the transaction ends by txn. It
-// runs at READ COMMITTED. After an error that has made the server roll the whole transaction back
-// (a deadlock, a lost connection, a statement interrupted by its context), every further
-// statement fails, and so does the commit. Rows that the statements change behind a
-// cache are the caller's to invalidate.
+// savepoints, temporary tables; everything that ends the transaction, or might (DDL,
+// SET, CALL), is refused, as are the *sql.Tx's own Commit and Rollback: the
+// transaction ends by txn. It runs at READ COMMITTED. After an error that has made
+// the server roll the whole transaction back (a deadlock, a lost connection, a
+// statement interrupted by its context), every further statement fails, and so does
+// the commit. Rows that the statements change behind a cache are the caller's to
+// invalidate.
 func SQL(t lockstep.Txn) (*sql.Tx, bool) {
 	x, ok := t.(*txn)
 	if !ok || x.over != nil || x.ended {
@@ -32,10 +33,10 @@ func SQL(t lockstep.Txn) (*sql.Tx, bool) {
 	return tx, err == nil
 }
 
-// callerSQL lends the connection of a transaction to database/sql, through a
-// driver that passes on statements and nothing that ends the transaction. Going
-// through database/sql's own interface makes it a real *sql.Tx, which is what
-// people's code takes.
+// callerSQL lends the connection of a transaction to database/sql, through a driver
+// that passes on statements and nothing that ends the transaction. Going through
+// database/sql's own interface makes it a real *sql.Tx, which is what people's code
+// takes.
 type callerSQL struct {
 	db   *sql.DB
 	tx   *sql.Tx
@@ -54,8 +55,8 @@ func (c *callerSQL) open(s *session) (*sql.Tx, error) {
 		return nil, err
 	}
 	lent := &lentConn{}
-	// The connection is this session's until it is closed, and nobody else's, so
-	// that it may be used outside of Raw.
+	// The connection is this session's until it is closed, and nobody else's, so that
+	// it may be used outside of Raw.
 	if err := s.raw(func(raw driver.Conn) error { lent.raw = raw; return nil }); err != nil {
 		return nil, err
 	}
@@ -140,8 +141,8 @@ func (c *lentConn) usable(query string) error {
 	return staysInside(query)
 }
 
-// note remembers an error after which the server has rolled the transaction back,
-// or may have: everything that followed would be committed by itself.
+// note remembers an error after which the server has rolled the transaction back, or
+// may have: everything that followed would be committed by itself.
 func (c *lentConn) note(err error) error {
 	if err == nil || err == io.EOF || err == driver.ErrSkip {
 		return err
@@ -168,8 +169,8 @@ func (c *lentConn) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error)
 	return lentTx{c}, nil
 }
 
-// lentTx lets database/sql think that it has ended the transaction only when it
-// is us who end it.
+// lentTx lets database/sql think that it has ended the transaction only when it is
+// us who end it.
 type lentTx struct{ c *lentConn }
 
 func (t lentTx) Commit() error { t.c.fail(errEnds); return errEnds }

@@ -75,7 +75,8 @@ func TestCallersSQL(t *testing.T) {
 	}
 }
 
-// TestCallersSQLAlone: a transaction that no store has changed commits what the caller has.
+// TestCallersSQLAlone: a transaction that no store has changed commits what the
+// caller has.
 func TestCallersSQLAlone(t *testing.T) {
 	dsn := dbtest.MariaDB(t)
 	pool := connect(t, dsn)
@@ -137,8 +138,8 @@ func TestCallersSQLDoesNotEndTheTransaction(t *testing.T) {
 	}
 }
 
-// TestTransactionEndedFromInside: by a way that is not seen for one, here by somebody who
-// has the connection's own statement. It may have been committed.
+// TestTransactionEndedFromInside: by a way that is not seen for one, here by
+// somebody who has the connection's own statement. It may have been committed.
 func TestTransactionEndedFromInside(t *testing.T) {
 	for end, want := range map[string]bool{"COMMIT": true, "ROLLBACK": false} {
 		dsn := dbtest.MariaDB(t)

@@ -2,13 +2,13 @@ package mysqlstore
 
 import "strings"
 
-// staysInside refuses SQL that ends the transaction, or might. It knows those
-// that do not, by their first words; what it does not know it refuses, for a
-// server's next version may commit implicitly where this one does not.
+// staysInside refuses SQL that ends the transaction, or might. It knows those that
+// do not, by their first words; what it does not know it refuses, for a server's
+// next version may commit implicitly where this one does not.
 //
-// A semicolon separates statements, should the DSN allow several; one inside a string,
-// a quoted name or a comment does not. A comment that the server executes (/*! … */) is
-// refused wherever it stands.
+// A semicolon separates statements, should the DSN allow several; one inside a
+// string, a quoted name or a comment does not. A comment that the server executes
+// (/*! … */) is refused wherever it stands.
 func staysInside(query string) error {
 	var words [2]string // the statement's first words; of what is not a word, ""
 	n := 0

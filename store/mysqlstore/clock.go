@@ -45,9 +45,9 @@ func (c *serverClock) least() int64 {
 // both have open, followed by a clock that steps back by more than a day; that is
 // accepted.
 //
-// Least is also above every version that this process has been told of: a
-// statement whose reply was lost, and with it the version that it gave, is known not
-// to be applied if the row's version is lower.
+// Least is also above every version that this process has been told of: a statement
+// whose reply was lost, and with it the version that it gave, is known not to be
+// applied if the row's version is lower.
 type tableClock struct {
 	server *serverClock
 	floor  atomic.Int64
@@ -56,9 +56,9 @@ type tableClock struct {
 
 func (c *tableClock) raise(floor int64) { raise(&c.floor, floor) }
 
-// ahead is how far a version may be ahead of the clock and still push the
-// versions of other rows. One that is further ahead, after a clock that was set
-// back, say, would take them all along, up to the last number there is.
+// ahead is how far a version may be ahead of the clock and still push the versions
+// of other rows. One that is further ahead, after a clock that was set back, say,
+// would take them all along, up to the last number there is.
 const ahead = int64(time.Minute / time.Microsecond)
 
 func (c *tableClock) saw(version int64) {

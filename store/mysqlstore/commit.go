@@ -108,8 +108,8 @@ func (s *Store[K, V]) readStamped(ctx context.Context, conn *session, encoded []
 // found tells whether a statement in autocommit mode was applied, whose reply was
 // lost, and with it the versions. A row with the attempt's stamp is the proof. A row
 // with a version below least, which all that the statement gave are not, has not
-// been changed since before it. Any other has, by somebody, and shows nothing.
-// When all rows are as the statement left them, its outcomes are known, too.
+// been changed since before it. Any other has, by somebody, and shows nothing. When
+// all rows are as the statement left them, its outcomes are known, too.
 func (b *batch[K, V]) found(ctx context.Context, conn *session, a *attempt, least int64) (bool, error) {
 	rows, err := b.s.readStamped(ctx, conn, b.Encoded)
 	if err != nil {

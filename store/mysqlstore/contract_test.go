@@ -11,8 +11,8 @@ import (
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
-// hostile is every parameter of a DSN that could change what a statement does,
-// and every system variable.
+// hostile is every parameter of a DSN that could change what a statement does, and
+// every system variable.
 const hostile = "?charset=latin1&clientFoundRows=true&columnsWithAlias=true&interpolateParams=true&loc=Asia%2FTokyo" +
 	"&multiStatements=true&parseTime=true&rejectReadOnly=true&checkConnLiveness=false&timeTruncate=1h" +
 	"&autocommit=0&sql_mode=%27ANSI_QUOTES%2CNO_BACKSLASH_ESCAPES%2CPAD_CHAR_TO_FULL_LENGTH%27&time_zone=%27%2B05%3A30%27" +

@@ -18,8 +18,8 @@ type DatabaseOptions struct {
 	// commit be lost in a crash.
 	AllowUnsafeDurability bool
 	// MaxSessions is how many connections are taken out of the program's pool at the
-	// most for loads, commits and transactions; 0 stands for 16. One or two more
-	// are opened for a moment to settle an unknown outcome. A pool with a limit of its
+	// most for loads, commits and transactions; 0 stands for 16. One or two more are
+	// opened for a moment to settle an unknown outcome. A pool with a limit of its
 	// own (SetMaxOpenConns) must leave room for these and for the program.
 	MaxSessions int
 }
@@ -39,8 +39,8 @@ func (o DatabaseOptions) sessions() (int, error) {
 	return o.MaxSessions, nil
 }
 
-// Database is a MariaDB or MySQL database. Its methods, and those of the stores
-// over it, may be called from many goroutines at once.
+// Database is a MariaDB or MySQL database. Its methods, and those of the stores over
+// it, may be called from many goroutines at once.
 type Database struct {
 	pool   *sql.DB
 	opts   DatabaseOptions
@@ -68,8 +68,8 @@ type Database struct {
 // OpenDatabase takes the database that pool's DSN names. It takes a few
 // milliseconds. An error that is ErrInvalid says that the driver, the server or the
 // privileges will not do, and why; ErrUnavailable that the server could not be
-// asked. The pool stays the program's: its other statements are in nobody's way,
-// and Close does not close it.
+// asked. The pool stays the program's: its other statements are in nobody's way, and
+// Close does not close it.
 func OpenDatabase(ctx context.Context, pool *sql.DB, opts DatabaseOptions) (*Database, error) {
 	n, err := opts.sessions()
 	if err != nil {
@@ -103,8 +103,8 @@ func OpenDatabase(ctx context.Context, pool *sql.DB, opts DatabaseOptions) (*Dat
 	return db, nil
 }
 
-// Close waits for the commits and transactions under way, stops the background
-// work and closes the sessions. Everything afterwards is ErrClosed. It does not close the
+// Close waits for the commits and transactions under way, stops the background work
+// and closes the sessions. Everything afterwards is ErrClosed. It does not close the
 // *sql.DB. Closing again does nothing.
 func (db *Database) Close() error {
 	db.closeOnce.Do(func() {
@@ -179,9 +179,9 @@ func (db *Database) popIdle() *session {
 	return s
 }
 
-// release takes a session back. One that is broken is closed, and if the server
-// may still be at work for it, it is ended there: a session that waits for a row's
-// lock does not notice that its client has left, and would keep the locks it has.
+// release takes a session back. One that is broken is closed, and if the server may
+// still be at work for it, it is ended there: a session that waits for a row's lock
+// does not notice that its client has left, and would keep the locks it has.
 func (db *Database) release(s *session) {
 	switch {
 	case !s.broken && db.ctx.Err() == nil:
@@ -199,8 +199,8 @@ func (db *Database) release(s *session) {
 	<-db.slots
 }
 
-// reap ends an abandoned session, as well as it can. Nothing depends on it:
-// settling an unknown outcome makes sure by itself.
+// reap ends an abandoned session, as well as it can. Nothing depends on it: settling
+// an unknown outcome makes sure by itself.
 func (db *Database) reap(f fence) {
 	if db.ctx.Err() != nil {
 		return
@@ -246,8 +246,8 @@ func (db *Database) read(ctx context.Context, f func(s *session) error) error {
 	return err
 }
 
-// tableClock returns the table's, which all stores over it share: a version that
-// one of them has given must be below what another gives next.
+// tableClock returns the table's, which all stores over it share: a version that one
+// of them has given must be below what another gives next.
 func (db *Database) tableClock(table string) *tableClock {
 	c, _ := db.clocks.LoadOrStore(db.fold(table), &tableClock{server: &db.clock})
 	return c.(*tableClock)

@@ -1,18 +1,19 @@
-// Package mysqlstore keeps a cache's rows in MariaDB (10.6 and later) or MySQL (8.0 and
-// later), through github.com/go-sql-driver/mysql.
+// Package mysqlstore keeps a cache's rows in MariaDB (10.6 and later) or MySQL (8.0
+// and later), through github.com/go-sql-driver/mysql.
 //
-// A [Store], from [Open], is a key-value table that belongs to us: it has
-// versions, tombstones, row lifetimes, and columns that a person can read in the
-// mariadb shell. Several of them over one [Database] share its transactions, and
-// several processes may share a table.
+// A [Store], from [Open], is a key-value table that belongs to us: it has versions,
+// tombstones, row lifetimes, and columns that a person can read in the mariadb
+// shell. Several of them over one [Database] share its transactions, and several
+// processes may share a table.
 //
 // # What is promised
 //
 // A commit is durable when it returns: OpenDatabase reads the server's settings and
 // refuses weaker ones by name, unless AllowUnsafeDurability asks for them. It is
-// visible to every Load that starts afterwards. A server that is read-only is refused,
-// which is what replicas are; one that is both writable and behind another looks like any
-// other, and must not be used. So is Galera refused, where a node may be behind.
+// visible to every Load that starts afterwards. A server that is read-only is
+// refused, which is what replicas are; one that is both writable and behind another
+// looks like any other, and must not be used. Galera is refused, too: there a node
+// may be behind.
 //
 // # What failures mean
 //
@@ -34,25 +35,26 @@
 // # The connections
 //
 // A Database takes connections out of the program's *sql.DB and keeps them: up to
-// MaxSessions, as many as are in use at once, those unused for a minute are closed. They
-// have their own settings (READ COMMITTED, strict mode, UTC, utf8mb4), whatever the
-// DSN says, and are never put back, so that neither these nor what the program does to its
-// connections is in the other's way. None of the DSN's parameters changes what the stores do:
-// clientFoundRows, columnsWithAlias, interpolateParams, loc, multiStatements, parseTime,
-// rejectReadOnly and the system variables do not matter. A readTimeout ends a commit
-// that waits longer for a row.
+// MaxSessions, as many as are in use at once; those that nobody uses for a minute are
+// closed. They have their own settings (READ COMMITTED, strict mode, UTC, utf8mb4), whatever
+// the DSN says, and are never put back, so that neither these nor what the program
+// does to its connections is in the other's way. None of the DSN's parameters
+// changes what the stores do: clientFoundRows, columnsWithAlias, interpolateParams,
+// loc, multiStatements, parseTime, rejectReadOnly and the system variables do not
+// matter. A readTimeout ends a commit that waits longer for a row.
 //
 // A connection must stay with one session of one server. Settling an unknown outcome
-// kills the session that was asked to commit, and OpenDatabase makes sure that this works,
-// by doing it. Behind a proxy that changes servers, a failover must not leave the
-// old one taking writes.
+// kills the session that was asked to commit, and OpenDatabase makes sure that this
+// works, by doing it. Behind a proxy that changes servers, a failover must not leave
+// the old one taking writes.
 //
 // # How it is built
 //
-// A session (session.go) is a connection of ours; it talks to the driver directly, and
-// prepares each statement once. A transaction is an attempt (attempt.go), which knows
-// whether what it has sent can have been committed; fence.go makes an end of one.
-// Commit has three ways (commit.go). What a batch comes to is decided in Go, by
-// store/internal/kv, while its rows are locked (together.go, locking.go), except for the
-// batches that one statement can do (lone.go, blind.go). More in docs/design/mysql.md.
+// A session (session.go) is a connection of ours; it talks to the driver directly,
+// and prepares each statement once. A transaction is an attempt (attempt.go), which
+// knows whether what it has sent can have been committed; fence.go makes an end of
+// one. Commit has three ways (commit.go). What a batch comes to is decided in Go, by
+// store/internal/kv, while its rows are locked (together.go, locking.go), except for
+// the batches that one statement can do (lone.go, blind.go). More in
+// docs/design/mysql.md.
 package mysqlstore

@@ -42,8 +42,8 @@ const (
 	errKilled      = 1927
 )
 
-// fateOf classifies what the statement that commits has said: COMMIT itself, or
-// a lone statement in autocommit mode. Every statement before COMMIT is the easier
+// fateOf classifies what the statement that commits has said: COMMIT itself, or a
+// lone statement in autocommit mode. Every statement before COMMIT is the easier
 // case: whatever it says, nothing has been committed.
 //
 //	what it says                                 when                            fate
@@ -104,8 +104,8 @@ func number(err error) uint16 {
 	return 0
 }
 
-// collided tells whether a transaction failed because of somebody else's locks,
-// and may be begun again.
+// collided tells whether a transaction failed because of somebody else's locks, and
+// may be begun again.
 func collided(err error) bool {
 	switch number(err) {
 	case errLockWait, errDeadlock, errChanged, errReprepare, errNoWait:
@@ -118,8 +118,8 @@ func collided(err error) bool {
 // somebody else.
 var errAppeared = errors.New("a row has appeared since it was looked for")
 
-// refusesRow tells whether a statement failed because of a row it was given,
-// which the other rows of the batch do not share.
+// refusesRow tells whether a statement failed because of a row it was given, which
+// the other rows of the batch do not share.
 func refusesRow(err error) bool {
 	switch number(err) {
 	case 1142, 1143, 1146, 1054, 1064, 1227, 1100, 1099:

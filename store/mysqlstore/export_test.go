@@ -6,8 +6,8 @@ import (
 	"github.com/lockstep-cache/lockstep"
 )
 
-// AsMySQL makes the stores that are opened afterwards do without what MySQL has
-// not: INSERT … RETURNING, and statements that do not wait for a lock.
+// AsMySQL makes the stores that are opened afterwards do without what MySQL has not:
+// INSERT … RETURNING, and statements that do not wait for a lock.
 func AsMySQL(db *Database) {
 	db.server.dialect = "mysql"
 }

@@ -10,11 +10,11 @@ import (
 // Ending a session, so that nothing of it can take effect any more.
 //
 // Each session holds a user-level lock (GET_LOCK) of a name that only it has used.
-// Both servers give it up when the session ends, after its transaction has been rolled
-// back or has finished to commit. So whoever gets the lock knows that the session is
-// gone, without polling; IS_USED_LOCK tells its number, so that KILL cannot hit another
-// one that was given the same number after a restart; and a proxy that would share
-// a connection among clients leaves one alone that has such a lock.
+// Both servers give it up when the session ends, after its transaction has been
+// rolled back or has finished to commit. So whoever gets the lock knows that the
+// session is gone, without polling; IS_USED_LOCK tells its number, so that KILL
+// cannot hit another one that was given the same number after a restart; and a proxy
+// that would share a connection among clients leaves one alone that has such a lock.
 //
 // Waiting for the number to leave the list of processes was rejected: after a
 // restart it may be somebody else's.
@@ -56,8 +56,8 @@ func (s *session) end(ctx context.Context, f fence) error {
 		if err != nil && number(err) != errNoThread {
 			return err
 		}
-		// The kill takes effect at certain points only, and a commit that has begun
-		// is finished first.
+		// The kill takes effect at certain points only, and a commit that has begun is
+		// finished first.
 		row, err = s.row(ctx, "SELECT GET_LOCK('"+f.name+"', 1)")
 		if err != nil {
 			return err

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// keeper is a database's background work, on one goroutine: it sweeps the tables
-// and closes sessions that nobody uses.
+// keeper is a database's background work, on one goroutine: it sweeps the tables and
+// closes sessions that nobody uses.
 type keeper struct {
 	db   *Database
 	done chan struct{}
@@ -18,8 +18,8 @@ type keeper struct {
 	sweeps map[string]sweep // by table
 }
 
-// sweep ends what is over in one table: a chunk of it, and tells whether there is more
-// to do.
+// sweep ends what is over in one table: a chunk of it, and tells whether there is
+// more to do.
 type sweep func(ctx context.Context) (more bool, err error)
 
 const (

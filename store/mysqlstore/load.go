@@ -68,8 +68,8 @@ func (s *Store[K, V]) key(v driver.Value) (K, error) {
 	return s.rows.Key.Decode(keyValue(s.rows.Key.Form, v))
 }
 
-// stateOf reads the columns version, expires_at and deleted. What a tombstone has
-// as its end is when it is purged.
+// stateOf reads the columns version, expires_at and deleted. What a tombstone has as
+// its end is when it is purged.
 func stateOf(version, expires, deleted driver.Value) kv.State {
 	var st kv.State
 	st.Version, _ = integer(version)

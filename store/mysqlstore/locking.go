@@ -10,23 +10,22 @@ import (
 	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
-type driverValue = driver.Value
-
 const (
-	// impatience is how long, in seconds, a statement waits for a row that would rather not
-	// wait at all. It is the least that MySQL knows. On MariaDB such statements say 0 by
-	// themselves, see newStatements: as the session's setting it made SELECT … SKIP
-	// LOCKED fail now and then (10.11.19, "error 1 during COMMIT").
+	// impatience is how long, in seconds, a statement waits for a row that would
+	// rather not wait at all. It is the least that MySQL knows. On MariaDB such
+	// statements say 0 by themselves, see newStatements: as the session's setting it
+	// made SELECT … SKIP LOCKED fail now and then (10.11.19, "error 1 during
+	// COMMIT").
 	impatience = 1
-	// patience is how long, in seconds, a statement of a patient transaction waits for
-	// a row before the transaction begins again: servers whose deadlock detection is
-	// off need an end.
+	// patience is how long, in seconds, a statement of a patient transaction waits
+	// for a row before the transaction begins again: servers whose deadlock detection
+	// is off need an end.
 	patience = 5
 )
 
 // skipPauses are how long a batch of several sets waits for the rows that somebody
-// else has locked. It holds its own locks meanwhile, but never waits in the database, so
-// that no two can wait for each other.
+// else has locked. It holds its own locks meanwhile, but never waits in the
+// database, so that no two can wait for each other.
 var skipPauses = []time.Duration{2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond}
 
 // lock reads the rows of all keys under their locks, in the order of the keys, and
@@ -136,8 +135,8 @@ func (w *work[K, V]) lockKeys(ctx context.Context, query []string, keys []any, n
 	})
 }
 
-// held are the keys of rows that are there and were passed over because somebody
-// has locked them.
+// held are the keys of rows that are there and were passed over because somebody has
+// locked them.
 func (w *work[K, V]) held(ctx context.Context) (keys []any, err error) {
 	var missing []any
 	for _, i := range w.order {

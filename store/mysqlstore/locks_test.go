@@ -268,7 +268,8 @@ func TestConditionalWritesLoseNoUpdate(t *testing.T) {
 }
 
 // TestVersionsGrowFromTwoProcesses writes, deletes and makes one row again, in every
-// way, from two processes. Commits that did not overlap have versions in their order.
+// way, from two processes. Commits that did not overlap have versions in their
+// order.
 func TestVersionsGrowFromTwoProcesses(t *testing.T) {
 	dialects(t, func(t *testing.T, mysql bool) {
 		dsn := dbtest.MariaDB(t)

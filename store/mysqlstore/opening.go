@@ -24,8 +24,7 @@ type server struct {
 // mariadb tells whether the server has INSERT … RETURNING.
 func (sv *server) mariadb() bool { return sv.dialect == "mariadb" }
 
-// inspect finds out which server it is, and whether the promises can be kept on
-// it.
+// inspect finds out which server it is, and whether the promises can be kept on it.
 func (db *Database) inspect(ctx context.Context) error {
 	s, err := db.open(ctx)
 	if err != nil {
@@ -149,8 +148,8 @@ func unsafe(name, got, want string) error {
 	return invalid("%s is %s, and %s is needed for durable commits; AllowUnsafeDurability accepts it", name, got, want)
 }
 
-// variables reads the server's global variables of those names; those that it does not have
-// are not in the result.
+// variables reads the server's global variables of those names; those that it does
+// not have are not in the result.
 func variables(ctx context.Context, s *session, names ...string) (map[string]string, error) {
 	rows, err := rowsOf(ctx, s, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('"+strings.Join(names, "','")+"')")
 	vars := make(map[string]string, len(rows))

@@ -27,8 +27,8 @@ func (w *work[K, V]) record(i int, st *kv.State) record {
 	return r
 }
 
-// placeholder locks an absent row. Should it outlive its transaction, it is swept
-// as any tombstone.
+// placeholder locks an absent row. Should it outlive its transaction, it is swept as
+// any tombstone.
 func (w *work[K, V]) placeholder(i int) record {
 	return record{index: i, bytes: keyLen(w.Encoded[i]),
 		cols: [6]any{w.Encoded[i], nil, int64(0), time.Now().UnixMicro(), int64(1), w.a.stamp}}

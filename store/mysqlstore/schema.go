@@ -22,8 +22,8 @@ type tableInfo struct {
 	text     bool
 }
 
-// layout is the number of the last migration: the layout that this version of
-// the package reads and writes.
+// layout is the number of the last migration: the layout that this version of the
+// package reads and writes.
 var layout = int64(len(migrations))
 
 // migrations[i] brings a table from layout i to layout i+1; layout 0 is no table at
@@ -36,8 +36,8 @@ var migrations = []func(db *Database, t tableInfo) string{
 	//
 	// There is no unique index beside the primary key, and there must be none: ON
 	// DUPLICATE KEY UPDATE would hit another row through it. The index on expires_at
-	// finds what is over, rows and tombstones alike, and costs a write that changes
-	// no lifetime nothing.
+	// finds what is over, rows and tombstones alike. It costs nothing to replace a
+	// row that has no lifetime by another.
 	func(db *Database, t tableInfo) string {
 		return "CREATE TABLE IF NOT EXISTS " + db.qualified(t.name) + " (\n" +
 			"	`key` " + keyColumns[t.form].declared + " NOT NULL,\n" +
@@ -78,8 +78,8 @@ func (db *Database) metaTable() string {
 		") ENGINE=InnoDB"
 }
 
-// ensureTable makes the table, or brings it to the current layout, and returns
-// its floor. Nothing is written when there is nothing to do.
+// ensureTable makes the table, or brings it to the current layout, and returns its
+// floor. Nothing is written when there is nothing to do.
 func (db *Database) ensureTable(ctx context.Context, t tableInfo) (floor int64, err error) {
 	s, err := db.acquire(ctx)
 	if err != nil {
@@ -138,8 +138,8 @@ func (db *Database) migrate(ctx context.Context, s *session, t tableInfo) (floor
 	return floor, err
 }
 
-// lookupTable returns the table's layout, 0 for one that is not there. An error
-// says that it can never be opened as t.
+// lookupTable returns the table's layout, 0 for one that is not there. An error says
+// that it can never be opened as t.
 func (db *Database) lookupTable(ctx context.Context, s *session, t tableInfo) (at, floor int64, err error) {
 	known := false
 	err = s.query(ctx, "SELECT `layout`, `key_kind`, `codec`, `floor` FROM "+db.qualified(metaName)+" WHERE `name` = ?", []any{db.fold(t.name)},

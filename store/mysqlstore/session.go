@@ -14,10 +14,9 @@ import (
 	"github.com/lockstep-cache/lockstep/store/internal/keytext"
 )
 
-// session is a connection that is ours from when it is taken out of the
-// program's pool until it is closed. It is never put back: it has settings of its
-// own, which would surprise the program's statements, as the program's would
-// surprise ours.
+// session is a connection that is ours from when it is taken out of the program's
+// pool until it is closed. It is never put back: it has settings of its own, which
+// would surprise the program's statements, as the program's would surprise ours.
 //
 // It belongs to one goroutine at a time.
 type session struct {
@@ -35,8 +34,8 @@ type session struct {
 	args []driver.NamedValue // for one call
 }
 
-// fence identifies a session in the server for as long as it may do anything
-// there: it holds a user-level lock of that name. See fence.go.
+// fence identifies a session in the server for as long as it may do anything there:
+// it holds a user-level lock of that name. See fence.go.
 type fence struct {
 	name   string
 	id     int64 // the connection's, in that server
@@ -45,7 +44,8 @@ type fence struct {
 
 // setup is what the session's statements rely on, whatever the DSN or the server's
 // defaults say. The first %s is how the server spells the isolation level, the
-// second how it limits the time of a statement, the third how long to wait for a row.
+// second how it limits the time of a statement, the third how long to wait for a
+// row.
 const setup = `SET NAMES utf8mb4 COLLATE utf8mb4_bin, autocommit=1, sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',
 time_zone='+00:00', %s_isolation='READ-COMMITTED', %s_read_only=0, completion_type='NO_CHAIN', %s=0,
 innodb_lock_wait_timeout=%d, sql_select_limit=DEFAULT, sql_safe_updates=0, sql_big_selects=1, sql_auto_is_null=0`
@@ -123,9 +123,9 @@ func (s *session) raw(f func(c driver.Conn) error) (err error) {
 	return err
 }
 
-// usable tells whether an idle session's connection is still there. It costs a
-// look at the socket, without which a connection that the server has closed would
-// be an unknown outcome.
+// usable tells whether an idle session's connection is still there. It costs a look
+// at the socket, without which a connection that the server has closed would be an
+// unknown outcome.
 func (s *session) usable(ctx context.Context) bool {
 	return !s.broken && s.raw(func(c driver.Conn) error {
 		if r, ok := c.(driver.SessionResetter); ok {
@@ -172,8 +172,8 @@ func keep(cols []driver.Value) []driver.Value {
 	return row
 }
 
-// query runs a prepared statement and calls f with each of its rows, whose bytes
-// are only lent. An error of f is returned when all rows have been read.
+// query runs a prepared statement and calls f with each of its rows, whose bytes are
+// only lent. An error of f is returned when all rows have been read.
 func (s *session) query(ctx context.Context, query string, args []any, f func(row []driver.Value) error) error {
 	var fErr error
 	err := s.prepared(ctx, query, args, func(stmt driver.Stmt) error {
@@ -194,8 +194,7 @@ func (s *session) query(ctx context.Context, query string, args []any, f func(ro
 	return err
 }
 
-// exec runs a prepared statement. Inserted is what it has passed to
-// LAST_INSERT_ID.
+// exec runs a prepared statement. Inserted is what it has passed to LAST_INSERT_ID.
 func (s *session) exec(ctx context.Context, query string, args ...any) (affected, inserted int64, err error) {
 	err = s.prepared(ctx, query, args, func(stmt driver.Stmt) error {
 		result, err := stmt.(driver.StmtExecContext).ExecContext(ctx, s.args)

@@ -226,8 +226,8 @@ func TestLostReplyOfTxn(t *testing.T) {
 }
 
 // TestStoppedSessionWakesTooLate holds up the statement that commits inside the
-// server, until its caller has left and the outcome is settled. Without an end of its
-// session it would be applied when it goes on.
+// server, until its caller has left and the outcome is settled. Without an end of
+// its session it would be applied when it goes on.
 func TestStoppedSessionWakesTooLate(t *testing.T) {
 	pool := connect(t, dbtest.MariaDB(t))
 	s, err := mysqlstore.Open[string, string](t.Context(), pool, mysqlstore.Options{})
@@ -268,8 +268,8 @@ func TestStoppedSessionWakesTooLate(t *testing.T) {
 	write(t, s, put("k", "2"))
 }
 
-// TestServerCrash: what was acknowledged is there after a crash, the store goes on, and a
-// commit under way is settled by the server that has come back.
+// TestServerCrash: what was acknowledged is there after a crash, the store goes on,
+// and a commit under way is settled by the server that has come back.
 func TestServerCrash(t *testing.T) {
 	server := dbtest.StartMariaDB(t)
 	proxy, via := dbtest.Via(t, server.URL())

@@ -7,9 +7,9 @@ import (
 )
 
 // Every text with a list exists in a few lengths, so that a handful of prepared
-// statements serves all of them. A list of keys is padded with its last key, for
-// the database finds out about a repeated one for less than another statement
-// would cost; a list of rows, see rowSizes.
+// statements serves all of them. A list of keys is padded with its last key, for the
+// database finds out about a repeated one for less than another statement would
+// cost; a list of rows, see rowSizes.
 var keySizes = []int{1, 4, 16, 64, 256}
 
 // rowSizes are the lengths of lists of rows. They are closer to each other than
@@ -85,7 +85,8 @@ func newStatements(t string, mariadb bool) *statements {
 		scanNext:  f("SELECT `key`, `value`, `version`, `expires_at`, `deleted`, CLOCK FROM TABLE FORCE INDEX (PRIMARY) WHERE `deleted` = 0 AND `key` > ? ORDER BY `key` LIMIT ?"),
 
 		// LAST_INSERT_ID(x) sends x back with the statement's own reply, on both
-		// servers, where a result of RETURNING would have a description of its columns.
+		// servers, where a result of RETURNING would have a description of its
+		// columns.
 		set: f("%s", now+"INSERT INTO TABLE "+columns+" VALUES (?, ?, LAST_INSERT_ID(GREATEST(CLOCK, ?)), NULL, 0, ?)"+
 			" ON DUPLICATE KEY UPDATE `value` = VALUES(`value`), `version` = LAST_INSERT_ID(GREATEST(`version` + 1, VALUES(`version`))), `expires_at` = NULL, `deleted` = 0, `stamp` = VALUES(`stamp`)"),
 		setAbsent: f("%s", now+"INSERT INTO TABLE "+columns+" VALUES (?, ?, LAST_INSERT_ID(GREATEST(CLOCK, ?)), NULL, 0, ?)"),
@@ -111,8 +112,8 @@ func newStatements(t string, mariadb bool) *statements {
 	}
 }
 
-// inChunks calls f with the keys, chunk by chunk, and the chunk's index in
-// keySizes. Before the keys come the arguments in lead.
+// inChunks calls f with the keys, chunk by chunk, and the chunk's index in keySizes.
+// Before the keys come the arguments in lead.
 func inChunks(keys []any, f func(size int, args []any) error, lead ...any) error {
 	for len(keys) > 0 {
 		i, _ := slices.BinarySearch(keySizes, len(keys))

@@ -19,15 +19,15 @@ type Options struct {
 	// Table is the table's name; "lockstep" if empty. It is made if it does not
 	// exist.
 	Table string
-	// Codec encodes the values: a codec.Codec for the store's type of values, such
-	// as codec.CBOR[User](); codec.JSON if nil. A table is opened with the
-	// codec and the kind of key that it was made with.
+	// Codec encodes the values: a codec.Codec for the store's type of values, such as
+	// codec.CBOR[User](); codec.JSON if nil. A table is opened with the codec and the
+	// kind of key that it was made with.
 	Codec codec.Any
 	// MaxKeyBytes is the longest encoded key, beyond which a write or a load is
 	// refused with ErrTooLarge; 0 stands for 1 KiB. InnoDB allows 3072.
 	MaxKeyBytes int
-	// MaxValueBytes is the longest encoded value; 0 stands for 64 MiB, or as much
-	// as the server's max_allowed_packet allows, if that is less.
+	// MaxValueBytes is the longest encoded value; 0 stands for 64 MiB, or as much as
+	// the server's max_allowed_packet allows, if that is less.
 	MaxValueBytes int
 }
 
@@ -74,9 +74,9 @@ func (o Options) fit(maxPacket int64) (Options, error) {
 	return o, nil
 }
 
-// Store is a key-value table of our own: a lockstep.Store with versions,
-// tombstones, row lifetimes, transactions, scans and settlement. Its methods may
-// be called from many goroutines at once.
+// Store is a key-value table of our own: a lockstep.Store with versions, tombstones,
+// row lifetimes, transactions, scans and settlement. Its methods may be called from
+// many goroutines at once.
 type Store[K comparable, V any] struct {
 	db    *Database
 	owned bool
@@ -86,9 +86,9 @@ type Store[K comparable, V any] struct {
 	clock *tableClock
 }
 
-// Open takes the database that pool's DSN names and opens in it the table that
-// opts name, which is made if it is missing. Close ends what Open has begun, and
-// leaves the pool alone. Its errors are those of OpenDatabase and OpenIn.
+// Open takes the database that pool's DSN names and opens in it the table that opts
+// name, which is made if it is missing. Close ends what Open has begun, and leaves
+// the pool alone. Its errors are those of OpenDatabase and OpenIn.
 func Open[K comparable, V any](ctx context.Context, pool *sql.DB, opts Options) (*Store[K, V], error) {
 	if _, _, err := prepareOpen[K, V](opts); err != nil {
 		return nil, err
@@ -107,9 +107,9 @@ func Open[K comparable, V any](ctx context.Context, pool *sql.DB, opts Options) 
 
 // OpenIn opens a table of db, and makes it if it is missing. An error that is
 // ErrInvalid says that the options contradict themselves or the table: made with
-// another kind of key or another codec, by a newer version of this package, or
-// not by this package at all; or that somebody has changed it so that the promises
-// could not be kept.
+// another kind of key or another codec, by a newer version of this package, or not
+// by this package at all; or that somebody has changed it so that the promises could
+// not be kept.
 func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options) (*Store[K, V], error) {
 	opts, rows, err := prepareOpen[K, V](opts)
 	if err != nil {
@@ -178,8 +178,8 @@ func (c utf8Codec[V]) Encode(dst []byte, v V) ([]byte, error) {
 // Database returns the database that the store's table is in.
 func (s *Store[K, V]) Database() *Database { return s.db }
 
-// Close closes the database if Open has opened it, and waits for the commits
-// under way. A store from OpenIn has nothing to close.
+// Close closes the database if Open has opened it, and waits for the commits under
+// way. A store from OpenIn has nothing to close.
 func (s *Store[K, V]) Close() error {
 	if !s.owned {
 		return nil

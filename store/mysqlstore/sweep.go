@@ -10,17 +10,17 @@ const (
 	// keepTombstones is how long the version of a deleted row is kept. It has to
 	// outlast every commit that could still be in doubt.
 	keepTombstones = 24 * time.Hour
-	// sweepRows bounds a sweep's transaction, and with it how long a commit waits
-	// for one.
+	// sweepRows bounds a sweep's transaction, and with it how long a commit waits for
+	// one.
 	sweepRows = 256
 	// sweepTimeout bounds a sweep that waits for the server.
 	sweepTimeout = 10 * time.Second
 )
 
-// sweep turns rows whose lifetime is over into tombstones, and removes
-// tombstones that are a day old. The first keeps the version, because for every
-// reader the row was absent already; the second raises the table's floor. It leaves
-// alone what somebody has locked. Several processes may sweep one table.
+// sweep turns rows whose lifetime is over into tombstones, and removes tombstones
+// that are a day old. The first keeps the version, because for every reader the row
+// was absent already; the second raises the table's floor. It leaves alone what
+// somebody has locked. Several processes may sweep one table.
 func (s *Store[K, V]) sweep(ctx context.Context) (more bool, err error) {
 	result, err := s.db.write(ctx, func(ctx context.Context, a *attempt) error {
 		if err := a.s.waits(ctx, impatience); err != nil {

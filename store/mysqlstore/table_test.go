@@ -20,8 +20,8 @@ type tenantKey struct {
 	ID     uint64
 }
 
-// TestKeysOfEveryKind: keys come back as they were, also from a scan, and differ
-// as Go's == says.
+// TestKeysOfEveryKind: keys come back as they were, also from a scan, and differ as
+// Go's == says.
 func TestKeysOfEveryKind(t *testing.T) {
 	db, err := mysqlstore.OpenDatabase(t.Context(), connect(t, dbtest.MariaDB(t)), mysqlstore.DatabaseOptions{})
 	if err != nil {
@@ -235,8 +235,8 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// TestVersionsEnd: after the last version there is none, and it is an error and
-// not a lower one.
+// TestVersionsEnd: after the last version there is none, and it is an error and not
+// a lower one.
 func TestVersionsEnd(t *testing.T) {
 	dsn := dbtest.MariaDB(t)
 	s := openStore(t, dsn)

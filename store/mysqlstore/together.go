@@ -2,49 +2,36 @@ package mysqlstore
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
-// together commits the batch as one transaction, and begins again when it
-// collides with others. A batch that is not patient leaves out the sets whose rows
-// somebody else has locked.
+// together commits the batch as one transaction, and begins again when it collides
+// with others. A batch that is not patient leaves out the sets whose rows somebody
+// else has locked.
 func (b *batch[K, V]) together(ctx context.Context, a *attempt, patient bool) error {
-	settled := make([]error, len(b.Outcomes)) // what was known before
+	w := &work[K, V]{batch: b, a: a, retries: true, known: make([]error, len(b.Outcomes))}
 	for i, o := range b.Outcomes {
-		settled[i] = o.Err
-	}
-	w := &work[K, V]{batch: b, a: a, retries: true}
-	for i, set := range b.Sets {
+		w.known[i] = o.Err
 		// A DeleteAll cannot leave out what is locked.
-		w.serial = w.serial || set.DeleteAll && settled[i] == nil
+		w.serial = w.serial || b.Sets[i].DeleteAll && o.Err == nil
 	}
 	w.patient = patient || w.serial
 	return a.again(ctx, func() error {
-		for i, err := range settled {
-			b.Outcomes[i] = lockstep.Outcome[V]{Err: err}
-		}
 		err := w.once(ctx)
-		if err != nil && refusesRow(err) && !a.unclear && !w.oneByOne {
-			// Somebody's row was refused. Which one it is shows when they come one by
-			// one.
-			w.oneByOne = true
-			if err := a.rollback(); err != nil {
-				return err
-			}
-			return w.againOnce(ctx, settled)
+		if err == nil || a.unclear || w.oneByOne || !refusesRow(err) {
+			return err
 		}
-		return err
+		// Whose row was refused shows when the sets come one by one.
+		w.oneByOne = true
+		if err := a.rollback(); err != nil {
+			return err
+		}
+		return w.once(ctx)
 	})
-}
-
-func (w *work[K, V]) againOnce(ctx context.Context, settled []error) error {
-	for i, err := range settled {
-		w.Outcomes[i] = lockstep.Outcome[V]{Err: err}
-	}
-	return w.once(ctx)
 }
 
 // work is a batch in a transaction.
@@ -52,7 +39,8 @@ type work[K comparable, V any] struct {
 	*batch[K, V]
 	a       *attempt
 	patient bool
-	retries bool // the transaction can begin again
+	retries bool    // the transaction can begin again
+	known   []error // of the sets that were refused before
 	// serial says that a set is a DeleteAll.
 	serial bool
 	// probing locks absent rows one by one, after they could not be locked together.
@@ -67,13 +55,16 @@ type work[K comparable, V any] struct {
 	// placed are the keys of absent rows that are locked by a row of version 0, a
 	// tombstone of nothing, which is gone when the transaction ends.
 	placed map[K]bool
-	// cleared says that a DeleteAll, or a set before it, has changed rows that are not
-	// among the states any more.
+	// cleared says that a DeleteAll, or a set before it, has changed rows that are
+	// not among the states any more.
 	cleared bool
 }
 
 func (w *work[K, V]) once(ctx context.Context) error {
 	w.cleared = false
+	for i, err := range w.known {
+		w.Outcomes[i] = lockstep.Outcome[V]{Err: err}
+	}
 	if err := w.a.begin(ctx, w.serial); err != nil {
 		return err
 	}
@@ -215,8 +206,8 @@ func (w *work[K, V]) deleteAll(ctx context.Context) error {
 	return nil
 }
 
-// flush writes the states that sets have changed, of the keys at those places.
-// New rows are inserted, which fails if one has appeared, and the others, which are
+// flush writes the states that sets have changed, of the keys at those places. New
+// rows are inserted, which fails if one has appeared, and the others, which are
 // locked, are replaced.
 func (w *work[K, V]) flush(ctx context.Context, order []int) error {
 	absent, err := w.toPlace()
@@ -281,11 +272,11 @@ func (w *work[K, V]) insert(ctx context.Context, rows []record) error {
 	return nil
 }
 
-// toPlace are the absent rows that have to be locked although nobody writes
-// them: a set of several keys was decided by their absence, and until it is
-// committed they must not appear, or somebody could see them and not yet the
-// set's other rows. Where a set has one key, the moment when it was looked at is
-// the moment when it took effect.
+// toPlace are the absent rows that have to be locked although nobody writes them: a
+// set of several keys was decided by their absence, and until it is committed they
+// must not appear, or somebody could see them and not yet the set's other rows.
+// Where a set has one key, the moment when it was looked at is the moment when it
+// took effect.
 func (w *work[K, V]) toPlace() (map[K]bool, error) {
 	var place map[K]bool
 	for i, set := range w.Sets {
@@ -324,8 +315,8 @@ func (w *work[K, V]) unplace(ctx context.Context) error {
 	})
 }
 
-// found tells whether the rows that the batch has written are there. A row with
-// the attempt's stamp is ours; one with a version that is not above ours and somebody
+// found tells whether the rows that the batch has written are there. A row with the
+// attempt's stamp is ours; one with a version that is not above ours and somebody
 // else's stamp shows that nothing was applied; a higher one has been written since,
 // and shows nothing.
 func (w *work[K, V]) found(ctx context.Context, conn *session) (bool, error) {
@@ -351,7 +342,7 @@ func (w *work[K, V]) found(ctx context.Context, conn *session) (bool, error) {
 	// Of a DeleteAll every row is a witness, and none of them is known. If not one is
 	// left, others have come since, or it was not applied.
 	applied := false
-	err = conn.query(ctx, w.s.sql.stamped, []any{w.a.stamp}, func(row []driverValue) error {
+	err = conn.query(ctx, w.s.sql.stamped, []any{w.a.stamp}, func(row []driver.Value) error {
 		n, _ := integer(row[0])
 		applied = n == 1
 		return nil

@@ -13,8 +13,7 @@ import (
 type txn struct {
 	a     *attempt
 	ended bool
-	// over is set when the transaction has ended, or is fit for nothing but to
-	// end.
+	// over is set when the transaction has ended, or is fit for nothing but to end.
 	over error
 	// found are the verifications of the sets that were applied, and written says
 	// whether any of them has changed a row.
@@ -27,8 +26,8 @@ type txn struct {
 	sql   callerSQL
 }
 
-// fail leaves the transaction fit for nothing but to end, for the stores and for
-// the caller's SQL.
+// fail leaves the transaction fit for nothing but to end, for the stores and for the
+// caller's SQL.
 func (t *txn) fail(err error) {
 	t.over = err
 	t.sql.fail(err)
@@ -132,16 +131,16 @@ func (t *txn) commit(ctx context.Context) error {
 	if t.sql.tx != nil {
 		err := t.a.s.run(ctx, "RELEASE SAVEPOINT "+lentSavepoint)
 		if number(err) == errNoSavepoint {
-			// The caller's SQL has ended the transaction, by a way that was not seen for
-			// one.
+			// The caller's SQL has ended the transaction, by a way that was not seen
+			// for one.
 			t.a.unclear = true
 		}
 		if err != nil {
 			return err
 		}
 	} else if !t.written {
-		// Its sets were decided while their rows were locked, and there is nothing that
-		// a lost reply could leave in doubt.
+		// Its sets were decided while their rows were locked, and there is nothing
+		// that a lost reply could leave in doubt.
 		t.a.rollback()
 		return nil
 	}
