@@ -216,7 +216,7 @@ func (a *attempt) settle(ctx context.Context) (applied bool, err error) {
 		return err
 	})
 	if err != nil && !errors.Is(err, errUntold) {
-		err = readError(err)
+		err = unasked(err)
 	}
 	return applied, err
 }

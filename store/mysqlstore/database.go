@@ -162,7 +162,7 @@ func (db *Database) acquire(ctx context.Context) (*session, error) {
 	s, err := db.open(ctx)
 	if err != nil {
 		<-db.slots
-		return nil, notApplied(err)
+		return nil, unasked(err)
 	}
 	return s, nil
 }

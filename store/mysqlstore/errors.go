@@ -33,6 +33,8 @@ const (
 	errReprepare   = 1615
 	errNoWait      = 3572 // MySQL's NOWAIT; MariaDB says errLockWait
 	errNoThread    = 1094
+	errNoStatement = 1243 // a proxy has forgotten what was prepared
+	errOverruled   = 3101 // by group replication, in the commit
 	errNoTable     = 1146
 	errNoDatabase  = 1049
 	errNoSavepoint = 1305
@@ -51,14 +53,15 @@ const (
 //	                                             rejectReadOnly has closed the
 //	                                             connection on a refusal
 //	ErrPktTooLarge                               nothing was sent                refused
-//	1205, 1213, 1020, 1615, 3572                 a lock, a deadlock, a stale     gone
+//	1205, 1213, 1020, 1615, 3572, 1243, 3101     a lock, a deadlock, a stale     gone
 //	                                             statement: rolled back
 //	1290, 1792, 1836                             the server has become read-only gone
-//	1021, 1114, 1041, 1037, 1040, 1203, 1226     no room, no memory, too many    gone
+//	1021, 1114, 1041, 1037, 1040, 1203, 1206,    no room, no memory, too many    gone
+//	1226, 1461, 1637
 //	1053, 1317, 1927, 1969, 3024, 3169           the session is being ended, or  unknown
 //	                                             the statement was: perhaps after
 //	                                             the commit
-//	1026, 1030, 1180, 1598, 3100                 the engine or the binary log    unknown
+//	1026, 1030, 1105, 1180, 1598, 3100           the engine or the binary log    unknown
 //	                                             has failed in the commit
 //	1158–1161, 2006, 2013                        the network, as the server or   unknown
 //	                                             a proxy saw it
@@ -83,12 +86,12 @@ func fateOf(err error) fate {
 		return fateUnknown
 	}
 	switch me.Number {
-	case errLockWait, errDeadlock, errChanged, errReprepare, errNoWait,
+	case errLockWait, errDeadlock, errChanged, errReprepare, errNoWait, errNoStatement, errOverruled,
 		1290, 1792, 1836,
-		1021, 1114, 1041, 1037, 1040, 1203, 1226:
+		1021, 1114, 1041, 1037, 1040, 1203, 1206, 1226, 1461, 1637:
 		return fateGone
 	case 1053, errInterrupted, errKilled, 1969, 3024, 3169,
-		1026, 1030, 1180, 1598, 3100,
+		1026, 1030, 1105, 1180, 1598, 3100,
 		1158, 1159, 1160, 1161, 2006, 2013:
 		return fateUnknown
 	}
@@ -108,7 +111,7 @@ func number(err error) uint16 {
 // may be begun again.
 func collided(err error) bool {
 	switch number(err) {
-	case errLockWait, errDeadlock, errChanged, errReprepare, errNoWait:
+	case errLockWait, errDeadlock, errChanged, errReprepare, errNoWait, errOverruled:
 		return true
 	}
 	return errors.Is(err, errAppeared)
@@ -136,7 +139,7 @@ func breaks(err error) bool {
 		return false
 	}
 	switch number(err) {
-	case 0, 1053, errKilled, 1158, 1159, 1160, 1161, 1153, 2006, 2013:
+	case 0, 1053, errKilled, errNoStatement, 1158, 1159, 1160, 1161, 1153, 2006, 2013:
 		return true
 	}
 	return false
@@ -181,8 +184,15 @@ func notApplied(err error) error {
 	return unavailable("%w", err)
 }
 
-// readError is what a failed read says.
-func readError(err error) error { return notApplied(err) }
+// unasked is the error of a call that has not got an answer. Whatever the server
+// has against it, the keys and the rows are not at fault, which is what ErrInvalid
+// would say.
+func unasked(err error) error {
+	if isNamed(err) {
+		return err
+	}
+	return unavailable("%w", err)
+}
 
 // openError is what a failed check at open says.
 func openError(err error) error {

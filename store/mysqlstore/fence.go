@@ -27,14 +27,14 @@ var errElsewhere = errors.New("another server answers than the one that was aske
 func (db *Database) end(ctx context.Context, f fence) error {
 	s, err := db.open(ctx)
 	if err != nil {
-		return notApplied(err)
+		return unasked(err)
 	}
 	defer s.close()
 	if err := s.end(ctx, f); err != nil {
 		if errors.Is(err, errElsewhere) {
 			return err
 		}
-		return notApplied(err)
+		return unasked(err)
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func (s *Store[K, V]) readError(err error) error {
 	if errors.Is(err, keytext.ErrDecode) {
 		return invalid("table %s: %w", s.opts.Table, err)
 	}
-	return readError(err)
+	return unasked(err)
 }
 
 // key decodes a key column.

@@ -179,8 +179,8 @@ func TestTableDroppedByHand(t *testing.T) {
 	const floor = 1 << 60
 	execute(t, pool, "UPDATE lockstep_tables SET floor = ?", int64(floor))
 	execute(t, pool, "DROP TABLE lockstep")
-	if _, err := s.Load(t.Context(), []string{"k"}); !errors.Is(err, lockstep.ErrInvalid) {
-		t.Errorf("Load without a table: %v, want ErrInvalid", err)
+	if _, err := s.Load(t.Context(), []string{"k"}); !errors.Is(err, lockstep.ErrUnavailable) {
+		t.Errorf("Load without a table: %v, want ErrUnavailable", err)
 	}
 	if _, err := s.Commit(t.Context(), []changeSet{set(put("a", "1")), set(put("k", "1"))}); !errors.Is(err, lockstep.ErrInvalid) {
 		t.Errorf("Commit without a table: %v, want ErrInvalid", err)
