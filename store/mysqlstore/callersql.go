@@ -11,26 +11,39 @@ import (
 	"github.com/lockstep-cache/lockstep"
 )
 
-// SQL returns the live transaction behind txn, for the caller's own statements: they
-// see what the stores have applied to it, and are committed or rolled back with it.
-// It reports false for another store's Txn and for one that is over.
+// Tx returns the live transaction in which tx will commit, for the caller's own
+// statements, and begins it if need be. The statements are committed with what tx
+// writes through its caches, and rolled back when its function returns an error, or
+// runs again. Some cache over a store of this package must be a part of tx already
+// (In).
 //
-// The *sql.Tx belongs to the goroutine that owns txn, and its rows must be closed
-// before txn is used again. Statements are those that read or change rows, and
-// savepoints, temporary tables; everything that ends the transaction, or might (DDL,
-// SET, CALL), is refused, as are the *sql.Tx's own Commit and Rollback: the
-// transaction ends by txn. It runs at READ COMMITTED. After an error that has made
-// the server roll the whole transaction back (a deadlock, a lost connection, a
+// The *sql.Tx belongs to the goroutine that runs the function. It runs at READ
+// COMMITTED, and its rows must be closed before the function returns. Statements
+// are those that read or change rows, savepoints and temporary tables; whatever
+// ends the transaction, or might (DDL, SET, CALL), is refused, as are the *sql.Tx's
+// own Commit and Rollback: the transaction ends with tx. After an error that has
+// made the server roll the whole transaction back (a deadlock, a lost connection, a
 // statement interrupted by its context), every further statement fails, and so does
-// the commit. Rows that the statements change behind a cache are the caller's to
-// invalidate.
-func SQL(t lockstep.Txn) (*sql.Tx, bool) {
-	x, ok := t.(*txn)
-	if !ok || x.over != nil || x.ended {
-		return nil, false
+// the commit. They are for rows that no cache keeps: those are written through the
+// caches.
+func Tx(tx *lockstep.Tx) (*sql.Tx, error) {
+	t, err := tx.Txn()
+	if err != nil {
+		return nil, err
 	}
-	tx, err := x.sql.open(x.a.s)
-	return tx, err == nil
+	return lend(t)
+}
+
+// lend gives the caller's own statements a transaction that can go on.
+func lend(t lockstep.Txn) (*sql.Tx, error) {
+	x, ok := t.(*txn)
+	if !ok {
+		return nil, invalid("the transaction is one of another database (%T)", t)
+	}
+	if x.over != nil {
+		return nil, invalid("%w", x.over)
+	}
+	return x.sql.open(x.a.s)
 }
 
 // callerSQL lends the connection of a transaction to database/sql, through a driver

@@ -32,6 +32,8 @@
 //	batch in autocommit mode, is under way
 //	the server or the machine dies            either of the two before     all of the batch, or nothing
 //
+// [Tx] gives the program's own statements a part in a transaction of caches.
+//
 // # The connections
 //
 // A Database takes connections out of the program's *sql.DB and keeps them: up to

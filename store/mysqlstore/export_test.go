@@ -2,6 +2,7 @@ package mysqlstore
 
 import (
 	"context"
+	"database/sql"
 
 	"github.com/lockstep-cache/lockstep"
 )
@@ -17,6 +18,12 @@ func (s *Store[K, V]) Sweep(ctx context.Context) (more bool, err error) { return
 
 // ServerIs tells whether a server of that version is taken.
 func ServerIs(version string) error { return (&server{}).is(version) }
+
+// SQL is what Tx does once a transaction has begun.
+func SQL(t lockstep.Txn) (*sql.Tx, bool) {
+	tx, err := lend(t)
+	return tx, err == nil
+}
 
 // RunInside runs a statement in a transaction past all checks.
 func RunInside(ctx context.Context, t lockstep.Txn, query string) error {
