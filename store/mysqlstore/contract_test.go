@@ -2,6 +2,7 @@ package mysqlstore_test
 
 import (
 	"database/sql"
+	"fmt"
 	"testing"
 
 	"github.com/lockstep-cache/lockstep/store/codec"
@@ -31,7 +32,11 @@ func TestContractKeyValue(t *testing.T) {
 		{"JSONAsOnMySQL", codec.JSON[storetest.Doc](), "", mysqlstore.AsMySQL},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			database := func(t testing.TB, pool *sql.DB) *mysqlstore.Database {
+			// One empty database serves all tests, each with tables of its own.
+			pool := connect(t, dbtest.MariaDB(t)+c.params)
+			tables, tableOf := 0, map[any]string{}
+			next := func() string { tables++; return fmt.Sprint("docs", tables) }
+			database := func(t testing.TB) *mysqlstore.Database {
 				db, err := mysqlstore.OpenDatabase(t.Context(), pool, mysqlstore.DatabaseOptions{})
 				if err != nil {
 					t.Fatal(err)
@@ -47,34 +52,29 @@ func TestContractKeyValue(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				tableOf[db] = table
 				return s
 			}
-			pools := map[any]*sql.DB{}
-			open := func(t testing.TB, pool *sql.DB) storetest.Store {
-				db := database(t, pool)
-				pools[db] = pool
-				return in(t, db, "")
-			}
-			h := storetest.Harness{
-				Open: func(t testing.TB) storetest.Store { return open(t, connect(t, dbtest.MariaDB(t)+c.params)) },
+			open := func(t testing.TB) storetest.Store { return in(t, database(t), next()) }
+			storetest.Run(t, storetest.Harness{
+				Open: open,
 				Reopen: func(t testing.TB, old storetest.Store) storetest.Store {
 					db := old.Capabilities().Database.(*mysqlstore.Database)
 					if err := db.Close(); err != nil {
 						t.Fatal(err)
 					}
-					return open(t, pools[db])
+					return in(t, database(t), tableOf[db])
 				},
 				OpenTwo: func(t testing.TB) (a, b storetest.Store) {
-					db := database(t, connect(t, dbtest.MariaDB(t)+c.params))
-					return in(t, db, "a"), in(t, db, "b")
+					db := database(t)
+					return in(t, db, next()), in(t, db, next())
 				},
 				OpenUnreliable: func(t testing.TB) storetest.Store {
-					return storetest.Inject(open(t, connect(t, dbtest.MariaDB(t)+c.params)),
+					return storetest.Inject(open(t),
 						fault.MustParse("commit 20%: lose request; commit 25%: lose reply; commit 30%: lose reply, late"), 1)
 				},
 				Lacks: []storetest.Feature{storetest.Refusals},
-			}
-			storetest.Run(t, h)
+			})
 		})
 	}
 }
