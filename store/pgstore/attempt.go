@@ -83,6 +83,19 @@ func (a *attempt) decisive(ctx context.Context, commands ...command) (fate, erro
 	return f, err
 }
 
+// before is the fate of an attempt whose COMMIT was not sent, which was not committed
+// whatever the error says.
+func (a *attempt) before(ctx context.Context, err error) fate {
+	f := fateOf(err)
+	switch {
+	case f != fateUnknown:
+		return f
+	case a.session.stale(ctx, err):
+		return fateAgain
+	}
+	return fateGone
+}
+
 // abandon ends an attempt, with nothing that commits sent.
 func (a *attempt) abandon(ctx context.Context) { a.db.rollback(ctx, a.session) }
 
@@ -97,9 +110,8 @@ var errUntold = errors.New("every row of the commit has been changed since")
 // transaction, and nothing else can send the COMMIT. A locking read instead would
 // prove nothing: a backend that is stopped before its INSERT holds no lock yet.
 func (a *attempt) settle(ctx context.Context) (applied bool, err error) {
-	applied, err = a.settleOnce(ctx)
-	if lost(err) && ctx.Err() == nil {
-		applied, err = a.settleOnce(ctx)
+	for again := true; again; {
+		applied, again, err = a.settleOnce(ctx)
 	}
 	if err != nil && !errors.Is(err, errUntold) {
 		err = notApplied(fateGone, err)
@@ -107,10 +119,10 @@ func (a *attempt) settle(ctx context.Context) (applied bool, err error) {
 	return applied, err
 }
 
-func (a *attempt) settleOnce(ctx context.Context) (applied bool, err error) {
+func (a *attempt) settleOnce(ctx context.Context) (applied, again bool, err error) {
 	s, err := a.db.session(ctx)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	alive, err := a.fence(ctx, s)
 	if err == nil {
@@ -121,22 +133,25 @@ func (a *attempt) settleOnce(ctx context.Context) (applied bool, err error) {
 	} else {
 		a.db.release(s)
 	}
-	return applied, err
+	return applied, s.stale(ctx, err), err
 }
 
 // fence ends the attempt's session, and waits until it has gone. It reports whether
 // the session was there to be ended.
 func (a *attempt) fence(ctx context.Context, s *session) (alive bool, err error) {
-	const terminate = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_get_activity($1::int) WHERE ` + startedSQL + ` = $2::bigint`
+	// The clock is heard again: rows that this attempt has written, if it has, had
+	// better not be ahead of what the next one goes by.
+	const terminate = `SELECT count(pg_terminate_backend(pid)), ` + clockSQL + ` FROM pg_stat_get_activity($1::int) WHERE ` + startedSQL + ` = $2::bigint`
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		var there int64
+		var there, now int64
 		err := s.run(ctx, command{sql: terminate, args: []any{int32(a.id.pid), a.id.started},
-			row: func(scan func(...any) error) error { return scan(&there) }})
+			row: func(scan func(...any) error) error { return scan(&there, &now) }})
 		if err != nil {
 			return alive, err
 		}
+		a.db.heard(now, 0)
 		if there == 0 {
 			return alive, nil
 		}

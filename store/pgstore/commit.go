@@ -161,7 +161,7 @@ func (b *batch[K, V]) leaveLocked(ctx context.Context, cause error) (some bool, 
 	}})
 	if err != nil {
 		b.s.db.drop(s)
-		return false, notApplied(fateOf(err).beforeCommit(), err)
+		return false, notApplied(fateGone, err)
 	}
 	b.s.db.release(s)
 	for _, i := range active {

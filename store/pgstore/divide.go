@@ -27,12 +27,12 @@ func (b *batch[K, V]) divided(ctx context.Context, a *attempt) ([]lockstep.Outco
 	out := append([]lockstep.Outcome[V](nil), b.Outcomes...)
 	if err := a.session.run(ctx, command{sql: beginSQL}); err != nil {
 		a.abandon(ctx)
-		return nil, fateOf(err).beforeCommit(), err
+		return nil, a.before(ctx, err), err
 	}
 	var done []work[K, V]
 	if err := b.part(ctx, a.session, b.active(), out, &done); err != nil {
 		a.abandon(ctx)
-		return nil, fateOf(err).beforeCommit(), err
+		return nil, a.before(ctx, err), err
 	}
 	if len(done) == 0 {
 		a.abandon(ctx)

@@ -95,15 +95,6 @@ func fateOfServer(pg *pgconn.PgError) fate {
 	return fateGone
 }
 
-// beforeCommit turns the fate of a statement before COMMIT into what it means there:
-// a transaction whose COMMIT was not sent was not committed.
-func (f fate) beforeCommit() fate {
-	if f == fateUnknown {
-		return fateGone
-	}
-	return f
-}
-
 // lost tells whether it was the connection that failed, and not what was asked.
 func lost(err error) bool {
 	return err != nil && !named(err) && !errors.Is(err, keytext.ErrDecode) && !errors.Is(err, errUntold) && fateOf(err) == fateUnknown

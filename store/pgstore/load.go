@@ -45,25 +45,21 @@ type loaded[K comparable, V any] struct {
 	row     lockstep.Row[V]
 }
 
-// readAttempts is how many connections are tried that turn out to be broken: a pool
-// hands out one that has been idle for a moment as it is, and after a restart of the
-// server all of them are.
-const readAttempts = 16
-
 // read runs a query for the columns key, value, version, expires_at, deleted_at and
 // the clock.
 func (s *Store[K, V]) read(ctx context.Context, query string, args ...any) ([]loaded[K, V], error) {
-	rows, err := s.readOnce(ctx, query, args)
-	for attempt := 1; lost(err) && ctx.Err() == nil && attempt < readAttempts; attempt++ {
-		rows, err = s.readOnce(ctx, query, args)
+	for {
+		rows, again, err := s.readOnce(ctx, query, args)
+		if !again {
+			return rows, readError(err)
+		}
 	}
-	return rows, readError(err)
 }
 
-func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any) (rows []loaded[K, V], err error) {
+func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any) (rows []loaded[K, V], again bool, err error) {
 	session, err := s.db.session(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	err = session.run(ctx, command{sql: query, args: args, row: func(scan func(...any) error) error {
 		var key any
@@ -98,7 +94,7 @@ func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any) (r
 	} else {
 		s.db.release(session)
 	}
-	return rows, err
+	return rows, session.stale(ctx, err), err
 }
 
 // readError is what a failed read says.

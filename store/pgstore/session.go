@@ -86,6 +86,16 @@ var births atomic.Uint64
 type session struct {
 	lease lease
 	id    *identity
+	// fresh: this is the connection's first use. One that was idle in its pool may have
+	// been ended by the server without anybody noticing.
+	fresh bool
+}
+
+// stale tells whether an error may be due to nothing but a connection that had been
+// idle: what was asked is asked again of another, if that does no harm. There are no
+// more of them than the pool has connections.
+func (s *session) stale(ctx context.Context, err error) bool {
+	return !s.fresh && lost(err) && ctx.Err() == nil
 }
 
 // identityKey is where a connection keeps its *identity.
@@ -125,6 +135,7 @@ func (db *Database) session(ctx context.Context) (*session, error) {
 			return err
 		}
 		db.heard(seen.clock, 0)
+		s.fresh = true
 		s.id = &identity{pid: seen.pid, started: seen.started, born: births.Add(1)}
 		data[identityKey] = s.id
 		return nil

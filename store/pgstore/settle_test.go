@@ -261,3 +261,48 @@ func TestASweepDoesNotHideACommit(t *testing.T) {
 		t.Errorf("settled as %+v, %v", settled, serr)
 	}
 }
+
+// Connections that were idle in the pool when the server ended them fail nobody who
+// reads, or whose COMMIT was not sent; they are used up first.
+func TestIdleConnectionsThatTheServerHasEnded(t *testing.T) {
+	url := dbtest.Postgres(t)
+	s := openStore(t, url)
+	v := write(t, s, put("k", "old")).Rows[0].Version
+	for name, use := range map[string]func() error{
+		"Load": func() error { _, err := s.Load(t.Context(), []string{"k"}); return err },
+		"Conditional": func() error {
+			out, err := s.Commit(t.Context(), []changeSet{set(ifVersion(v, put("k", "new")))})
+			if err == nil {
+				err = out[0].Err
+			}
+			return err
+		},
+		"Begin": func() error {
+			txn, err := s.Capabilities().Begin(t.Context())
+			if err == nil {
+				err = txn.Rollback(t.Context())
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var open []lockstep.Txn
+			for range 3 { // the pool has four
+				txn, err := s.Capabilities().Begin(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				open = append(open, txn)
+			}
+			for _, txn := range open {
+				if err := txn.Rollback(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			execute(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+			if err := use(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -63,9 +63,12 @@ func (b *batch[K, V]) decide(ctx context.Context, s *session, sets []int, out []
 	for _, i := range sets {
 		if b.Sets[i].DeleteAll {
 			commands := append(b.flush(w), command{sql: b.s.sql.removeAll, args: []any{w.d.Clock}})
-			if err := s.run(ctx, append(commands, b.readStates(w.d, places)...)...); err != nil {
+			commands = append(commands, b.readStates(w.d, places)...)
+			commands = append(commands, command{sql: `SELECT ` + clockSQL, row: func(scan func(...any) error) error { return scan(&now) }})
+			if err := s.run(ctx, commands...); err != nil {
 				return w, err
 			}
+			b.s.db.heard(now, 0)
 			w.wrote = true
 		}
 		out[i] = w.d.Apply(b.Sets[i])
@@ -143,7 +146,7 @@ func (b *batch[K, V]) together(ctx context.Context, a *attempt) ([]lockstep.Outc
 	w, err := b.decide(ctx, a.session, b.active(), out, &waits, command{sql: beginSQL})
 	if err != nil {
 		a.abandon(ctx)
-		return nil, fateOf(err).beforeCommit(), err
+		return nil, a.before(ctx, err), err
 	}
 	commands := b.flush(w)
 	if len(commands) == 0 && !w.wrote {

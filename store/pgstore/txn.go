@@ -25,15 +25,19 @@ var errOver = errors.New("the transaction is over")
 
 // begin implements Capabilities.Begin.
 func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
-	a, err := db.attempt(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.session.run(ctx, command{sql: beginSQL}); err != nil {
+	for {
+		a, err := db.attempt(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err = a.session.run(ctx, command{sql: beginSQL}); err == nil {
+			return &txn{a: a}, nil
+		}
 		a.abandon(ctx)
-		return nil, notApplied(fateOf(err).beforeCommit(), err)
+		if f := a.before(ctx, err); f != fateAgain {
+			return nil, notApplied(f, err)
+		}
 	}
-	return &txn{a: a}, nil
 }
 
 // open returns the transaction behind t, if it is one of db that can go on.
@@ -66,7 +70,7 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 			}
 		}
 		if err != nil {
-			err = notApplied(fateOf(err).beforeCommit(), err)
+			err = notApplied(x.a.before(ctx, err), err)
 			x.over = err
 			return lockstep.Outcome[V]{}, err
 		}
