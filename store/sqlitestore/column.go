@@ -1,9 +1,7 @@
 package sqlitestore
 
 import (
-	"database/sql"
 	"database/sql/driver"
-	"encoding/json"
 	"fmt"
 	"math"
 	"reflect"
@@ -11,18 +9,8 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep/store/internal/dbtag"
+	"github.com/lockstep-cache/lockstep/store/internal/mapping"
 )
-
-// converter takes a field's value to what its column holds, and back. What bind
-// returns is one of SQLite's own types, never a time.Time or a bool, whose text
-// the driver would choose. Its errors say what is wrong with the value; the
-// caller names the field and the column.
-type converter struct {
-	bind func(v reflect.Value) (any, error)
-	scan func(src driver.Value, dst reflect.Value) error
-	// stores is the type of what bind returns; empty where only the value tells.
-	stores affinity
-}
 
 // affinity is what a column does to values that are put into it, by the rules of
 // SQLite for declared types (https://sqlite.org/datatype3.html#determination_of_column_affinity).
@@ -53,32 +41,91 @@ func affinityOf(declared string, strict bool) affinity {
 	return numeric
 }
 
-var (
-	scannerType = reflect.TypeFor[sql.Scanner]()
-	valuerType  = reflect.TypeFor[driver.Valuer]()
-	timeType    = reflect.TypeFor[time.Time]()
-)
-
-// newConverter returns the converter for a field in a column of that affinity,
-// or says why there is none: because the type cannot be stored, or because the
-// column would change its values.
-func newConverter(t reflect.Type, tag dbtag.Tag, a affinity) (converter, error) {
-	if tag.Unix != 0 {
-		if base := baseType(t); base != timeType {
-			return converter{}, fmt.Errorf("a unit of time is for time.Time, and the field is %v", t)
+// Key implements mapping.Type.
+func (c *column) Key(t reflect.Type) (mapping.Converter, error) {
+	if !strings.EqualFold(c.collation, "BINARY") {
+		return mapping.Converter{}, fmt.Errorf("its collation %s takes different keys for the same", c.collation)
+	}
+	need := func(a affinity) error {
+		if c.affinity != a {
+			return fmt.Errorf("a key of type %v needs a column of %s affinity, and it has %s", t, a, c.affinity)
 		}
+		return nil
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return c.textKey(), need(text)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return intConverter(), need(integer)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		return uintConverter(), need(integer)
+	case reflect.Float32, reflect.Float64:
+		return mapping.FloatKey(t, floatConverter()), need(realNum)
+	case reflect.Array:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return mapping.Array(string(blob)), need(blob)
+		}
+	}
+	return mapping.Converter{}, fmt.Errorf("a key cannot be a %v", t)
+}
+
+// textKey refuses a NUL where the driver tells of rows: it ends a text there.
+func (c *column) textKey() mapping.Converter {
+	key := mapping.Text(string(text))
+	if !c.told {
+		return key
+	}
+	bind := key.Bind
+	key.Bind = func(v reflect.Value) (any, error) {
+		if strings.Contains(v.String(), "\x00") {
+			return nil, fmt.Errorf("a NUL, in a schema with triggers or foreign keys' actions")
+		}
+		return bind(v)
+	}
+	return key
+}
+
+// Version implements mapping.Type.
+func (c *column) Version() error {
+	if c.affinity != integer {
+		return fmt.Errorf("a version needs an INTEGER column")
+	}
+	return nil
+}
+
+// Value implements mapping.Type.
+func (c *column) Value(t reflect.Type, tag dbtag.Tag) (mapping.Converter, error) {
+	conv, err := newConverter(t, tag, c.affinity)
+	if err == nil && c.strict && conv.Type != "" && conv.Type != string(c.affinity) {
+		err = fmt.Errorf("its %s column, of a STRICT table, refuses the %s that the field is stored as", c.affinity, conv.Type)
+	}
+	return conv, err
+}
+
+// newConverter returns the converter for a field in a column of that affinity.
+// What it binds is one of SQLite's own types, never a time.Time or a bool, whose
+// text the driver would choose; its Type is the affinity that keeps that as it is.
+func newConverter(t reflect.Type, tag dbtag.Tag, a affinity) (mapping.Converter, error) {
+	inner := mapping.Nullable(t)
+	if tag.Unix != 0 && t != mapping.TimeType && inner != mapping.TimeType {
+		return mapping.Converter{}, fmt.Errorf("a unit of time is for time.Time, and the field is %v", t)
 	}
 	switch {
 	case tag.JSON:
-		return jsonConverter(t, a)
-	case t == timeType:
+		if err := wants(a, text, blob); err != nil {
+			return mapping.Converter{}, err
+		}
+		return mapping.JSON(string(text), t)
+	case t == mapping.TimeType:
 		return timeConverter(tag.Unix, a)
-	case t.Kind() == reflect.Pointer:
-		return pointerConverter(t, tag, a)
-	case isSQLNull(t):
-		return nullConverter(t, tag, a)
-	case t.Implements(valuerType) && reflect.PointerTo(t).Implements(scannerType):
-		return scannerConverter(), nil
+	case inner != nil:
+		c, err := newConverter(inner, tag, a)
+		if err != nil {
+			return c, err
+		}
+		return mapping.Null(t, c)
+	case mapping.ConvertsItself(t):
+		return mapping.SelfConverting("", plain), nil
 	}
 	switch t.Kind() {
 	case reflect.Bool:
@@ -88,20 +135,24 @@ func newConverter(t reflect.Type, tag dbtag.Tag, a affinity) (converter, error) 
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return uintConverter(), wants(a, integer, numeric, blob)
 	case reflect.Float32, reflect.Float64:
-		// An INTEGER or NUMERIC column keeps 1.0 as 1, and scan takes both.
+		// An INTEGER or NUMERIC column keeps 1.0 as 1, and Scan takes both.
 		return floatConverter(), wants(a, realNum, numeric, integer, blob)
 	case reflect.String:
-		return stringConverter(), wants(a, text, blob)
+		return mapping.Text(string(text)), wants(a, text, blob)
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.Uint8 {
-			return bytesConverter(a), wants(a, text, blob, numeric, integer, realNum)
+			stores := blob
+			if a == text {
+				stores = text
+			}
+			return mapping.Bytes(string(stores), a == text), wants(a, text, blob, numeric, integer, realNum)
 		}
 	case reflect.Array:
 		if t.Elem().Kind() == reflect.Uint8 {
-			return arrayConverter(), wants(a, text, blob, numeric, integer, realNum)
+			return mapping.Array(string(blob)), wants(a, text, blob, numeric, integer, realNum)
 		}
 	}
-	return converter{}, fmt.Errorf("a column cannot hold a %v; the option json can", t)
+	return mapping.Converter{}, fmt.Errorf("a column cannot hold a %v; the option json can", t)
 }
 
 // wants refuses an affinity that would change values.
@@ -114,41 +165,19 @@ func wants(got affinity, ok ...affinity) error {
 	return fmt.Errorf("its %s column would change the field's values", got)
 }
 
-// baseType is what is behind a pointer or a sql.Null.
-func baseType(t reflect.Type) reflect.Type {
-	switch {
-	case t.Kind() == reflect.Pointer:
-		return t.Elem()
-	case isSQLNull(t):
-		return t.Field(0).Type
-	}
-	return t
-}
-
-func mismatch(src driver.Value, want string) error {
-	if src == nil {
-		return fmt.Errorf("is NULL, and the field cannot be; use a pointer or sql.Null")
-	}
-	s := fmt.Sprintf("%v", src)
-	if len(s) > 40 {
-		s = s[:40] + "…"
-	}
-	return fmt.Errorf("holds %q (%T), which is no %s", s, src, want)
-}
-
-func boolConverter() converter {
-	return converter{
-		stores: integer,
-		bind: func(v reflect.Value) (any, error) {
+func boolConverter() mapping.Converter {
+	return mapping.Converter{
+		Type: string(integer),
+		Bind: func(v reflect.Value) (any, error) {
 			if v.Bool() {
 				return int64(1), nil
 			}
 			return int64(0), nil
 		},
-		scan: func(src driver.Value, dst reflect.Value) error {
+		Scan: func(src driver.Value, dst reflect.Value) error {
 			n, ok := src.(int64)
 			if !ok || n != 0 && n != 1 {
-				return mismatch(src, "boolean")
+				return mapping.Mismatch(src, "boolean")
 			}
 			dst.SetBool(n == 1)
 			return nil
@@ -156,249 +185,33 @@ func boolConverter() converter {
 	}
 }
 
-func intConverter() converter {
-	return converter{
-		stores: integer,
-		bind:   func(v reflect.Value) (any, error) { return v.Int(), nil },
-		scan: func(src driver.Value, dst reflect.Value) error {
-			n, ok := src.(int64)
-			if !ok || dst.OverflowInt(n) {
-				return mismatch(src, dst.Type().String())
-			}
-			dst.SetInt(n)
-			return nil
-		},
-	}
+func intConverter() mapping.Converter { return mapping.Int(string(integer), "an INTEGER column", 64) }
+
+func uintConverter() mapping.Converter {
+	return mapping.Uint(string(integer), "an INTEGER column", 64)
 }
 
-func uintConverter() converter {
-	return converter{
-		stores: integer,
-		bind: func(v reflect.Value) (any, error) {
-			if v.Uint() > math.MaxInt64 {
-				return nil, fmt.Errorf("%d is more than an INTEGER column can hold", v.Uint())
-			}
-			return int64(v.Uint()), nil
-		},
-		scan: func(src driver.Value, dst reflect.Value) error {
-			n, ok := src.(int64)
-			if !ok || n < 0 || dst.OverflowUint(uint64(n)) {
-				return mismatch(src, dst.Type().String())
-			}
-			dst.SetUint(uint64(n))
-			return nil
-		},
+func floatConverter() mapping.Converter {
+	c := mapping.Float(string(realNum))
+	c.Bind = func(v reflect.Value) (any, error) {
+		if math.IsNaN(v.Float()) {
+			return nil, fmt.Errorf("SQLite would store NaN as NULL")
+		}
+		return v.Float(), nil
 	}
+	return c
 }
 
-func floatConverter() converter {
-	return converter{
-		stores: realNum,
-		bind: func(v reflect.Value) (any, error) {
-			if math.IsNaN(v.Float()) {
-				return nil, fmt.Errorf("SQLite would store NaN as NULL")
-			}
-			return v.Float(), nil
-		},
-		scan: func(src driver.Value, dst reflect.Value) error {
-			switch n := src.(type) {
-			case float64:
-				dst.SetFloat(n)
-			case int64:
-				dst.SetFloat(float64(n))
-			default:
-				return mismatch(src, "number")
-			}
-			return nil
-		},
+// plain makes one of SQLite's own types of what a type that converts itself stores.
+func plain(x driver.Value) (any, error) {
+	switch x := x.(type) {
+	case bool:
+		if x {
+			return int64(1), nil
+		}
+		return int64(0), nil
+	case time.Time:
+		return formatTime(x)
 	}
-}
-
-func stringConverter() converter {
-	return converter{
-		stores: text,
-		bind:   func(v reflect.Value) (any, error) { return v.String(), nil },
-		scan: func(src driver.Value, dst reflect.Value) error {
-			s, ok := src.(string)
-			if !ok {
-				return mismatch(src, "text")
-			}
-			dst.SetString(s)
-			return nil
-		},
-	}
-}
-
-// bytesConverter stores nil as NULL, and as text where the column is for text.
-func bytesConverter(a affinity) converter {
-	stores := blob
-	if a == text {
-		stores = text
-	}
-	return converter{
-		stores: stores,
-		bind: func(v reflect.Value) (any, error) {
-			switch {
-			case v.IsNil():
-				return nil, nil
-			case a == text:
-				return string(v.Bytes()), nil
-			}
-			return append([]byte{}, v.Bytes()...), nil
-		},
-		scan: func(src driver.Value, dst reflect.Value) error {
-			switch b := src.(type) {
-			case nil:
-				dst.SetZero()
-			case string:
-				dst.SetBytes([]byte(b))
-			case []byte:
-				dst.SetBytes(append([]byte{}, b...))
-			default:
-				return mismatch(src, "blob")
-			}
-			return nil
-		},
-	}
-}
-
-func arrayConverter() converter {
-	return converter{
-		stores: blob,
-		bind: func(v reflect.Value) (any, error) {
-			return append([]byte{}, v.Bytes()...), nil // its bytes may have a type of their own
-		},
-		scan: func(src driver.Value, dst reflect.Value) error {
-			b, ok := src.([]byte)
-			if !ok || len(b) != dst.Len() {
-				return mismatch(src, fmt.Sprintf("blob of %d bytes", dst.Len()))
-			}
-			copy(dst.Bytes(), b)
-			return nil
-		},
-	}
-}
-
-func jsonConverter(t reflect.Type, a affinity) (converter, error) {
-	if err := wants(a, text, blob); err != nil {
-		return converter{}, err
-	}
-	switch t.Kind() {
-	case reflect.Chan, reflect.Func, reflect.Complex64, reflect.Complex128, reflect.UnsafePointer:
-		return converter{}, fmt.Errorf("a %v is no JSON", t)
-	}
-	null := t.Kind() == reflect.Pointer || t.Kind() == reflect.Map || t.Kind() == reflect.Slice
-	return converter{
-		stores: text,
-		bind: func(v reflect.Value) (any, error) {
-			if null && v.IsNil() {
-				return nil, nil
-			}
-			b, err := json.Marshal(v.Interface())
-			return string(b), err
-		},
-		scan: func(src driver.Value, dst reflect.Value) error {
-			dst.SetZero()
-			var data []byte
-			switch b := src.(type) {
-			case string:
-				data = []byte(b)
-			case []byte:
-				data = b
-			case nil:
-				if null {
-					return nil
-				}
-				return mismatch(src, "JSON")
-			default:
-				return mismatch(src, "JSON")
-			}
-			return json.Unmarshal(data, dst.Addr().Interface())
-		},
-	}, nil
-}
-
-func pointerConverter(t reflect.Type, tag dbtag.Tag, a affinity) (converter, error) {
-	if t.Elem().Kind() == reflect.Pointer {
-		return converter{}, fmt.Errorf("a pointer to a pointer cannot be told from a pointer to NULL")
-	}
-	inner, err := newConverter(t.Elem(), tag, a)
-	return converter{
-		stores: inner.stores,
-		bind: func(v reflect.Value) (any, error) {
-			if v.IsNil() {
-				return nil, nil
-			}
-			return inner.bind(v.Elem())
-		},
-		scan: func(src driver.Value, dst reflect.Value) error {
-			if src == nil {
-				dst.SetZero()
-				return nil
-			}
-			p := reflect.New(t.Elem())
-			if err := inner.scan(src, p.Elem()); err != nil {
-				return err
-			}
-			dst.Set(p)
-			return nil
-		},
-	}, err
-}
-
-// isSQLNull tells whether t is sql.Null[T], sql.NullString or one of their kin: a
-// value and whether it is valid.
-func isSQLNull(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && t.PkgPath() == "database/sql" && t.NumField() == 2 &&
-		t.Field(1).Name == "Valid" && t.Field(1).Type.Kind() == reflect.Bool
-}
-
-// nullConverter does not go through their Scan, which cannot make a time out of
-// SQLite's text.
-func nullConverter(t reflect.Type, tag dbtag.Tag, a affinity) (converter, error) {
-	inner, err := newConverter(t.Field(0).Type, tag, a)
-	return converter{
-		stores: inner.stores,
-		bind: func(v reflect.Value) (any, error) {
-			if !v.Field(1).Bool() {
-				return nil, nil
-			}
-			return inner.bind(v.Field(0))
-		},
-		scan: func(src driver.Value, dst reflect.Value) error {
-			dst.SetZero()
-			if src == nil {
-				return nil
-			}
-			dst.Field(1).SetBool(true)
-			return inner.scan(src, dst.Field(0))
-		},
-	}, err
-}
-
-// scannerConverter is for types that convert themselves. They choose what they
-// store, and are trusted to read it back.
-func scannerConverter() converter {
-	return converter{
-		bind: func(v reflect.Value) (any, error) {
-			x, err := driver.DefaultParameterConverter.ConvertValue(v.Interface())
-			if err != nil {
-				return nil, err
-			}
-			switch x := x.(type) {
-			case bool:
-				if x {
-					return int64(1), nil
-				}
-				return int64(0), nil
-			case time.Time:
-				return formatTime(x)
-			}
-			return x, nil
-		},
-		scan: func(src driver.Value, dst reflect.Value) error {
-			dst.SetZero()
-			return dst.Addr().Interface().(sql.Scanner).Scan(src)
-		},
-	}
+	return x, nil
 }

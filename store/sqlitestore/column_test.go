@@ -66,7 +66,7 @@ func TestEveryKindOfColumn(t *testing.T) {
 	want.Unix = at.Truncate(time.Microsecond).UTC()
 	want.Ignored = ""
 	for key, v := range map[string]struct{ in, out everything }{"full": {full, want}, "zero": {everything{}, everything{}}} {
-		c, _, err := s.prepare(lockstep.Change[string, everything]{Key: key, Value: v.in})
+		c, _, err := s.m.Prepare(lockstep.Change[string, everything]{Key: key, Value: v.in})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func TestEveryKindOfColumn(t *testing.T) {
 		if l := get(t, s, key); !reflect.DeepEqual(l.Value, v.out) {
 			t.Errorf("%s loaded:\n%+v, want\n%+v", key, l.Value, v.out)
 		}
-		clone, err := s.clone(r.Value)
+		clone, err := s.m.Clone(r.Value)
 		if err != nil || !reflect.DeepEqual(clone, v.out) {
 			t.Errorf("%s cloned:\n%+v, %v", key, clone, err)
 		}

@@ -10,6 +10,7 @@ import (
 	lib "modernc.org/sqlite/lib"
 
 	"github.com/lockstep-cache/lockstep/store/internal/dbtag"
+	"github.com/lockstep-cache/lockstep/store/internal/mapping"
 )
 
 // A statement may change rows beside those that it names: by a trigger, or by a
@@ -78,7 +79,7 @@ func tell(d *sqlite.SQLitePreUpdateData, cached map[string][]int, heard func(row
 		for i, at := range places {
 			key[i] = columns[at]
 		}
-		heard(rowName{table, keyText(key)}, "key "+strings.Trim(fmt.Sprint(key), "[]"))
+		heard(rowName{table, mapping.KeyText(key)}, "key "+strings.Trim(fmt.Sprint(key), "[]"))
 	}
 	if d.Op != lib.SQLITE_INSERT {
 		one(d.Old)
@@ -108,11 +109,11 @@ func (t *Table[K, V]) witnessed(c *conn, set *tableSet[K, V], so *touched, f fun
 	if !t.acts {
 		return f()
 	}
-	n := len(t.m.key)
-	table := dbtag.Fold(t.m.table)
+	n := len(t.m.Key)
+	table := dbtag.Fold(t.m.Table)
 	named := make(map[rowName]bool, set.written)
 	for i := range set.written {
-		named[rowName{table, keyText(set.bound[i*n : (i+1)*n])}] = true
+		named[rowName{table, mapping.KeyText(set.bound[i*n : (i+1)*n])}] = true
 	}
 	others := map[rowName]string{}
 	c.watch(t.db.cached, func(r rowName, what string) {
@@ -156,5 +157,5 @@ UNION ALL SELECT 'trigger ' || name FROM sqlite_schema WHERE type = 'trigger' AN
 		return err
 	}
 	return invalid("table %s: this would also change %s of table %s, behind the back of its cache (%s); name it in the same transaction",
-		t.m.table, what, table, strings.Join(causes, "; "))
+		t.m.Table, what, table, strings.Join(causes, "; "))
 }

@@ -3,11 +3,11 @@ package sqlitestore
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"strings"
 	"sync/atomic"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/mapping"
 )
 
 // TableOptions are the options of NewTable. The zero value is sound.
@@ -48,7 +48,7 @@ type TableOptions struct {
 type Table[K comparable, V any] struct {
 	db    *Database
 	opts  TableOptions
-	m     *mapping
+	m     *mapping.Mapping[K, V]
 	sql   tableStatements
 	clock *clock
 	// acts says that something in the schema changes rows by itself.
@@ -85,18 +85,18 @@ func NewTable[K comparable, V any](ctx context.Context, db *Database, table stri
 	if err != nil {
 		return nil, readError(db.path, err)
 	}
-	m, err := mapTo(s, reflect.TypeFor[K](), reflect.TypeFor[V](), opts)
+	m, err := mapTo[K, V](s, opts)
 	if err != nil {
 		return nil, err
 	}
 	var key []int
-	for _, part := range m.key {
+	for _, part := range s.key() {
 		key = append(key, part.place)
 	}
 	if err := db.cacheable(ctx, s.name, key); err != nil {
 		return nil, err
 	}
-	return &Table[K, V]{db: db, opts: opts, m: m, sql: newTableStatements(m), clock: db.clock(s.name), acts: s.acts}, nil
+	return &Table[K, V]{db: db, opts: opts, m: m, sql: newTableStatements(m.Table, m.Key, m.Value, m.Version), clock: db.clock(s.name), acts: s.acts}, nil
 }
 
 // Database returns the database that the table is in.
@@ -107,8 +107,8 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	caps := lockstep.Capabilities[K, V]{
 		Name:     "sqlite",
 		ReadOnly: t.opts.ReadOnly,
-		Versions: t.versioned(),
-		Clone:    t.clone,
+		Versions: t.m.Versioned(),
+		Clone:    t.m.Clone,
 		Scan:     t.scan,
 	}
 	if t.opts.ReadOnly {
@@ -116,12 +116,10 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	}
 	caps.Checks, caps.Atomic, caps.DeleteAll, caps.Immediate = true, true, true, true
 	caps.Batch = lockstep.BatchAdvice{MaxOps: 512, InFlight: 1}
-	caps.Prepare, caps.Settle = t.prepare, settle[V]
+	caps.Prepare, caps.Settle = t.m.Prepare, settle[V]
 	caps.Database, caps.Begin, caps.Apply = t.db, t.db.begin, t.apply
 	return caps
 }
-
-func (t *Table[K, V]) versioned() bool { return t.m.version >= 0 }
 
 // tableStatements are the texts of what is run on one mapped table.
 type tableStatements struct {
@@ -132,22 +130,22 @@ type tableStatements struct {
 	highest                string
 }
 
-func newTableStatements(m *mapping) tableStatements {
+func newTableStatements(table string, keys, values []mapping.Field, version int) tableStatements {
 	var key, columns, into, set []string
-	for _, k := range m.key {
-		key = append(key, quote(k.column))
-		into = append(into, quote(k.column))
+	for _, k := range keys {
+		key = append(key, quote(k.Column))
+		into = append(into, quote(k.Column))
 	}
 	// The plus hides the declared type from the driver, which would make a time of
 	// whatever resembles one in a column called DATE.
 	for _, name := range key {
-		columns = append(columns, "+"+quote(m.table)+"."+name)
+		columns = append(columns, "+"+quote(table)+"."+name)
 	}
-	for i, v := range m.value {
-		columns = append(columns, "+"+quote(m.table)+"."+quote(v.column))
-		if v.written || i == m.version {
-			into = append(into, quote(v.column))
-			set = append(set, quote(v.column)+" = ?")
+	for i, v := range values {
+		columns = append(columns, "+"+quote(table)+"."+quote(v.Column))
+		if v.Written || i == version {
+			into = append(into, quote(v.Column))
+			set = append(set, quote(v.Column)+" = ?")
 		}
 	}
 	list := func(n int) string { return "?" + strings.Repeat(", ?", n-1) }
@@ -156,24 +154,24 @@ func newTableStatements(m *mapping) tableStatements {
 	// A primary key may hold NULLs, which no key in Go is. The plus keeps the planner
 	// from looking for what is not NULL, instead of for where the page starts.
 	whole := "+" + strings.Join(key, " IS NOT NULL AND +") + " IS NOT NULL"
-	from := "SELECT " + strings.Join(columns, ", ") + " FROM " + inMain(m.table)
+	from := "SELECT " + strings.Join(columns, ", ") + " FROM " + inMain(table)
 	s := tableStatements{
 		load:      selectChunks(from, key...),
 		scanFirst: fmt.Sprintf("%s WHERE %s ORDER BY %s LIMIT ?", from, whole, all),
 		scanNext:  fmt.Sprintf("%s WHERE (%s) > (%s) AND %s ORDER BY %s LIMIT ?", from, all, list(len(key)), whole, all),
 		// OR ABORT overrides conflict clauses of the schema's own, such as UNIQUE ON
 		// CONFLICT REPLACE, which would remove another row to make room for this one.
-		insert:    fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s)", inMain(m.table), strings.Join(into, ", "), list(len(into))),
-		remove:    fmt.Sprintf("DELETE FROM %s WHERE %s", inMain(m.table), where),
-		removeAll: "DELETE FROM " + inMain(m.table),
-		left:      fmt.Sprintf("SELECT EXISTS (SELECT 1 FROM %s)", inMain(m.table)),
+		insert:    fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s)", inMain(table), strings.Join(into, ", "), list(len(into))),
+		remove:    fmt.Sprintf("DELETE FROM %s WHERE %s", inMain(table), where),
+		removeAll: "DELETE FROM " + inMain(table),
+		left:      fmt.Sprintf("SELECT EXISTS (SELECT 1 FROM %s)", inMain(table)),
 	}
 	if len(set) > 0 {
-		s.update = fmt.Sprintf("UPDATE OR ABORT %s SET %s WHERE %s", inMain(m.table), strings.Join(set, ", "), where)
+		s.update = fmt.Sprintf("UPDATE OR ABORT %s SET %s WHERE %s", inMain(table), strings.Join(set, ", "), where)
 	}
-	if m.version >= 0 {
+	if version >= 0 {
 		// To max, a text is more than any number.
-		s.highest = fmt.Sprintf("SELECT max(%[1]s) FROM %[2]s WHERE typeof(%[1]s) = 'integer'", quote(m.value[m.version].column), inMain(m.table))
+		s.highest = fmt.Sprintf("SELECT max(%[1]s) FROM %[2]s WHERE typeof(%[1]s) = 'integer'", quote(values[version].Column), inMain(table))
 	}
 	return s
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/internal/kv"
+	"github.com/lockstep-cache/lockstep/store/internal/mapping"
 )
 
 // Commit implements lockstep.Store. The sets are applied one after the other in
@@ -16,7 +17,7 @@ import (
 // back alone, and its error is ErrInvalid and says what SQLite says.
 func (t *Table[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V]) ([]lockstep.Outcome[V], error) {
 	if t.opts.ReadOnly {
-		return nil, unsupported("table %s was opened with ReadOnly", t.m.table)
+		return nil, unsupported("table %s was opened with ReadOnly", t.m.Table)
 	}
 	b := t.newBatch(sets)
 	result, err := t.db.write(ctx, func(ctx context.Context, a *attempt) error {
@@ -94,23 +95,20 @@ func (t *Table[K, V]) take(set lockstep.ChangeSet[K, V], own *tableSet[K, V]) er
 		}
 	}
 	for _, c := range set.Changes {
-		if _, ok := c.Prepared.(*preparedRow); !ok {
+		if _, ok := c.Prepared.(*mapping.Prepared); !ok {
 			var err error
-			if c, _, err = t.prepare(c); err != nil {
+			if c, _, err = t.m.Prepare(c); err != nil {
 				return err
 			}
 		}
 		own.changes = append(own.changes, c)
-		add(c.Key, c.Prepared.(*preparedRow).key)
+		add(c.Key, c.Prepared.(*mapping.Prepared).Key)
 	}
 	own.written = len(own.index)
 	for _, c := range set.Checks {
-		key, err := t.bindKey(c.Key)
+		key, err := t.m.TakeCheck(c)
 		if err != nil {
 			return err
-		}
-		if _, ok := c.Value.(V); !ok && !c.Absent && !t.versioned() {
-			return invalid("key %v: the check has a %T to compare, and the table's values are %T", c.Key, c.Value, *new(V))
 		}
 		own.checks = append(own.checks, c)
 		add(c.Key, key)
@@ -176,37 +174,37 @@ func (b *tableBatch[K, V]) follow(set *tableSet[K, V], steps []step) {
 // Without versions two states that look the same are the same: a row that
 // somebody has set back to what it was counts as not written.
 func (b *tableBatch[K, V]) found(c *conn) (bool, error) {
-	n := len(b.t.m.key)
+	n := len(b.t.m.Key)
 	// Of several changes of one row, the last tells.
 	first := map[string][]driver.Value{}
 	for _, s := range b.trail {
-		if _, ok := first[keyText(s.key)]; !ok {
-			first[keyText(s.key)] = s.before
+		if _, ok := first[mapping.KeyText(s.key)]; !ok {
+			first[mapping.KeyText(s.key)] = s.before
 		}
 	}
 	same := true
 	for i := len(b.trail) - 1; i >= 0; i-- {
 		s := b.trail[i]
-		before, ok := first[keyText(s.key)]
+		before, ok := first[mapping.KeyText(s.key)]
 		if !ok {
 			continue
 		}
-		delete(first, keyText(s.key))
+		delete(first, mapping.KeyText(s.key))
 		rows, err := b.t.readRaw(c, s.key)
 		if err != nil {
 			return false, err
 		}
-		now := rows[keyText(s.key)]
-		if equalRow(before, s.after) {
-			same = same && equalRow(now, s.after)
+		now := rows[mapping.KeyText(s.key)]
+		if mapping.EqualRows(before, s.after) {
+			same = same && mapping.EqualRows(now, s.after)
 			continue
 		}
 		switch {
-		case equalRow(now, s.after):
+		case mapping.EqualRows(now, s.after):
 			return true, nil
-		case equalRow(now, before):
+		case mapping.EqualRows(now, before):
 			return false, nil
-		case now != nil && s.after != nil && b.t.versionOf(now[n:]) < b.t.versionOf(s.after[n:]):
+		case now != nil && s.after != nil && b.t.m.VersionOf(now[n:]) < b.t.m.VersionOf(s.after[n:]):
 			return false, nil
 		}
 		same = false
@@ -215,10 +213,6 @@ func (b *tableBatch[K, V]) found(c *conn) (bool, error) {
 		return true, nil // it changed nothing, and nothing has changed
 	}
 	return false, errUntold
-}
-
-func equalRow(a, b []driver.Value) bool {
-	return (a == nil) == (b == nil) && slices.EqualFunc(a, b, func(x, y driver.Value) bool { return equalColumn(x, y) })
 }
 
 // apply implements Capabilities.Apply.

@@ -1,17 +1,16 @@
 package sqlitestore
 
 import (
-	"bytes"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"modernc.org/sqlite"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/internal/kv"
+	"github.com/lockstep-cache/lockstep/store/internal/mapping"
 )
 
 // applySet checks a set and makes its changes. An Outcome with an Err has left no
@@ -44,7 +43,7 @@ func (t *Table[K, V]) applySet(c *conn, set *tableSet[K, V], so *touched, compan
 			t.deferred.Store(true)
 			return none, nil, errAgain
 		}
-		err = invalid("table %s: FOREIGN KEY constraint failed (a deferred one)", t.m.table)
+		err = invalid("table %s: FOREIGN KEY constraint failed (a deferred one)", t.m.Table)
 	}
 	switch {
 	case err == nil && savepoint:
@@ -59,7 +58,7 @@ func (t *Table[K, V]) applySet(c *conn, set *tableSet[K, V], so *touched, compan
 		t.deferred.Store(true)
 		return none, nil, errAgain
 	}
-	refusal := lockstep.Outcome[V]{Err: notApplied(t.m.table, err)}
+	refusal := lockstep.Outcome[V]{Err: notApplied(t.m.Table, err)}
 	if savepoint {
 		if _, err := c.exec("ROLLBACK TO lockstep_set"); err != nil {
 			// RAISE(ROLLBACK) in a trigger has taken the others' changes with it.
@@ -88,52 +87,38 @@ func unresolved(c *conn) bool {
 // readRaw returns the columns of the rows that exist, the key's first, by the
 // text of their key.
 func (t *Table[K, V]) readRaw(c *conn, bound []any) (map[string][]driver.Value, error) {
-	rows := make(map[string][]driver.Value, len(bound)/len(t.m.key))
-	err := inChunks(bound, len(t.m.key), func(size int, args []any) error {
+	rows := make(map[string][]driver.Value, len(bound)/len(t.m.Key))
+	err := inChunks(bound, len(t.m.Key), func(size int, args []any) error {
 		return c.query(t.sql.load[size], args, func(row []driver.Value) error {
-			rows[keyText(row[:len(t.m.key)])] = slices.Clone(row)
+			rows[mapping.KeyText(row[:len(t.m.Key)])] = slices.Clone(row)
 			return nil
 		})
 	})
 	return rows, err
 }
 
-// keyText tells keys apart inside a set.
-func keyText[T any](key []T) string {
-	if len(key) == 1 {
-		if s, ok := any(key[0]).(string); ok {
-			return s
-		}
-	}
-	var b strings.Builder
-	for _, part := range key {
-		fmt.Fprintf(&b, "%#v,", part)
-	}
-	return b.String()
-}
-
 func (t *Table[K, V]) key(set *tableSet[K, V], k K) []any {
-	n := len(t.m.key)
+	n := len(t.m.Key)
 	at := set.index[k] * n
 	return set.bound[at : at+n]
 }
 
 // admits decides whether the set's checks and expectations hold.
 func (t *Table[K, V]) admits(set *tableSet[K, V], before map[string][]driver.Value) error {
-	n := len(t.m.key)
+	n := len(t.m.Key)
 	conflict := func(k K, row []driver.Value) error {
 		e := &lockstep.ConflictError{Key: k, Exists: row != nil}
 		if row != nil {
-			e.Version = lockstep.Version(t.versionOf(row[n:]))
+			e.Version = lockstep.Version(t.m.VersionOf(row[n:]))
 		}
 		return e
 	}
 	for _, c := range set.checks {
-		row := before[keyText(t.key(set, c.Key))]
+		row := before[mapping.KeyText(t.key(set, c.Key))]
 		ok := c.Absent == (row == nil)
 		if ok && row != nil {
 			var err error
-			if ok, err = t.unchanged(c, row[n:]); err != nil {
+			if ok, err = t.m.Unchanged(c, row[n:]); err != nil {
 				return err
 			}
 		}
@@ -142,50 +127,19 @@ func (t *Table[K, V]) admits(set *tableSet[K, V], before map[string][]driver.Val
 		}
 	}
 	for _, c := range set.changes {
-		row := before[keyText(t.key(set, c.Key))]
+		row := before[mapping.KeyText(t.key(set, c.Key))]
 		switch {
 		case c.Expect.Kind == lockstep.ExpectAbsent && row != nil,
-			c.Expect.Kind == lockstep.ExpectVersion && (row == nil || t.versionOf(row[n:]) != int64(c.Expect.Version)):
+			c.Expect.Kind == lockstep.ExpectVersion && (row == nil || t.m.VersionOf(row[n:]) != int64(c.Expect.Version)):
 			return conflict(c.Key, row)
 		}
 	}
 	return nil
 }
 
-// unchanged compares a row with what was read of it: by version, or column by
-// column as the value would be stored.
-func (t *Table[K, V]) unchanged(c lockstep.Check[K], columns []driver.Value) (bool, error) {
-	if t.versioned() {
-		return t.versionOf(columns) == int64(c.Version), nil
-	}
-	read, err := t.bindValue(c.Value.(V))
-	if err != nil {
-		return false, err
-	}
-	// The row goes through the fields, too, so that both have lost the same.
-	v, err := t.scanValue(columns)
-	if err != nil {
-		return false, nil // what was read did decode
-	}
-	held, err := t.bindValue(v)
-	if err != nil {
-		return false, err
-	}
-	return slices.EqualFunc(read, held, equalColumn), nil
-}
-
-func equalColumn(a, b any) bool {
-	x, ok := a.([]byte)
-	y, both := b.([]byte)
-	if ok || both {
-		return ok && both && bytes.Equal(x, y)
-	}
-	return a == b
-}
-
 // change makes the set's changes, and reads the rows again.
 func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], so *touched, before map[string][]driver.Value) (lockstep.Outcome[V], []step, error) {
-	n := len(t.m.key)
+	n := len(t.m.Key)
 	out := lockstep.Outcome[V]{
 		Rows:    make([]lockstep.Row[V], len(set.changes)),
 		Existed: make([]bool, len(set.changes)),
@@ -208,12 +162,12 @@ func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], so *touched, before m
 		return out, nil, err
 	}
 	for i := range steps {
-		row := after[keyText(steps[i].key)]
+		row := after[mapping.KeyText(steps[i].key)]
 		steps[i].after = row
 		if row == nil || out.Rows == nil {
 			continue
 		}
-		if out.Rows[i], err = t.row(set.changes[i].Key, row[n:]); err != nil {
+		if out.Rows[i], err = t.m.Row(set.changes[i].Key, row[n:]); err != nil {
 			// The schema accepts what the fields cannot hold: the row is committed, and
 			// its readers will say what is wrong with it.
 			out.Rows = nil
@@ -224,17 +178,17 @@ func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], so *touched, before m
 
 // changeRows makes the changes, and notes what was there before them.
 func (t *Table[K, V]) changeRows(c *conn, set *tableSet[K, V], before map[string][]driver.Value, out lockstep.Outcome[V], steps []step) error {
-	n := len(t.m.key)
+	n := len(t.m.Key)
 	for i, ch := range set.changes {
-		key := ch.Prepared.(*preparedRow).key
-		row := before[keyText(key)]
+		key := ch.Prepared.(*mapping.Prepared).Key
+		row := before[mapping.KeyText(key)]
 		out.Existed[i] = row != nil
 		steps[i] = step{key: key, before: row}
 		version := int64(0)
-		if t.versioned() {
+		if t.m.Versioned() {
 			last := int64(0)
 			if row != nil {
-				last = t.versionOf(row[n:])
+				last = t.m.VersionOf(row[n:])
 			}
 			var err error
 			if version, err = kv.NextVersion(last, t.clock.read()); err != nil {
@@ -258,7 +212,7 @@ func (t *Table[K, V]) changeRows(c *conn, set *tableSet[K, V], before map[string
 func (t *Table[K, V]) deleteAll(c *conn) (steps []step, err error) {
 	err = c.query(t.sql.scanFirst, []any{int64(1)}, func(row []driver.Value) error {
 		s := step{before: slices.Clone(row)}
-		for _, part := range s.before[:len(t.m.key)] {
+		for _, part := range s.before[:len(t.m.Key)] {
 			s.key = append(s.key, part)
 		}
 		steps = append(steps, s)
@@ -267,13 +221,13 @@ func (t *Table[K, V]) deleteAll(c *conn) (steps []step, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.versioned() {
+	if t.m.Versioned() {
 		highest, err := c.integer(t.sql.highest)
 		if err != nil {
 			return nil, err
 		}
 		if _, err := kv.NextVersion(highest, 0); err != nil {
-			return nil, invalid("table %s: %w", t.m.table, err)
+			return nil, invalid("table %s: %w", t.m.Table, err)
 		}
 		t.clock.raise(highest + 1)
 	}
@@ -282,7 +236,7 @@ func (t *Table[K, V]) deleteAll(c *conn) (steps []step, err error) {
 	}
 	left, err := c.integer(t.sql.left)
 	if err == nil && left != 0 {
-		err = invalid("table %s: a trigger keeps rows from being deleted, or has made new ones", t.m.table)
+		err = invalid("table %s: a trigger keeps rows from being deleted, or has made new ones", t.m.Table)
 	}
 	return steps, err
 }
@@ -291,15 +245,15 @@ func (t *Table[K, V]) deleteAll(c *conn) (steps []step, err error) {
 // whether the row is there, and an upsert would fire the triggers of an insertion
 // for a row that exists.
 func (t *Table[K, V]) write(c *conn, ch lockstep.Change[K, V], exists bool, version int64) error {
-	p := ch.Prepared.(*preparedRow)
+	p := ch.Prepared.(*mapping.Prepared)
 	var columns []any
 	if !ch.Delete {
-		for i, part := range t.m.value {
+		for i, part := range t.m.Value {
 			switch {
-			case i == t.m.version:
+			case i == t.m.Version:
 				columns = append(columns, version)
-			case part.written:
-				columns = append(columns, p.columns[i])
+			case part.Written:
+				columns = append(columns, p.Columns[i])
 			}
 		}
 	}
@@ -309,20 +263,20 @@ func (t *Table[K, V]) write(c *conn, ch lockstep.Change[K, V], exists bool, vers
 	case ch.Delete && !exists:
 		return nil
 	case ch.Delete:
-		changed, err = c.exec(t.sql.remove, p.key...)
+		changed, err = c.exec(t.sql.remove, p.Key...)
 	case !exists:
-		changed, err = c.exec(t.sql.insert, append(slices.Clone(p.key), columns...)...)
+		changed, err = c.exec(t.sql.insert, append(slices.Clone(p.Key), columns...)...)
 	case t.sql.update == "":
 		return nil // no column to write
 	default:
-		changed, err = c.exec(t.sql.update, append(columns, p.key...)...)
+		changed, err = c.exec(t.sql.update, append(columns, p.Key...)...)
 	}
 	if err != nil {
 		return fmt.Errorf("key %v: %w", ch.Key, err)
 	}
 	if changed == 0 && ch.Delete {
 		// What the deletion of its parent, in the same set, has taken with it is gone.
-		rows, err := t.readRaw(c, p.key)
+		rows, err := t.readRaw(c, p.Key)
 		if err != nil || len(rows) == 0 {
 			return err
 		}

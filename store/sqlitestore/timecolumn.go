@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	"github.com/lockstep-cache/lockstep/store/internal/mapping"
 )
 
 // Times are kept in UTC, as text of the form that SQLite's CURRENT_TIMESTAMP has,
@@ -43,32 +45,32 @@ func parseTime(s string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-func timeConverter(unix int64, a affinity) (converter, error) {
+func timeConverter(unix int64, a affinity) (mapping.Converter, error) {
 	if unix == 0 {
-		return converter{
-			stores: text,
-			bind:   func(v reflect.Value) (any, error) { return formatTime(v.Interface().(time.Time)) },
-			scan: func(src driver.Value, dst reflect.Value) error {
+		return mapping.Converter{
+			Type: string(text),
+			Bind: func(v reflect.Value) (any, error) { return formatTime(v.Interface().(time.Time)) },
+			Scan: func(src driver.Value, dst reflect.Value) error {
 				s, ok := src.(string)
 				if !ok {
-					return mismatch(src, "time")
+					return mapping.Mismatch(src, "time")
 				}
 				t, ok := parseTime(s)
 				if !ok {
-					return mismatch(src, "time")
+					return mapping.Mismatch(src, "time")
 				}
 				dst.Set(reflect.ValueOf(t))
 				return nil
 			},
 		}, wantsTimeText(a)
 	}
-	return converter{
-		stores: integer,
-		bind:   func(v reflect.Value) (any, error) { return unixTime(v.Interface().(time.Time), unix) },
-		scan: func(src driver.Value, dst reflect.Value) error {
+	return mapping.Converter{
+		Type: string(integer),
+		Bind: func(v reflect.Value) (any, error) { return unixTime(v.Interface().(time.Time), unix) },
+		Scan: func(src driver.Value, dst reflect.Value) error {
 			n, ok := src.(int64)
 			if !ok {
-				return mismatch(src, "integer time")
+				return mapping.Mismatch(src, "integer time")
 			}
 			seconds, rest := n/unix, n%unix
 			dst.Set(reflect.ValueOf(time.Unix(seconds, rest*(1e9/unix)).UTC()))

@@ -22,8 +22,8 @@ type Field struct {
 // tag is none, and so is a pointer to a struct that is not embedded. Fields finds
 // every mistake, and not just the first: a tag that does not parse, one on or in an
 // unexported field, a column named twice, two versions, an embedded pointer, no tag
-// at all.
-func Fields(t reflect.Type) (fields []Field, mistakes []error) {
+// at all. Fold makes two names equal that the database takes for one column.
+func Fields(t reflect.Type, fold func(string) string) (fields []Field, mistakes []error) {
 	if t.Kind() != reflect.Struct {
 		return nil, []error{fmt.Errorf("%v is not a struct", t)}
 	}
@@ -31,11 +31,11 @@ func Fields(t reflect.Type) (fields []Field, mistakes []error) {
 	columns := map[string]string{}
 	version := ""
 	for _, f := range fields {
-		lower := Fold(f.Column)
-		if other, ok := columns[lower]; ok {
+		folded := fold(f.Column)
+		if other, ok := columns[folded]; ok {
 			mistakes = append(mistakes, fmt.Errorf("%s and %s are both mapped to column %s", other, f.Name, f.Column))
 		}
-		columns[lower] = f.Name
+		columns[folded] = f.Name
 		if f.Version {
 			if version != "" {
 				mistakes = append(mistakes, fmt.Errorf("%s and %s are both the version", version, f.Name))
@@ -49,8 +49,9 @@ func Fields(t reflect.Type) (fields []Field, mistakes []error) {
 	return fields, mistakes
 }
 
-// Fold makes two names of tables or columns equal that the databases take for one:
-// they fold the case of ASCII, and of nothing else.
+// Fold makes two names of tables or columns equal that SQLite and MySQL take for
+// one: they fold the case of ASCII, and of nothing else. PostgreSQL takes names for
+// one that are equal.
 func Fold(name string) string {
 	for i := range len(name) {
 		if c := name[i]; 'A' <= c && c <= 'Z' {

@@ -74,7 +74,7 @@ type user struct {
 }
 
 func TestFields(t *testing.T) {
-	fields, mistakes := Fields(reflect.TypeFor[user]())
+	fields, mistakes := Fields(reflect.TypeFor[user](), Fold)
 	if len(mistakes) > 0 {
 		t.Fatal(errors.Join(mistakes...))
 	}
@@ -102,7 +102,7 @@ func TestFieldsFindsEveryMistake(t *testing.T) {
 		F int64 `db:"f,version"`
 	}
 	_ = wrong{}.d // it is there for its tag
-	_, mistakes := Fields(reflect.TypeFor[wrong]())
+	_, mistakes := Fields(reflect.TypeFor[wrong](), Fold)
 	all := errors.Join(mistakes...).Error()
 	for _, want := range []string{
 		"wrong.base: an embedded pointer", "wrong.A and wrong.B are both mapped to column A",
@@ -114,7 +114,7 @@ func TestFieldsFindsEveryMistake(t *testing.T) {
 		}
 	}
 	for _, bad := range []reflect.Type{reflect.TypeFor[int](), reflect.TypeFor[struct{ A int }]()} {
-		if _, mistakes := Fields(bad); len(mistakes) == 0 {
+		if _, mistakes := Fields(bad, Fold); len(mistakes) == 0 {
 			t.Errorf("%v was accepted", bad)
 		}
 	}
@@ -136,7 +136,7 @@ func TestATagInANestedStructIsNotOverlooked(t *testing.T) {
 		Friend  *address // not embedded
 		Ignored address  `db:"-"`
 	}
-	fields, mistakes := Fields(reflect.TypeFor[person]())
+	fields, mistakes := Fields(reflect.TypeFor[person](), Fold)
 	if len(mistakes) > 0 {
 		t.Fatal(errors.Join(mistakes...))
 	}
@@ -167,7 +167,7 @@ func TestATagThatCannotBeReachedIsAMistake(t *testing.T) {
 		"Loop: an embedded pointer":           reflect.TypeFor[Loop](),
 		"home has fields with db tags and is": reflect.TypeFor[struct{ home address }](),
 	} {
-		_, mistakes := Fields(bad)
+		_, mistakes := Fields(bad, Fold)
 		if err := errors.Join(mistakes...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", bad, err, want)
 		}
