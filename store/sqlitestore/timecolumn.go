@@ -3,7 +3,6 @@ package sqlitestore
 import (
 	"database/sql/driver"
 	"fmt"
-	"math"
 	"reflect"
 	"strings"
 	"time"
@@ -64,19 +63,7 @@ func timeConverter(unix int64, a affinity) (mapping.Converter, error) {
 			},
 		}, wantsTimeText(a)
 	}
-	return mapping.Converter{
-		Type: string(integer),
-		Bind: func(v reflect.Value) (any, error) { return unixTime(v.Interface().(time.Time), unix) },
-		Scan: func(src driver.Value, dst reflect.Value) error {
-			n, ok := src.(int64)
-			if !ok {
-				return mapping.Mismatch(src, "integer time")
-			}
-			seconds, rest := n/unix, n%unix
-			dst.Set(reflect.ValueOf(time.Unix(seconds, rest*(1e9/unix)).UTC()))
-			return nil
-		},
-	}, wants(a, integer, numeric, blob)
+	return mapping.UnixTime(string(integer), "an integer", 64, unix), wants(a, integer, numeric, blob)
 }
 
 func wantsTimeText(a affinity) error {
@@ -84,13 +71,4 @@ func wantsTimeText(a affinity) error {
 		return fmt.Errorf("its %s column is not for times as text; the options unix, unixmilli, unixmicro and unixnano are", a)
 	}
 	return nil // NUMERIC, as in DATETIME, leaves text alone that is not a number
-}
-
-// unixTime rounds down to the unit.
-func unixTime(t time.Time, unix int64) (any, error) {
-	s := t.Unix()
-	if s > math.MaxInt64/unix-1 || s < math.MinInt64/unix+1 {
-		return nil, fmt.Errorf("the year %d is out of an integer's reach", t.Year())
-	}
-	return s*unix + int64(t.Nanosecond())/(1e9/unix), nil
 }

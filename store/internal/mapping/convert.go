@@ -220,3 +220,29 @@ func JSON(typ string, t reflect.Type) (Converter, error) {
 		},
 	}, nil
 }
+
+// UnixTime is for times as integers, of which unix make a second. It rounds down
+// to the unit. The column, as in "an integer", has as many bits.
+func UnixTime(typ, column string, bits int, unix int64) Converter {
+	number := Int(typ, column, bits)
+	return Converter{
+		Type: typ,
+		Bind: func(v reflect.Value) (any, error) {
+			t := v.Interface().(time.Time)
+			s := t.Unix()
+			if s > math.MaxInt64/unix-1 || s < math.MinInt64/unix+1 {
+				return nil, fmt.Errorf("the year %d is out of %s's reach", t.Year(), column)
+			}
+			return number.Bind(reflect.ValueOf(s*unix + int64(t.Nanosecond())/(1e9/unix)))
+		},
+		Scan: func(src driver.Value, dst reflect.Value) error {
+			n, ok := src.(int64)
+			if !ok {
+				return Mismatch(src, "integer time")
+			}
+			seconds, rest := n/unix, n%unix
+			dst.Set(reflect.ValueOf(time.Unix(seconds, rest*(1e9/unix)).UTC()))
+			return nil
+		},
+	}
+}

@@ -475,3 +475,23 @@ func TestNullsOfEveryKind(t *testing.T) {
 	_, err = m.ScanValue([]driver.Value{nil, nil, nil, nil, "{"})
 	wantError(t, err, keytext.ErrDecode, "column j")
 }
+
+func TestTimesAsIntegersAreRoundedDown(t *testing.T) {
+	for unix, want := range map[int64]int64{1: -2, 1e3: -1500, 1e6: -1500000, 1e9: -1499999999} {
+		c := UnixTime("", "an integer", 64, unix)
+		at := time.Unix(-2, 500000001)
+		got, err := c.Bind(reflect.ValueOf(at))
+		var back time.Time
+		if err == nil {
+			err = c.Scan(got, reflect.ValueOf(&back).Elem())
+		}
+		if got != want || err != nil || !back.Equal(at.Truncate(time.Second/time.Duration(unix))) && unix != 1 {
+			t.Errorf("%d to a second: %v is %v again, %v", unix, got, back, err)
+		}
+	}
+	for _, c := range []Converter{UnixTime("", "an integer", 32, 1), UnixTime("", "an integer", 64, 1e9)} {
+		if got, err := c.Bind(reflect.ValueOf(time.Date(2500, 1, 1, 0, 0, 0, 0, time.UTC))); err == nil {
+			t.Errorf("the year 2500 is %v", got)
+		}
+	}
+}
