@@ -105,36 +105,13 @@ func (t *Table[K, V]) key(set *tableSet[K, V], k K) []any {
 
 // admits decides whether the set's checks and expectations hold.
 func (t *Table[K, V]) admits(set *tableSet[K, V], before map[string][]driver.Value) error {
-	n := len(t.m.Key)
-	conflict := func(k K, row []driver.Value) error {
-		e := &lockstep.ConflictError{Key: k, Exists: row != nil}
-		if row != nil {
-			e.Version = lockstep.Version(t.m.VersionOf(row[n:]))
+	return t.m.Admits(set.changes, set.checks, func(k K) []driver.Value {
+		row := before[mapping.KeyText(t.key(set, k))]
+		if row == nil {
+			return nil
 		}
-		return e
-	}
-	for _, c := range set.checks {
-		row := before[mapping.KeyText(t.key(set, c.Key))]
-		ok := c.Absent == (row == nil)
-		if ok && row != nil {
-			var err error
-			if ok, err = t.m.Unchanged(c, row[n:]); err != nil {
-				return err
-			}
-		}
-		if !ok {
-			return conflict(c.Key, row)
-		}
-	}
-	for _, c := range set.changes {
-		row := before[mapping.KeyText(t.key(set, c.Key))]
-		switch {
-		case c.Expect.Kind == lockstep.ExpectAbsent && row != nil,
-			c.Expect.Kind == lockstep.ExpectVersion && (row == nil || t.m.VersionOf(row[n:]) != int64(c.Expect.Version)):
-			return conflict(c.Key, row)
-		}
-	}
-	return nil
+		return row[len(t.m.Key):]
+	})
 }
 
 // change makes the set's changes, and reads the rows again.

@@ -22,6 +22,41 @@ func (m *Mapping[K, V]) TakeCheck(c lockstep.Check[K]) (key []any, err error) {
 	return key, nil
 }
 
+// Admits decides whether a set's checks and expectations hold; row is what the
+// mapped columns of a key's row hold, nil where there is none. Its error is a
+// *lockstep.ConflictError, or ErrInvalid.
+func (m *Mapping[K, V]) Admits(changes []lockstep.Change[K, V], checks []lockstep.Check[K], row func(k K) []driver.Value) error {
+	conflict := func(k K, columns []driver.Value) error {
+		e := &lockstep.ConflictError{Key: k, Exists: columns != nil}
+		if columns != nil {
+			e.Version = lockstep.Version(m.VersionOf(columns))
+		}
+		return e
+	}
+	for _, c := range checks {
+		columns := row(c.Key)
+		ok := c.Absent == (columns == nil)
+		if ok && columns != nil {
+			var err error
+			if ok, err = m.Unchanged(c, columns); err != nil {
+				return err
+			}
+		}
+		if !ok {
+			return conflict(c.Key, columns)
+		}
+	}
+	for _, c := range changes {
+		columns := row(c.Key)
+		switch {
+		case c.Expect.Kind == lockstep.ExpectAbsent && columns != nil,
+			c.Expect.Kind == lockstep.ExpectVersion && (columns == nil || m.VersionOf(columns) != int64(c.Expect.Version)):
+			return conflict(c.Key, columns)
+		}
+	}
+	return nil
+}
+
 // Unchanged compares a row with what was read of it: by version, or column by
 // column as the value would be stored.
 func (m *Mapping[K, V]) Unchanged(c lockstep.Check[K], columns []driver.Value) (bool, error) {

@@ -495,3 +495,41 @@ func TestTimesAsIntegersAreRoundedDown(t *testing.T) {
 		}
 	}
 }
+
+func TestConditionsThatAreDecided(t *testing.T) {
+	m := fitted[pair, row](t, rows, Options{})
+	here, gone := pair{"a", 1}, pair{"b", 2}
+	columns := func(k pair) []driver.Value {
+		if k == here {
+			return []driver.Value{int64(1), "n", nil, int64(1), int64(2), int64(9)}
+		}
+		return nil
+	}
+	type change = lockstep.Change[pair, row]
+	type check = lockstep.Check[pair]
+	absent, version := lockstep.Expect{Kind: lockstep.ExpectAbsent}, lockstep.Expect{Kind: lockstep.ExpectVersion, Version: 9}
+	for i, c := range []struct {
+		changes []change
+		checks  []check
+		exists  bool // in the conflict
+		holds   bool
+	}{
+		{[]change{{Key: here}, {Key: gone, Delete: true}}, nil, false, true},
+		{[]change{{Key: here, Expect: version}, {Key: gone, Expect: absent}}, []check{{Key: here, Version: 9}, {Key: gone, Absent: true}}, false, true},
+		{[]change{{Key: here, Expect: absent}}, nil, true, false},
+		{[]change{{Key: here, Expect: lockstep.Expect{Kind: lockstep.ExpectVersion, Version: 8}}}, nil, true, false},
+		{[]change{{Key: gone, Expect: version}}, nil, false, false},
+		{nil, []check{{Key: here, Absent: true}}, true, false},
+		{nil, []check{{Key: here, Version: 8}}, true, false},
+		{nil, []check{{Key: gone, Version: 9}}, false, false},
+	} {
+		err := m.Admits(c.changes, c.checks, columns)
+		var conflict *lockstep.ConflictError
+		switch {
+		case c.holds && err != nil:
+			t.Errorf("%d: %v", i, err)
+		case !c.holds && (!errors.As(err, &conflict) || conflict.Exists != c.exists || c.exists && conflict.Version != 9):
+			t.Errorf("%d: %+v, want a conflict", i, err)
+		}
+	}
+}
