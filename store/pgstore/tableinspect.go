@@ -25,7 +25,9 @@ type shape struct {
 	rules, heirs, strangers []string
 	hidden                  bool // row-level security hides rows from role
 	deferredKey             bool // the primary key is DEFERRABLE
-	privileges              privileges
+	// keyIndexes are the names of its index, and of those of partitions.
+	keyIndexes []string
+	privileges privileges
 }
 
 // privileges are role's on the whole table, and on its schema.
@@ -152,7 +154,8 @@ WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER B
 
 func (s *shape) primaryKey(ctx context.Context, q querier) error {
 	rows, err := q.Query(ctx, `SELECT a.attname::text, k.place, NOT i.indimmediate, o.opcdefault,
-	coalesce(l.collname::text, ''), coalesce(l.collisdeterministic, true)
+	coalesce(l.collname::text, ''), coalesce(l.collisdeterministic, true),
+	ARRAY(SELECT x.relname::text FROM pg_catalog.pg_class x WHERE x.oid = i.indexrelid OR x.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(i.indexrelid) p))
 FROM pg_catalog.pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[]) WITH ORDINALITY AS k(attnum, opclass, coll, place)
 	JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 	JOIN pg_catalog.pg_opclass o ON o.oid = k.opclass
@@ -166,7 +169,7 @@ WHERE i.indrelid = $1::int8::oid AND i.indisprimary AND i.indisvalid AND k.place
 		var column, collation string
 		var place int64
 		var deferrable, ordinary, deterministic bool
-		if err := rows.Scan(&column, &place, &deferrable, &ordinary, &collation, &deterministic); err != nil {
+		if err := rows.Scan(&column, &place, &deferrable, &ordinary, &collation, &deterministic, &s.keyIndexes); err != nil {
 			return err
 		}
 		s.deferredKey = deferrable

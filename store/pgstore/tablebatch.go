@@ -1,0 +1,127 @@
+package pgstore
+
+import (
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
+	"github.com/lockstep-cache/lockstep/store/internal/mapping"
+)
+
+// tableBatch is a call of Commit, or of Apply. It holds nothing of the caller's: a
+// commit that its caller has left goes on with it.
+type tableBatch[K comparable, V any] struct {
+	t        *Table[K, V]
+	sets     []tableSet[K, V]
+	outcomes []lockstep.Outcome[V]
+}
+
+type tableSet[K comparable, V any] struct {
+	changes   []lockstep.Change[K, V]
+	checks    []lockstep.Check[K]
+	deleteAll bool
+	// keys are the distinct ones that it names, of changes and then of checks, and
+	// texts their mapping.KeyText.
+	keys  [][]any
+	texts []string
+	index map[K]int
+}
+
+func (s *tableSet[K, V]) text(k K) string { return s.texts[s.index[k]] }
+
+func (t *Table[K, V]) newBatch(sets []lockstep.ChangeSet[K, V]) *tableBatch[K, V] {
+	b := &tableBatch[K, V]{t: t, sets: make([]tableSet[K, V], len(sets)), outcomes: make([]lockstep.Outcome[V], len(sets))}
+	for i, set := range sets {
+		b.outcomes[i].Err = t.take(set, &b.sets[i])
+	}
+	return b
+}
+
+func (t *Table[K, V]) take(set lockstep.ChangeSet[K, V], own *tableSet[K, V]) error {
+	if own.deleteAll = set.DeleteAll; own.deleteAll && len(set.Changes)+len(set.Checks) > 0 {
+		return kv.ErrNotAlone
+	}
+	own.index = make(map[K]int, len(set.Changes)+len(set.Checks))
+	add := func(k K, key []any) {
+		if _, ok := own.index[k]; !ok {
+			own.index[k] = len(own.keys)
+			own.keys, own.texts = append(own.keys, key), append(own.texts, mapping.KeyText(key))
+		}
+	}
+	for _, c := range set.Changes {
+		if _, ok := c.Prepared.(*mapping.Prepared); !ok {
+			var err error
+			if c, _, err = t.m.Prepare(c); err != nil {
+				return err
+			}
+		}
+		own.changes = append(own.changes, c)
+		add(c.Key, c.Prepared.(*mapping.Prepared).Key)
+	}
+	for _, c := range set.Checks {
+		key, err := t.m.TakeCheck(c)
+		if err != nil {
+			return err
+		}
+		own.checks = append(own.checks, c)
+		add(c.Key, key)
+	}
+	return nil
+}
+
+// active are the sets that are still to be tried.
+func (b *tableBatch[K, V]) active() (sets []int) {
+	for i, o := range b.outcomes {
+		if o.Err == nil {
+			sets = append(sets, i)
+		}
+	}
+	return sets
+}
+
+// named are the distinct keys that some sets name.
+func (b *tableBatch[K, V]) named(sets []int) (keys [][]any, texts []string) {
+	seen := map[string]bool{}
+	for _, i := range sets {
+		for j, text := range b.sets[i].texts {
+			if !seen[text] {
+				seen[text] = true
+				keys, texts = append(keys, b.sets[i].keys[j]), append(texts, text)
+			}
+		}
+	}
+	return keys, texts
+}
+
+// wave is what some sets write, each row once. Its statements delete, update and
+// insert in that order, whatever the order of the sets: they have no row in common.
+type wave struct {
+	inserts, updates, deletes []*rowWrite
+	keys                      map[string]bool
+	// rows are all its rows, for reading them back.
+	rows []*rowWrite
+}
+
+// rowWrite is one change that a commit makes.
+type rowWrite struct {
+	set, change int
+	key         []any
+	text        string
+	delete      bool
+	version     int64
+	columns     []any // of every mapped column
+}
+
+func (w *wave) add(r *rowWrite, exists bool) {
+	if w.keys == nil {
+		w.keys = map[string]bool{}
+	}
+	w.keys[r.text] = true
+	w.rows = append(w.rows, r)
+	switch {
+	case r.delete:
+		w.deletes = append(w.deletes, r)
+	case exists:
+		w.updates = append(w.updates, r)
+	default:
+		w.inserts = append(w.inserts, r)
+	}
+}
