@@ -35,6 +35,8 @@ type Database struct {
 	seen atomic.Int64
 	// floors has, for each of our own tables, a *floor.
 	floors sync.Map
+	// mapped has a watched for each mapped table, by its oid.
+	mapped sync.Map
 
 	mu      sync.Mutex
 	closed  bool

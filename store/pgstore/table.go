@@ -41,8 +41,11 @@ type TableOptions struct {
 // index forbids is refused and changes nothing. Every row that is written is read
 // back in the same transaction, and so the cache gets what generated columns,
 // defaults, rounding and triggers have made of it; what a trigger that is deferred to
-// the commit makes of it is not seen. Nor are other rows that a trigger or a foreign
-// key's action (ON DELETE CASCADE and its like) changes.
+// the commit makes of it is not seen. A write by which a trigger, or a foreign key's
+// action (ON DELETE CASCADE and its like), would change rows of another table that was
+// mapped in the same Database is refused: the error is ErrInvalid and names that table.
+// So is one by which a foreign key's action would change other rows of its own table.
+// Delete the rows that depend on a row before it, or in the same set.
 //
 // A row is locked by every transaction that has read it or writes it. A row that is
 // absent has no lock in PostgreSQL. Transactions that rely on its absence exclude all
@@ -123,6 +126,7 @@ func NewTableIn[K comparable, V any](ctx context.Context, db *Database, table st
 	if err != nil {
 		return nil, err
 	}
+	db.mapped.Store(s.oid, watched{s.String(), s.parts})
 	return &Table[K, V]{
 		db: db, opts: opts, shape: s, m: m, sql: newTableSQL(s, m.Key, m.Value, m.Version), floor: db.floor(s.sql()),
 	}, nil

@@ -28,6 +28,7 @@ type tableWork[K comparable, V any] struct {
 	// wave is what has been decided and not been sent.
 	wave  wave
 	wrote bool // something has been sent
+	watch *watch
 }
 
 // decide locks the rows that the sets name, decides the sets in order, and sends
@@ -37,8 +38,8 @@ type tableWork[K comparable, V any] struct {
 // the lock of its stripe if a set relies on its absence; if a set inserts it, the
 // primary key says whether it was absent.
 func (b *tableBatch[K, V]) decide(ctx context.Context, s *session, sets []int, out []lockstep.Outcome[V], waits *string, before ...command) (*tableWork[K, V], error) {
-	w := &tableWork[K, V]{b: b, out: out, rows: map[string][]driver.Value{}, last: map[string]*rowWrite{}, versions: map[string]int64{}}
-	commands := before
+	w := &tableWork[K, V]{b: b, out: out, rows: map[string][]driver.Value{}, last: map[string]*rowWrite{}, versions: map[string]int64{}, watch: b.t.watch()}
+	commands := append(before, w.watch.begin()...)
 	if waits != nil {
 		commands = append(commands, command{sql: waitSQL, args: []any{*waits}})
 	}
@@ -239,10 +240,12 @@ func (w *tableWork[K, V]) plan(i int, set *tableSet[K, V]) error {
 // AFTER trigger may have changed what RETURNING has returned.
 func (w *tableWork[K, V]) commands() (commands []command) {
 	t := w.b.t
+	changed := 0
 	change := func(query string, rows []*rowWrite, columns bool) {
 		if len(rows) == 0 || query == "" {
 			return
 		}
+		changed += len(rows)
 		args := t.keyArgs(keysOf(rows))
 		for _, place := range t.sql.set {
 			if !columns {
@@ -273,6 +276,7 @@ func (w *tableWork[K, V]) commands() (commands []command) {
 			delete(w.rows, r.text)
 		}
 		commands = append(commands, w.read(t.sql.read, keysOf(w.wave.rows)))
+		commands = append(commands, w.watch.end(changed)...)
 	}
 	return commands
 }
@@ -332,7 +336,8 @@ func (w *tableWork[K, V]) withoutRows() []lockstep.Outcome[V] {
 func (w *tableWork[K, V]) removeAll(ctx context.Context, s *session, i int) error {
 	t := w.b.t
 	left := false
-	commands := []command{{sql: t.sql.removeAll}, {sql: "SELECT EXISTS (SELECT FROM " + t.shape.sql() + ")",
+	removed := int64(0)
+	commands := []command{{sql: t.sql.removeAll, row: func(scan func(...any) error) error { return scan(&removed) }}, {sql: "SELECT EXISTS (SELECT FROM " + t.shape.sql() + ")",
 		row: func(scan func(...any) error) error { return scan(&left) }}}
 	highest := int64(0)
 	if t.m.Versioned() {
@@ -341,6 +346,11 @@ func (w *tableWork[K, V]) removeAll(ctx context.Context, s *session, i int) erro
 	w.wrote = true
 	if err := s.run(ctx, commands...); err != nil {
 		return err
+	}
+	if end := w.watch.end(int(removed)); len(end) > 0 {
+		if err := s.run(ctx, end...); err != nil {
+			return err
+		}
 	}
 	if left {
 		return invalid("table %s: a trigger keeps rows from being deleted, or has made new ones", t.shape)

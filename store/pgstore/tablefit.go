@@ -59,6 +59,9 @@ func (s *shape) surprises(readOnly bool) (mistakes []error) {
 	if len(s.rules) > 0 {
 		mistakes = append(mistakes, fmt.Errorf("its rule %s rewrites what is written", strings.Join(s.rules, ", ")))
 	}
+	if s.acts && !s.counts {
+		mistakes = append(mistakes, fmt.Errorf("it has triggers or foreign keys' actions, and track_counts is off: what rows they change beside those written could not be noticed"))
+	}
 	if s.deferredKey {
 		mistakes = append(mistakes, fmt.Errorf("its primary key is DEFERRABLE: inside a transaction two rows may have one key"))
 	}

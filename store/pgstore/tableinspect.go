@@ -24,6 +24,10 @@ type shape struct {
 	// are seen as its own; strangers are its partitions on other servers.
 	rules, heirs, strangers []string
 	hidden                  bool // row-level security hides rows from role
+	triggers                bool // it has triggers of the schema's own
+	acts                    bool // these, or a foreign key's actions, change rows by themselves
+	parts                   []int64
+	counts                  bool // track_counts is on
 	deferredKey             bool // the primary key is DEFERRABLE
 	// keyIndexes are the names of its index, and of those of partitions.
 	keyIndexes []string
@@ -65,6 +69,12 @@ func (s *shape) relation(ctx context.Context, q querier, table string) error {
 	ARRAY(SELECT i.inhrelid::regclass::text FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'r' ORDER BY 1),
 	ARRAY(SELECT t.relid::text FROM pg_catalog.pg_partition_tree(c.oid) t JOIN pg_catalog.pg_class f ON f.oid = t.relid
 		WHERE f.relkind = 'f' AND c.relkind = 'p' ORDER BY 1),
+	ARRAY(SELECT t.relid::int8 FROM pg_catalog.pg_partition_tree(c.oid) t UNION SELECT c.oid::int8),
+	EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE NOT g.tgisinternal AND
+		(g.tgrelid = c.oid OR g.tgrelid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t))),
+	EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd')) AND
+		(f.confrelid = c.oid OR f.confrelid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t))),
+	pg_catalog.current_setting('track_counts') = 'on',
 	pg_catalog.row_security_active(c.oid),
 	pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
 	pg_catalog.has_table_privilege(c.oid, 'DELETE'),
@@ -78,11 +88,12 @@ WHERE c.oid = pg_catalog.to_regclass($1::text)`, table)
 	for rows.Next() {
 		var oid int64
 		p := &s.privileges
+		var actions bool
 		if err := rows.Scan(&oid, &s.schema, &s.name, &s.kind, &s.persistence, &s.role, &s.rules, &s.heirs, &s.strangers,
-			&s.hidden, &p.usage, &p.remove, &p.lock); err != nil {
+			&s.parts, &s.triggers, &actions, &s.counts, &s.hidden, &p.usage, &p.remove, &p.lock); err != nil {
 			return err
 		}
-		s.oid = uint32(oid)
+		s.oid, s.acts = uint32(oid), s.triggers || actions
 	}
 	return badName(table, rows.Err())
 }

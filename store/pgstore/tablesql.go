@@ -71,7 +71,7 @@ SELECT u.place FROM %[1]s JOIN %[2]s ON %[3]s WHERE u.place NOT IN (SELECT place
 	}
 	q.remove = counted(fmt.Sprintf("DELETE FROM %s USING %s WHERE %s", table, keyRows, on), len(keys))
 	q.lockAll = "LOCK TABLE " + s.sql() + " IN SHARE ROW EXCLUSIVE MODE"
-	q.removeAll = "WITH gone AS (DELETE FROM " + table + ") SELECT 1"
+	q.removeAll = "WITH gone AS (DELETE FROM " + table + " RETURNING 1) SELECT count(*) FROM gone"
 	if version >= 0 {
 		q.highest = fmt.Sprintf("SELECT coalesce(max(t.%s), 0) FROM %s", quote(values[version].Column), table)
 	}
