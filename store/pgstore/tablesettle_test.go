@@ -44,7 +44,7 @@ func TestALostReplyOfATableIsSettled(t *testing.T) {
 			if applied {
 				cut = proxy.CutReply
 			}
-			happened := cut("COMMIT\x00")
+			happened := cut("marker")
 			_, err := s.Commit(t.Context(), []set{
 				{Changes: []lockstep.Change[string, V]{{Key: "k", Value: V{"marker"}}}},
 				{Changes: []lockstep.Change[string, V]{{Key: "gone", Delete: true}, {Key: "new", Value: V{"made"}}}},
@@ -79,5 +79,39 @@ func TestALostReplyOfATableIsSettled(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// After a crash the server no longer says what became of a transaction, and the rows
+// do.
+func TestACrashInTheCommitOfATableIsSettled(t *testing.T) {
+	type V struct {
+		Name string `db:"name"`
+	}
+	type set = lockstep.ChangeSet[string, V]
+	server := dbtest.StartPostgres(t)
+	proxy, via := dbtest.Via(t, server.URL())
+	s := mapTable[string, V](t, via, pgstore.TableOptions{}, "CREATE TABLE t (id text PRIMARY KEY, name text)")
+	store1(t, s, "k", V{"old"})
+	store1(t, s, "gone", V{"old"})
+	happened, release := proxy.HoldReply("marker")
+	failed := make(chan error, 1)
+	go func() {
+		_, err := s.Commit(t.Context(), []set{{Changes: []lockstep.Change[string, V]{{Key: "k", Value: V{"marker"}}, {Key: "gone", Delete: true}}}})
+		failed <- err
+	}()
+	<-happened
+	server.Kill()
+	proxy.CutAll()
+	release()
+	err := <-failed
+	wantError(t, err, lockstep.ErrUnknownOutcome)
+	server.Start()
+	settled, serr := s.Capabilities().Settle(t.Context(), err)
+	if serr != nil || !settled.Applied || settled.Err != nil {
+		t.Fatalf("settled as %+v, %v", settled, serr)
+	}
+	if load1(t, s, "k").Value.Name != "marker" || load1(t, s, "gone").Exists {
+		t.Error("it was not applied")
 	}
 }
