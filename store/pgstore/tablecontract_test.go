@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/pgstore"
@@ -18,33 +20,34 @@ type mapped struct {
 }
 
 func TestContractTable(t *testing.T) {
+	url := dbtest.Postgres(t)
+	const version, without = "version bigint NOT NULL,", ""
 	for _, c := range []struct {
-		name, version, refuses string
-		open                   func(t testing.TB, url string) *pgstore.Database
-		lacks                  []storetest.Feature
+		name, version string
+		open          func(t testing.TB) *pgstore.Database
 	}{
-		{"WithVersion", "version bigint NOT NULL,", ", CHECK (title <> 'refused')", openPool, []storetest.Feature{storetest.Tombstones, storetest.Lifetimes}},
-		{"WithoutVersion", "", ", EXCLUDE USING btree (title WITH =) WHERE (title = 'refused')", openSQL,
-			[]storetest.Feature{storetest.Versions, storetest.Tombstones, storetest.Lifetimes}},
+		{"WithVersion", version, overPool(newPool(t, url))},
+		{"WithVersion/Simple", version, overPool(newPoolIn(t, url, pgx.QueryExecModeSimpleProtocol))},
+		{"WithoutVersion/SQL", without, overSQL(newSQL(t, url))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			url := dbtest.Postgres(t)
-			tables := 0
-			table := func() string { tables++; return fmt.Sprint("docs", tables) }
+			table := func() string { return fmt.Sprint("mapped", tables.Add(1)) }
+			refuses, opts := ", CHECK (title <> 'refused')", pgstore.TableOptions{VersionColumn: "version"}
+			lacks := []storetest.Feature{storetest.Tombstones, storetest.Lifetimes}
+			if c.version == without {
+				refuses, opts = ", EXCLUDE USING btree (title WITH =) WHERE (title = 'refused')", pgstore.TableOptions{}
+				lacks = append(lacks, storetest.Versions)
+			}
 			in := func(t testing.TB, db *pgstore.Database, table string) storetest.Store {
 				execute(t, url, `CREATE TABLE IF NOT EXISTS `+table+` (id text PRIMARY KEY, `+c.version+`
-					title text NOT NULL, count bigint NOT NULL, score double precision NOT NULL, done boolean NOT NULL, body bytea`+c.refuses+`)`)
-				opts := pgstore.TableOptions{}
-				if c.version != "" {
-					opts.VersionColumn = "version"
-				}
+					title text NOT NULL, count bigint NOT NULL, score double precision NOT NULL, done boolean NOT NULL, body bytea`+refuses+`)`)
 				s, err := pgstore.NewTableIn[string, storetest.Doc](t.Context(), db, table, opts)
 				if err != nil {
 					t.Fatal(err)
 				}
 				return mapped{s, table}
 			}
-			open := func(t testing.TB) storetest.Store { return in(t, c.open(t, url), table()) }
+			open := func(t testing.TB) storetest.Store { return in(t, c.open(t), table()) }
 			storetest.Run(t, storetest.Harness{
 				Open: open,
 				Reopen: func(t testing.TB, old storetest.Store) storetest.Store {
@@ -52,10 +55,10 @@ func TestContractTable(t *testing.T) {
 					if err := m.Database().Close(); err != nil {
 						t.Fatal(err)
 					}
-					return in(t, c.open(t, url), m.table)
+					return in(t, c.open(t), m.table)
 				},
 				OpenTwo: func(t testing.TB) (a, b storetest.Store) {
-					db := c.open(t, url)
+					db := c.open(t)
 					return in(t, db, table()), in(t, db, table())
 				},
 				// It loses replies of its own accord, whatever the server does.
@@ -64,12 +67,12 @@ func TestContractTable(t *testing.T) {
 				},
 				// Where titles are kept apart, there is one already.
 				Refused: func(t testing.TB, s storetest.Store, key string) lockstep.Change[string, storetest.Doc] {
-					if c.version == "" {
+					if c.version == without {
 						execute(t, url, `INSERT INTO `+s.(mapped).table+` (id, title, count, score, done) VALUES ('first', 'refused', 0, 0, false) ON CONFLICT (id) DO NOTHING`)
 					}
 					return lockstep.Change[string, storetest.Doc]{Key: key, Value: storetest.Doc{Title: "refused"}}
 				},
-				Lacks: c.lacks,
+				Lacks: lacks,
 			})
 		})
 	}

@@ -61,7 +61,7 @@ func (b *tableBatch[K, V]) decide(ctx context.Context, s *session, sets []int, o
 	if err := w.guard(ctx, s, sets, keys, texts, hard); err != nil {
 		return w, err
 	}
-	b.t.db.heard(w.clock)
+	b.t.db.heard(w.clock, 0)
 	w.clock = max(w.clock, min(b.t.floor.Load(), 1<<63-2)+1)
 	w.first = make(map[string][]driver.Value, len(w.rows))
 	for text, row := range w.rows {
