@@ -245,9 +245,37 @@ var everythingSchema = []string{
 }
 
 func TestEveryKindOfColumn(t *testing.T) {
-	// Nothing depends on how a session shows things.
-	c := connect(t, append(everythingSchema, `SET DateStyle = 'SQL, DMY'`, `SET TimeZone = 'Asia/Kolkata'`,
-		`SET bytea_output = 'escape'`, `SET extra_float_digits = -10`, `SET IntervalStyle = 'iso_8601'`, `SET search_path = 'public'`)...)
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+		t.Run(mode.String(), func(t *testing.T) { everyKindOfColumn(t, mode) })
+	}
+}
+
+func everyKindOfColumn(t *testing.T, mode pgx.QueryExecMode) {
+	// Nothing depends on how a session shows things, where the driver does not go by
+	// what it is shown.
+	odd := []string{`SET TimeZone = 'Asia/Kolkata'`, `SET extra_float_digits = -10`, `SET IntervalStyle = 'iso_8601'`}
+	if mode == pgx.QueryExecModeCacheStatement {
+		odd = append(odd, `SET DateStyle = 'SQL, DMY'`, `SET bytea_output = 'escape'`)
+	} else {
+		odd = odd[:1]
+	}
+	url := dbtest.Postgres(t)
+	connectTo(t, url, everythingSchema...)
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.DefaultQueryExecMode = mode
+	c, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(context.Background()) })
+	for _, query := range odd {
+		if _, err := c.Exec(t.Context(), query); err != nil {
+			t.Fatal(err)
+		}
+	}
 	at := time.Date(2026, 11, 22, 1, 2, 3, 456789123, time.FixedZone("", 7200))
 	micros := at.Truncate(time.Microsecond).UTC()
 	words := "here"

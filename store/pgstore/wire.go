@@ -23,6 +23,10 @@ import (
 //   - arrays go as JSON: unnest would flatten them, and in their own text the form of
 //     the elements depends on the session.
 //
+// In the simple protocol, and in pgx's mode exec, everything comes as text, of which
+// pgx reads only PostgreSQL's defaults for DateStyle and bytea_output: with others a
+// row is an error there.
+//
 // In Go each is one of the types of mapping.Converter: times and dates are
 // microseconds since 1970.
 type wire string
