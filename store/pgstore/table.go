@@ -253,13 +253,14 @@ func (t *Table[K, V]) query(ctx context.Context, c command) error {
 		return readError(err)
 	}
 	err = s.run(ctx, c)
-	if err != nil && !errors.Is(err, keytext.ErrDecode) {
+	refused := err != nil && fateOf(err) == fateRefused // a key that its type does not have
+	if err != nil && !refused && !errors.Is(err, keytext.ErrDecode) {
 		t.db.drop(s)
 	} else {
 		t.db.release(s)
 	}
-	if err != nil && fateOf(err) == fateRefused {
-		return invalid("table %s: %w", t.shape, err) // a key that its type does not have
+	if refused {
+		return invalid("table %s: %w", t.shape, err)
 	}
 	return readError(err)
 }

@@ -532,3 +532,24 @@ func TestAbsenceIsHeldAgainstOtherDatabases(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A key that its type does not have is refused, and the others of its batch are not.
+func TestAKeyThatItsTypeDoesNotHave(t *testing.T) {
+	type V struct {
+		N int `db:"n"`
+	}
+	url := dbtest.Postgres(t)
+	s := mapTable[string, V](t, url, pgstore.TableOptions{}, `CREATE TYPE mood AS ENUM ('sad', 'happy')`, `CREATE TABLE t (id mood PRIMARY KEY, n int)`)
+	type set = lockstep.ChangeSet[string, V]
+	one := func(k string) set { return set{Changes: []lockstep.Change[string, V]{{Key: k, Value: V{1}}}} }
+	out, err := s.Commit(t.Context(), []set{one("sad"), one("odd"), one("happy")})
+	if err != nil || out[0].Err != nil || out[2].Err != nil {
+		t.Fatal(out, err)
+	}
+	wantParts(t, out[1].Err, lockstep.ErrInvalid, "public.t", "odd")
+	_, err = s.Load(t.Context(), []string{"sad", "odd"})
+	wantParts(t, err, lockstep.ErrInvalid, "public.t", "odd")
+	if rows, err := s.Load(t.Context(), []string{"sad", "happy"}); err != nil || len(rows) != 2 {
+		t.Errorf("%v, %v", rows, err)
+	}
+}
