@@ -140,7 +140,7 @@ func (b *tableBatch[K, V]) together(ctx context.Context, a *attempt) ([]lockstep
 	w, err := b.decide(ctx, a.session, b.active(), out, &waits, command{sql: beginSQL})
 	if err != nil {
 		a.abandon(ctx)
-		return nil, b.t.fate(err).beforeCommit(), err
+		return nil, b.before(ctx, a, err), err
 	}
 	commands := w.commands()
 	if len(commands) == 0 && !w.wrote {
@@ -160,6 +160,14 @@ func (b *tableBatch[K, V]) together(ctx context.Context, a *attempt) ([]lockstep
 	return out, 0, nil
 }
 
+// before is the fate of an attempt whose COMMIT was not sent.
+func (b *tableBatch[K, V]) before(ctx context.Context, a *attempt, err error) fate {
+	if f := b.t.fate(err); f != fateUnknown {
+		return f
+	}
+	return a.before(ctx, err)
+}
+
 // divided commits the batch as one transaction, of whose sets one has made an
 // earlier attempt fail and nobody knows which; see batch.divided.
 func (b *tableBatch[K, V]) divided(ctx context.Context, a *attempt) ([]lockstep.Outcome[V], fate, error) {
@@ -171,7 +179,7 @@ func (b *tableBatch[K, V]) divided(ctx context.Context, a *attempt) ([]lockstep.
 	}
 	if err != nil {
 		a.abandon(ctx)
-		return nil, b.t.fate(err).beforeCommit(), err
+		return nil, b.before(ctx, a, err), err
 	}
 	if len(done) == 0 {
 		a.abandon(ctx)
@@ -261,7 +269,7 @@ func (b *tableBatch[K, V]) leaveLocked(ctx context.Context, cause error) (some b
 	}
 	if err != nil {
 		b.t.db.drop(s)
-		return false, notApplied(fateOf(err).beforeCommit(), err)
+		return false, notApplied(fateGone, err)
 	}
 	b.t.db.release(s)
 	for _, i := range active {
@@ -310,7 +318,7 @@ func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.C
 			}
 		}
 		if tableFate(err) != fateRefused {
-			x.over = notApplied(fateOf(err).beforeCommit(), err)
+			x.over = notApplied(fateGone, err)
 			return lockstep.Outcome[V]{}, x.over
 		}
 		out[0] = lockstep.Outcome[V]{Err: b.refusal(err)}
