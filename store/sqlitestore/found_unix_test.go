@@ -194,6 +194,9 @@ func (l logged) Write(line []byte) (int, error) {
 
 // A fence whose own commit fails is no answer.
 func TestAFenceThatFailsIsTakenForTheAnswer(t *testing.T) {
+	if !withLimits(t) {
+		return
+	}
 	s := openStore[string, []byte](t, newPath(t), Options{})
 	failed := make(logged, 100)
 	c, err := lockstep.New[string, []byte](s, lockstep.Options[string, []byte]{Logger: slog.New(slog.NewTextHandler(failed, nil))})

@@ -1,12 +1,10 @@
 package sqlitestore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -14,47 +12,38 @@ import (
 	"github.com/lockstep-cache/lockstep"
 )
 
-// smallDisk, in the environment, says that the process is alone with its mounts.
-const smallDisk = "LOCKSTEP_TEST_SMALL_DISK"
-
 // onSmallDisk runs the test again in a process that may mount a file system of
 // its own, of so many kilobytes, and there it runs f. Any user may do so, in a
 // user namespace.
 func onSmallDisk(t *testing.T, kilobytes int, f func(dir string, grow func())) {
-	if os.Getenv(smallDisk) != "" {
-		dir := t.TempDir()
-		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dk", kilobytes)); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := syscall.Unmount(dir, 0); err != nil {
-				t.Error(err)
-			}
-		})
-		f(dir, func() {
-			if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%dk", 8*kilobytes)); err != nil {
-				t.Fatal(err)
-			}
-		})
-		return
-	}
-	again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
-	again.Env = append(os.Environ(), smallDisk+"=1")
-	again.SysProcAttr = &syscall.SysProcAttr{
+	alone, err := inOwnProcess(t, &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
-	out, err := again.CombinedOutput()
+	})
 	if errors.Is(err, syscall.EPERM) && os.Getenv("CI") != "true" {
 		t.Skip("this machine lets nobody mount a file system of their own")
 	}
 	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatal(err)
 	}
-	if !bytes.Contains(out, []byte("PASS")) {
-		t.Errorf("it ran no test:\n%s", out)
+	if !alone {
+		return
 	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dk", kilobytes)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	f(dir, func() {
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%dk", 8*kilobytes)); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // A file system that is really full: what was refused is not there, what was
