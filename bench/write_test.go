@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,8 +13,13 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/codec"
+	"github.com/lockstep-cache/lockstep/store/mysqlstore"
+	"github.com/lockstep-cache/lockstep/store/pgstore"
 	"github.com/lockstep-cache/lockstep/store/sqlitestore"
 	_ "modernc.org/sqlite"
 )
@@ -93,39 +97,46 @@ func benchmarkWrites(b *testing.B, writers int, write writeFunc) {
 	b.ReportMetric(quantile(0.99), "p99-ms")
 }
 
+// database is one that the writes go to.
+type database struct {
+	name string
+	// direct is what a program does that has no cache: every writer sends its own
+	// statement, through a pool of the size that suits so many of them best.
+	direct func(b *testing.B, writers int) (write writeFunc, pool int)
+	// store is over a table of the same rows, durable in the same way.
+	store func(b *testing.B) lockstep.Store[string, []byte]
+}
+
 func BenchmarkWrite(b *testing.B) {
-	for _, writers := range []int{1, 16, 128} {
-		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
-			direct, pool := openDirect(b, writers)
-			b.Run("direct", func(b *testing.B) {
-				benchmarkWrites(b, writers, direct)
-				b.ReportMetric(float64(pool), "pool")
+	for _, db := range []database{
+		{"sqlite", openSQLite, openSQLiteStore},
+		{"postgres", openPostgres, openPostgresStore},
+		{"mariadb", openMariaDB, openMariaDBStore},
+	} {
+		for _, writers := range []int{1, 16, 128} {
+			b.Run(fmt.Sprintf("%s/writers=%d", db.name, writers), func(b *testing.B) {
+				direct, pool := db.direct(b, writers)
+				b.Run("direct", func(b *testing.B) {
+					benchmarkWrites(b, writers, direct)
+					b.ReportMetric(float64(pool), "pool")
+				})
+				cached := behindCache(b, db.store(b))
+				b.Run("lockstep", func(b *testing.B) {
+					benchmarkWrites(b, writers, cached)
+				})
 			})
-			cached := openLockstep(b)
-			b.Run("lockstep", func(b *testing.B) {
-				benchmarkWrites(b, writers, cached)
-			})
-		})
+		}
 	}
 }
 
-// openLockstep is the same table, durable in the same way, behind a cache.
-func openLockstep(b *testing.B) writeFunc {
-	ctx := b.Context()
-	raw, err := codec.Raw[[]byte]()
-	if err != nil {
-		b.Fatal(err)
-	}
-	store, err := sqlitestore.Open[string, []byte](ctx, databaseFile(b), sqlitestore.Options{Codec: raw})
-	if err != nil {
-		b.Fatal(err)
-	}
+// behindCache fills the table by way of a cache, and writes to it.
+func behindCache(b *testing.B, store lockstep.Store[string, []byte]) writeFunc {
 	cache, err := lockstep.New(store, lockstep.Options[string, []byte]{MaxEntries: 2 * writeRows})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
-		if err := errors.Join(cache.Close(context.Background()), store.Close()); err != nil {
+		if err := cache.Close(context.Background()); err != nil {
 			b.Error(err)
 		}
 	})
@@ -134,7 +145,7 @@ func openLockstep(b *testing.B) writeFunc {
 		for _, key := range chunk {
 			values[key] = make([]byte, writeBytes)
 		}
-		if err := cache.SetMany(ctx, values); err != nil {
+		if err := cache.SetMany(b.Context(), values); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -144,47 +155,140 @@ func openLockstep(b *testing.B) writeFunc {
 	}
 }
 
-// openDirect is what a program does that has no cache: every writer sends its
-// own statement, through a pool of the size that suits so many of them best.
-func openDirect(b *testing.B, writers int) (write writeFunc, pool int) {
+// rawValues is the codec of both sides.
+func rawValues(b *testing.B) codec.Codec[[]byte] {
+	raw, err := codec.Raw[[]byte]()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return raw
+}
+
+func openSQLiteStore(b *testing.B) lockstep.Store[string, []byte] {
+	store, err := sqlitestore.Open[string, []byte](b.Context(), databaseFile(b), sqlitestore.Options{Codec: rawValues(b)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { store.Close() })
+	return store
+}
+
+func openSQLite(b *testing.B, writers int) (write writeFunc, pool int) {
 	db, err := sql.Open("sqlite", "file:"+databaseFile(b)+
 		"?_pragma=busy_timeout(60000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)")
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { db.Close() })
-	upsert := fillTable(b, db)
-	write = func(ctx context.Context, key string, value []byte) error {
-		_, err := upsert.ExecContext(ctx, key, value)
-		return err
-	}
-	pool = bestPool(b, db, writers, write)
-	setPool(db, pool)
-	return write, pool
+	return openSQL(b, db, writers, `CREATE TABLE rows (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID`,
+		`INSERT INTO rows (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`)
 }
 
-// fillTable makes the table with all its rows, and returns the statement that
-// upserts one.
-func fillTable(b *testing.B, db *sql.DB) *sql.Stmt {
+func openMariaDB(b *testing.B, writers int) (write writeFunc, pool int) {
+	db, err := sql.Open("mysql", dbtest.MariaDB(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return openSQL(b, db, writers, "CREATE TABLE `rows` (`key` VARBINARY(64) PRIMARY KEY, value LONGBLOB NOT NULL) ENGINE=InnoDB",
+		"INSERT INTO `rows` (`key`, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)")
+}
+
+func openMariaDBStore(b *testing.B) lockstep.Store[string, []byte] {
+	db, err := sql.Open("mysql", dbtest.MariaDB(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	setPool(db, 8)
+	store, err := mysqlstore.Open[string, []byte](b.Context(), db, mysqlstore.Options{Codec: rawValues(b)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { store.Close() })
+	return store
+}
+
+func openPostgres(b *testing.B, writers int) (write writeFunc, pool int) {
+	url := dbtest.Postgres(b)
+	open := func(size int) *pgxpool.Pool {
+		config, err := pgxpool.ParseConfig(url)
+		if err != nil {
+			b.Fatal(err)
+		}
+		config.MaxConns = int32(size)
+		db, err := pgxpool.NewWithConfig(b.Context(), config)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return db
+	}
+	const upsert = `INSERT INTO rows (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`
+	into := func(db *pgxpool.Pool) writeFunc {
+		return func(ctx context.Context, key string, value []byte) error {
+			_, err := db.Exec(ctx, upsert, key, value)
+			return err
+		}
+	}
+	db := open(1)
+	if _, err := db.Exec(b.Context(), `CREATE TABLE rows (key text COLLATE "C" PRIMARY KEY, value bytea NOT NULL)`); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := db.Exec(b.Context(), `INSERT INTO rows SELECT unnest($1::text[]), $2::bytea`, writeKeys(), make([]byte, writeBytes)); err != nil {
+		b.Fatal(err)
+	}
+	db.Close()
+	pool = bestPool(b, writers, func(size int) (writeFunc, func()) {
+		db := open(size)
+		return into(db), db.Close
+	})
+	db = open(pool)
+	b.Cleanup(db.Close)
+	return into(db), pool
+}
+
+func openPostgresStore(b *testing.B) lockstep.Store[string, []byte] {
+	pool, err := pgxpool.New(b.Context(), dbtest.Postgres(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(pool.Close)
+	store, err := pgstore.Open[string, []byte](b.Context(), pool, pgstore.Options{Codec: rawValues(b)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { store.Close() })
+	return store
+}
+
+// openSQL makes the table with all its rows in a database/sql, and upserts one.
+func openSQL(b *testing.B, db *sql.DB, writers int, table, upsert string) (write writeFunc, pool int) {
+	b.Cleanup(func() { db.Close() })
 	must := func(_ any, err error) {
 		if err != nil {
 			b.Fatal(err)
 		}
 	}
-	must(db.Exec(`CREATE TABLE rows (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID`))
+	must(db.Exec(table))
 	tx, err := db.Begin()
 	must(nil, err)
-	insert, err := tx.Prepare(`INSERT INTO rows (key, value) VALUES (?, ?)`)
+	insert, err := tx.Prepare(upsert)
 	must(nil, err)
 	for _, key := range writeKeys() {
 		must(insert.Exec(key, make([]byte, writeBytes)))
 	}
 	must(nil, tx.Commit())
-	upsert, err := db.Prepare(`INSERT INTO rows (key, value) VALUES (?, ?)
-		ON CONFLICT (key) DO UPDATE SET value = excluded.value`)
+	prepared, err := db.Prepare(upsert)
 	must(nil, err)
-	b.Cleanup(func() { upsert.Close() })
-	return upsert
+	b.Cleanup(func() { prepared.Close() })
+	write = func(ctx context.Context, key string, value []byte) error {
+		_, err := prepared.ExecContext(ctx, key, value)
+		return err
+	}
+	pool = bestPool(b, writers, func(size int) (writeFunc, func()) {
+		setPool(db, size)
+		return write, func() {}
+	})
+	setPool(db, pool)
+	return write, pool
 }
 
 func setPool(db *sql.DB, size int) {
@@ -192,17 +296,22 @@ func setPool(db *sql.DB, size int) {
 	db.SetMaxIdleConns(size)
 }
 
+// maxPool is the largest pool that is tried: the servers take a hundred connections.
+const maxPool = 64
+
 // bestPool tries pools of 1, 2, 4 … connections, up to one a writer, and
 // returns the size with the highest throughput.
-func bestPool(b *testing.B, db *sql.DB, writers int, write writeFunc) int {
+func bestPool(b *testing.B, writers int, open func(size int) (write writeFunc, end func())) int {
 	const sample = 1000
 	var best int
 	var least time.Duration
-	for size := 1; size <= writers; size *= 2 {
-		setPool(db, size)
+	for size := 1; size <= min(writers, maxPool); size *= 2 {
+		write, end := open(size)
+		writeAll(b, writers, sample/10, write) // which opens the connections
 		start := time.Now()
 		writeAll(b, writers, sample, write)
 		took := time.Since(start)
+		end()
 		b.Logf("a pool of %d: %.0f writes/s", size, sample/took.Seconds())
 		if best == 0 || took < least {
 			best, least = size, took

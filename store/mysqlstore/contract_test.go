@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/codec"
-	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/mysqlstore"
 	"github.com/lockstep-cache/lockstep/store/storetest"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 )
 
 // TestCutsAreSettledTruthfully cuts all connections while writers are at work, each

@@ -9,7 +9,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/cachetest"
-	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/internal/histories"
 	"github.com/lockstep-cache/lockstep/store/mysqlstore"
 )

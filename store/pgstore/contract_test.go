@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	_ "github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/codec"
-	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/pgstore"
 	"github.com/lockstep-cache/lockstep/store/storetest"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 )
 
 // While somebody holds a row, the other sets of its batch are committed, and the set

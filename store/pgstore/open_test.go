@@ -13,8 +13,8 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/codec"
-	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/pgstore"
 )
 

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 )
 
 // A commit whose request or reply is lost on the wire, in each of its forms. What

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 )
 
 // A backend that the kernel does not run cannot be ended, and nothing is said of its

@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/pgstore"
 	"github.com/lockstep-cache/lockstep/store/storetest"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/store/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/pgstore"
 )
 

@@ -86,7 +86,7 @@ var rules = []rule{
 	{
 		why:   "database servers are started for tests",
 		of:    []string{"..."},
-		never: []string{"store/internal/dbtest"},
+		never: []string{"internal/dbtest"},
 	},
 	{
 		why:    "resilience and coherence import the root, whatever the database",
@@ -267,7 +267,7 @@ func TestForbiddenImportsAreFound(t *testing.T) {
 		{"resilience", "store/sqlitestore", "resilience must not import store/sqlitestore"},
 		{"resilience", "github.com/maypok86/otter/v2", "resilience must not import github.com/maypok86/otter/v2"},
 		{"store/sqlitestore", "resilience", "store/sqlitestore must not import resilience"},
-		{"store/sqlitestore", "store/internal/dbtest", "store/sqlitestore must not import store/internal/dbtest"},
+		{"store/sqlitestore", "internal/dbtest", "store/sqlitestore must not import internal/dbtest"},
 		{"store/storetest", "cmd/lockstep", "store/storetest must not import cmd/lockstep"},
 		{"internal/textbook", "examples/bank", "internal/textbook must not import examples/bank"},
 		{"resp", ".", "resp must not import . "},
