@@ -19,33 +19,35 @@ func blocked[K comparable, V any](o Outcome[V], ops []*commit.Op[K, *write[K, V]
 	return o.Blocked && o.Err != nil && len(ops) > 1
 }
 
-// setAside has a set committed alone that its batch has left out, because somebody
-// else holds a row of it. Its keys stay taken and busy, so no write of them passes
-// it; those of other keys go on.
-func (c *Cache[K, V]) setAside(op *commit.Op[K, *write[K, V]]) {
-	c.counts.blocked.Add(1)
-	op.Keep()
-	if !c.tasks.begin() { // Close has given up
-		c.concludeAside(op, nil, ErrClosed, 0)
-		return
+// setAside has sets committed alone that their batch has left out, because somebody
+// else holds rows of them. Their keys stay taken and busy, so no write of them passes
+// them; those of other keys go on. Two of one key go one after the other, in their
+// order: memory holds what the last of them publishes.
+func (c *Cache[K, V]) setAside(ops []*commit.Op[K, *write[K, V]]) {
+	sharing := make(map[K][]*write[K, V], len(ops))
+	for _, op := range ops {
+		w := op.Item
+		c.counts.blocked.Add(1)
+		op.Keep()
+		w.free = make(chan struct{})
+		var before [][]*write[K, V]
+		for _, key := range op.Keys {
+			before = append(before, sharing[key])
+			sharing[key] = append(sharing[key], w)
+		}
+		if !c.tasks.begin() { // Close has given up
+			c.concludeAside(op, nil, ErrClosed, 0)
+			continue
+		}
+		go func() {
+			defer c.tasks.end()
+			c.commitAside(op, before)
+		}()
 	}
-	go func() {
-		defer c.tasks.end()
-		c.commitAside(op)
-	}()
 }
 
-func (c *Cache[K, V]) commitAside(op *commit.Op[K, *write[K, V]]) {
-	wait, stop := context.WithTimeout(c.life, c.options.CommitTimeout)
-	select {
-	case c.apart <- struct{}{}:
-		stop()
-	case <-wait.Done():
-		stop()
-		err := fmt.Errorf("%w: somebody else holds a row of it locked, and %d writes wait for other rows (CommitTimeout)", ErrUnavailable, maxApart)
-		if c.life.Err() != nil {
-			err = ErrClosed
-		}
+func (c *Cache[K, V]) commitAside(op *commit.Op[K, *write[K, V]], before [][]*write[K, V]) {
+	if err := c.waitAside(before); err != nil {
 		c.concludeAside(op, nil, err, 0)
 		return
 	}
@@ -63,5 +65,44 @@ func (c *Cache[K, V]) concludeAside(op *commit.Op[K, *write[K, V]], outcomes []O
 		return
 	}
 	c.conclude(ops, outcomes, err, began)
+	c.release(op)
+}
+
+// waitAside waits until those that were set aside before have left the keys, and for
+// one of the places, which is then the caller's.
+func (c *Cache[K, V]) waitAside(before [][]*write[K, V]) error {
+	wait, stop := context.WithTimeout(c.life, c.options.CommitTimeout)
+	defer stop()
+	gaveUp := func(what string) error {
+		if c.life.Err() != nil {
+			return ErrClosed
+		}
+		return fmt.Errorf("%w: somebody else holds a row of it locked, and %s (CommitTimeout)", ErrUnavailable, what)
+	}
+	for _, writes := range before {
+		for _, w := range writes {
+			select {
+			case <-w.free:
+			case <-wait.Done():
+				return gaveUp("an earlier write of the row waits for that")
+			}
+			if errors.Is(w.result.Err, errUnsettled) {
+				return ErrClosed // it may still arrive, and would undo what passes it
+			}
+		}
+	}
+	select {
+	case c.apart <- struct{}{}:
+		return nil
+	case <-wait.Done():
+		return gaveUp(fmt.Sprintf("%d writes wait for other rows", maxApart))
+	}
+}
+
+// release frees the keys of a write that has kept them.
+func (c *Cache[K, V]) release(op *commit.Op[K, *write[K, V]]) {
 	c.queue.Release(op)
+	if op.Item.free != nil {
+		close(op.Item.free)
+	}
 }

@@ -31,9 +31,12 @@ func (c *Cache[K, V]) settleBatch(ops []*commit.Op[K, *write[K, V]], sets []Chan
 	var held []*commit.Op[K, *write[K, V]]
 	for _, op := range ops {
 		c.doubt(op.Item, cause)
-		if !op.Item.readsOnly() {
+		switch {
+		case !op.Item.readsOnly():
 			op.Hold()
 			held = append(held, op)
+		case op.Item.free != nil:
+			c.release(op) // it was set aside, so no batch will
 		}
 	}
 	c.inDoubt(func() {
@@ -58,7 +61,7 @@ func (c *Cache[K, V]) settleBatch(ops []*commit.Op[K, *write[K, V]], sets []Chan
 				// Nobody has made sure that it cannot arrive any more.
 				c.queue.Abandon(op.Keys, op.All)
 			}
-			c.queue.Release(op)
+			c.release(op)
 		}
 	})
 }

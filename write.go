@@ -20,8 +20,9 @@ type write[K comparable, V any] struct {
 	ttl     time.Duration // of the copies it leaves; 0: the cache's
 	started int64
 	purpose purpose
-	left    atomic.Bool // its caller has been, or is about to be, told that nobody knows
-	result  Outcome[V]  // written before the verdict is final
+	left    atomic.Bool   // its caller has been, or is about to be, told that nobody knows
+	result  Outcome[V]    // written before the verdict is final
+	free    chan struct{} // of one that is committed apart: closed when its keys are free
 
 	// A write of one row, which most are, needs no slices of its own.
 	key    [1]K
@@ -223,9 +224,10 @@ func (c *Cache[K, V]) send(under context.Context, ops []*commit.Op[K, *write[K, 
 func (c *Cache[K, V]) conclude(ops []*commit.Op[K, *write[K, V]], outcomes []Outcome[V], err error, began int64) {
 	// Memory, all of it, before any answer: of two writes of one key in the batch
 	// the first is old already.
+	var aside []*commit.Op[K, *write[K, V]]
 	for i, op := range ops {
 		if o := outcome(outcomes, i, err); blocked(o, ops) {
-			c.setAside(op)
+			aside = append(aside, op)
 		} else {
 			c.publish(op.Item, o, began)
 		}
@@ -243,6 +245,9 @@ func (c *Cache[K, V]) conclude(ops []*commit.Op[K, *write[K, V]], outcomes []Out
 		}
 		op.Item.result = o
 		c.finish(op.Item, o.Rows, o.Err)
+	}
+	if len(aside) > 0 {
+		c.setAside(aside)
 	}
 }
 

@@ -67,8 +67,13 @@ const (
 )
 
 // Hold keeps the write's keys taken when its batch returns, until Release. It is
-// called by Run, for a write whose outcome is not known.
-func (op *Op[K, T]) Hold() { op.held = true }
+// called by Run, for a write whose outcome is not known. After Keep it does nothing,
+// for the batch may be about to end: Doubt is for that.
+func (op *Op[K, T]) Hold() {
+	if !op.kept {
+		op.held = true
+	}
+}
 
 // Keep is Hold for a write whose outcome is known, or will be soon, and which is
 // not in doubt: it has not been tried.
