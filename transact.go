@@ -164,7 +164,8 @@ func (tx *Tx) end(ctx context.Context, result error, held *[]uint64) error {
 	if writes == 0 && reads <= 1 && tx.txn == nil {
 		err = tx.confirm(ctx)
 	} else {
-		if writes > 0 && len(*held) == 0 {
+		// One that is begun has locks, for which those who have the turns may be waiting.
+		if writes > 0 && len(*held) == 0 && tx.txn == nil {
 			if *held, err = takeTurns(ctx, tx.turns(false)); err != nil {
 				return notApplied(err)
 			}

@@ -97,13 +97,12 @@ func commitJointly(ctx context.Context, parts []jointPart, purpose purpose, txn 
 	}
 	for i, p := range parts {
 		if err := p.enter(); err != nil {
-			err = errors.Join(err, rollback(j.lead, txn))
-			for _, q := range parts[:i] {
+			for _, q := range parts[:i] { // first, for the rollback may end this goroutine
 				q.begun()
 				q.leave()
 			}
 			j.lead.counts.outcome(err, false)
-			return notApplied(err)
+			return notApplied(errors.Join(err, rollback(j.lead, txn)))
 		}
 	}
 	j.ctx, j.cancel = context.WithCancel(j.lead.commits)

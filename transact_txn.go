@@ -24,14 +24,16 @@ func (tx *Tx) Txn() (Txn, error) {
 	case len(tx.parts) == 0:
 		return nil, fmt.Errorf("%w: no cache is a part of the transaction yet; call In first", ErrInvalid)
 	}
+	var txn Txn
 	err := guarded("Begin", nil, func() (err error) {
-		tx.txn, err = tx.parts[0].begin(tx.ctx)
+		txn, err = tx.parts[0].begin(tx.ctx)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return innermost(tx.txn), nil
+	tx.txn = txn
+	return innermost(txn), nil
 }
 
 // innermost is the database's own of a Txn that stores around the store have

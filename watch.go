@@ -3,6 +3,7 @@ package lockstep
 import (
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -36,10 +37,14 @@ const (
 func (c *Cache[K, V]) watch() {
 	defer c.tasks.end()
 	for delay := firstWatchDelay; ; delay = min(2*delay, lastWatchDelay) {
-		live := false
+		// A store that breaks the contract may call from anywhere, and after the end.
+		var mu sync.Mutex
+		live, over := false, false
 		err := aside("Watch", nil, func() error {
 			return c.can.Watch(c.life, func(e Event[K]) {
-				if !live {
+				mu.Lock()
+				defer mu.Unlock()
+				if !live && !over {
 					live = true
 					c.counts.watching.Store(true)
 					c.gate.ReleaseAll()
@@ -47,6 +52,9 @@ func (c *Cache[K, V]) watch() {
 				c.outside(e)
 			})
 		})
+		mu.Lock()
+		over = true
+		mu.Unlock()
 		if live {
 			c.gate.HoldAll()
 			c.counts.watching.Store(false)
