@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -226,5 +227,16 @@ func TestCloseEndsBlockedWrites(t *testing.T) {
 				t.Error("a write was committed")
 			}
 		}
+	})
+}
+
+// A Weigher runs with locks held, which nobody would give back.
+func TestAWeigherThatEndsItsGoroutine(t *testing.T) {
+	var exit atomic.Bool
+	o := options{MaxBytes: 1000, Weigher: func(string, int) uint32 { exits(&exit); return 1 }}
+	inBubble(t, o, func(s *scene) {
+		exit.Store(true)
+		s.startSet(s.ctx, "k", 1).succeeds()
+		s.startSet(s.ctx, "k", 2).succeeds()
 	})
 }

@@ -120,8 +120,14 @@ func (c *Cache[K, V]) memoryConfig() memory.Config[K, V] {
 	}
 	if weigh := c.options.Weigher; weigh != nil {
 		config.Weigh = func(e *entry[K, V]) (weight uint32) {
-			// It runs with locks held, which a panic would keep.
-			protect(c.options.Logger, func() { weight = weigh(e.Key, e.Value) })
+			// It runs with locks held, which whatever ends its goroutine would keep.
+			err := aside("Weigher", nil, func() error {
+				weight = weigh(e.Key, e.Value)
+				return nil
+			})
+			if err != nil {
+				c.options.Logger.Error("lockstep: an entry counts as one byte", "error", err)
+			}
 			return max(1, weight)
 		}
 	}

@@ -58,11 +58,13 @@ func (c *Cache[K, V]) watch() {
 		if live {
 			c.gate.HoldAll()
 			c.counts.watching.Store(false)
-			c.counts.watchLosses.Add(1)
 			delay = firstWatchDelay
 		}
 		if c.life.Err() != nil {
 			return
+		}
+		if live {
+			c.counts.watchLosses.Add(1)
 		}
 		if err == nil {
 			err = errors.New("the store has stopped watching")
