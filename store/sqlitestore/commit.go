@@ -284,6 +284,8 @@ func (b *batch[K, V]) found(c *conn, d *kv.Decision[K, V]) (bool, error) {
 		switch {
 		case err != nil:
 			return false, err
+		case version == st.Version && deleted && st.Live && st.Expires != 0:
+			// The sweep may have ended it, which keeps the version: it tells nothing.
 		case version == st.Version:
 			return deleted != st.Live && bytes.Equal(data, st.Data), nil
 		case version < st.Version:

@@ -4,12 +4,14 @@ package sqlitestore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"os/signal"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/internal/kv"
@@ -147,6 +149,45 @@ func TestSettleFailsUntilItCanFence(t *testing.T) {
 	settled, serr := s.Capabilities().Settle(t.Context(), err)
 	if serr != nil || settled.Applied {
 		t.Fatalf("settled as %+v, %v", settled, serr)
+	}
+}
+
+// A row that the sweep has ended since keeps the version of the commit. It is not
+// taken for one that was never written.
+func TestASweptRowTellsNothing(t *testing.T) {
+	s := openStore[string, string](t, newPath(t), Options{})
+	b := s.newBatch([]lockstep.ChangeSet[string, string]{{Changes: []lockstep.Change[string, string]{
+		{Key: "k", Value: "short", Lifetime: time.Microsecond}, {Key: "l", Value: "shorter", Lifetime: time.Microsecond},
+	}}})
+	var d *kv.Decision[string, string]
+	if _, err := s.db.write(t.Context(), func(ctx context.Context, a *attempt) (err error) {
+		if err := a.begin(ctx); err != nil {
+			return err
+		}
+		if d, err = b.decide(ctx, a); err != nil {
+			return err
+		}
+		if err := b.flush(ctx, a, d); err != nil {
+			return err
+		}
+		return a.commit()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.db.read(t.Context(), func(c *conn) error {
+		_, err := s.sweep(c)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n := countIn(t, s.db, "SELECT count(*) FROM lockstep WHERE deleted = 1"); n != 2 {
+		t.Fatalf("%d rows were swept", n)
+	}
+	if err := s.db.read(t.Context(), func(c *conn) error {
+		_, err := b.found(c, d)
+		return err
+	}); !errors.Is(err, errUntold) {
+		t.Errorf("found: %v", err)
 	}
 }
 
