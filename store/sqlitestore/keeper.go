@@ -31,6 +31,11 @@ import (
 // before. Readers that begin after it read the file itself and are in nobody's
 // way. The next commit starts the log again.
 //
+// SQLite syncs the file only when a checkpoint has copied all of the log, which
+// under load only the one with the write lock does: every page that the passive one
+// has written would be synced while commits wait (33 ms in the benchmark, several
+// times a second). So the file is synced between the two.
+//
 // The accepted risk: a reader that stays longer than restartPatience, in another
 // process or in a program's own SQL, keeps the log growing until it ends; the
 // keeper tries again each time CheckpointBytes more have been written.
@@ -38,6 +43,7 @@ type keeper struct {
 	db    *Database
 	conn  *conn
 	frame int64 // bytes of the log that a page takes
+	file  writeback
 
 	logged atomic.Int64 // bytes since the last checkpoint
 	wake   chan struct{}
@@ -69,6 +75,7 @@ func (k *keeper) start(db *Database) error {
 		return err
 	}
 	k.db, k.conn, k.frame = db, c, size+24
+	k.file = writeback{path: db.path}
 	k.wake = make(chan struct{}, 1)
 	k.done = make(chan struct{})
 	k.sweeps = map[string]sweep{}
@@ -145,6 +152,7 @@ func (k *keeper) checkpoint() {
 	if err := k.pragma("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
 		return
 	}
+	k.file.flush()
 	w, err := k.db.acquire(background)
 	if err != nil {
 		return
