@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/lockstep-cache/lockstep"
 )
 
@@ -21,6 +23,9 @@ type attempt struct {
 	// xact is the transaction's id where the server has told it, 0 where the only
 	// reply was lost with the outcome.
 	xact uint64
+	// epoch is the server's when it gave the id, nil where it was not asked for. See
+	// epochSQL.
+	epoch *int64
 	// verify tells, once the session is gone, whether the rows that the attempt has
 	// written are there: errUntold if that cannot be told. It is set before what
 	// commits is sent.
@@ -170,20 +175,36 @@ func (a *attempt) fence(ctx context.Context, s *session) (alive bool, err error)
 // The server keeps what became of each transaction id, which is the whole answer
 // where the id is known. But an id that was given just before a crash is given
 // again, and so it counts only if the server has not crashed since: if the session
-// was still there when the fence was, or the fence's own session is older.
+// was still there when the fence was, or the fence's own session is older, or the
+// server's epoch is the same.
 func (a *attempt) outcome(ctx context.Context, s *session, alive bool) (bool, error) {
-	if a.xact != 0 && (alive || s.id.born < a.born) {
+	same := alive || s.id.born < a.born
+	if a.xact != 0 && (same || a.epoch != nil) {
 		var status *string
-		err := s.run(ctx, command{sql: "SELECT pg_xact_status($1::text::xid8)", args: []any{strconv.FormatUint(a.xact, 10)},
-			row: func(scan func(...any) error) error { return scan(&status) }})
-		switch {
-		case err != nil:
+		var epoch *int64
+		err := s.run(ctx, command{sql: statusSQL, args: []any{strconv.FormatUint(a.xact, 10)},
+			row: func(scan func(...any) error) error { return scan(&status, &epoch) }})
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && pg.Code == "22023" {
+			return a.verify(ctx, s) // an id that was not given yet: the server has crashed
+		}
+		if err != nil {
 			return false, err
-		case status != nil && *status == "committed":
-			return true, nil
-		case status != nil && *status == "aborted":
-			return false, nil
+		}
+		same = same || epoch != nil && *epoch == *a.epoch
+		if same && status != nil && *status != "in progress" {
+			return *status == "committed", nil
 		}
 	}
 	return a.verify(ctx, s)
 }
+
+const (
+	statusSQL = `SELECT pg_xact_status($1::text::xid8), ` + epochSQL
+	// epochSQL is a time that changes when the server has crashed: from version 15 its
+	// statistics begin anew then, and say since when. Others can reset them, too, after
+	// which it is not known that the server has not crashed. Before 15 asking waits for
+	// another process, and is not worth it.
+	epochSQL = `CASE WHEN current_setting('server_version_num')::int >= 150000
+	THEN (extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint END`
+)

@@ -89,6 +89,9 @@ type session struct {
 	// fresh: this is the connection's first use. One that was idle in its pool may have
 	// been ended by the server without anybody noticing.
 	fresh bool
+	// spent: the caller's own SQL may have left something in the session. It is closed,
+	// and not given back: no statement takes back all of that and nothing else.
+	spent bool
 }
 
 // stale tells whether an error may be due to nothing but a connection that had been
@@ -159,6 +162,9 @@ func (s *session) closed() bool {
 
 // release gives a session back whose transaction is over.
 func (db *Database) release(s *session) {
+	if s.spent {
+		s.close()
+	}
 	s.lease.release()
 	db.leave()
 }
@@ -166,13 +172,17 @@ func (db *Database) release(s *session) {
 // drop gives a session back that must not be used again. Closing the connection
 // tells the server, which may take its time to notice; who has to be sure fences.
 func (db *Database) drop(s *session) {
+	s.close()
+	db.release(s)
+}
+
+func (s *session) close() {
 	s.lease.use(func(c *pgx.Conn) error {
 		// The context has ended: Close then neither waits nor says good-bye in the
 		// middle of something.
 		c.Close(ended)
 		return nil
 	})
-	db.release(s)
 }
 
 var ended = func() context.Context {

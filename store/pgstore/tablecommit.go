@@ -288,7 +288,7 @@ func (b *tableBatch[K, V]) leaveLocked(ctx context.Context, cause error) (some b
 // apply implements Capabilities.Apply. It waits for a row that is locked by
 // somebody else as long as ctx, or the session's own lock_timeout, allows.
 func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.ChangeSet[K, V]) (lockstep.Outcome[V], error) {
-	x, err := t.db.open(tx)
+	x, err := t.db.open(ctx, tx)
 	if err != nil {
 		return lockstep.Outcome[V]{}, err
 	}

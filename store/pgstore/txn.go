@@ -12,6 +12,10 @@ import (
 // calls. It knows nothing of keys and values.
 type txn struct {
 	a *attempt
+	// ctx is the one that it was begun with, for Tx, which is given none.
+	ctx context.Context
+	// loan is set while the caller's own SQL has the transaction.
+	loan *loan
 	// over is set when the transaction can only be ended, or has been.
 	over error
 	done bool // it has been
@@ -31,7 +35,7 @@ func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
 			return nil, err
 		}
 		if err = a.session.run(ctx, command{sql: beginSQL}); err == nil {
-			return &txn{a: a}, nil
+			return &txn{a: a, ctx: ctx}, nil
 		}
 		a.abandon(ctx)
 		if f := a.before(ctx, err); f != fateAgain {
@@ -40,8 +44,9 @@ func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
 	}
 }
 
-// open returns the transaction behind t, if it is one of db that can go on.
-func (db *Database) open(t lockstep.Txn) (*txn, error) {
+// open returns the transaction behind t, if it is one of db that can go on, and takes
+// it back from the caller's own SQL.
+func (db *Database) open(ctx context.Context, t lockstep.Txn) (*txn, error) {
 	x, ok := t.(*txn)
 	if !ok || x.a.db != db {
 		return nil, invalid("the transaction is not one of this database")
@@ -49,13 +54,16 @@ func (db *Database) open(t lockstep.Txn) (*txn, error) {
 	if x.over != nil {
 		return nil, invalid("%w", x.over)
 	}
+	if x.over = x.recall(ctx); x.over != nil {
+		return nil, notApplied(fateGone, x.over)
+	}
 	return x, nil
 }
 
 // apply implements Capabilities.Apply. It waits for a row that is locked by
 // somebody else as long as ctx, or the session's own lock_timeout, allows.
 func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.ChangeSet[K, V]) (lockstep.Outcome[V], error) {
-	x, err := s.db.open(t)
+	x, err := s.db.open(ctx, t)
 	if err != nil {
 		return lockstep.Outcome[V]{}, err
 	}
@@ -88,6 +96,13 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 func (t *txn) Commit(ctx context.Context) error {
 	if t.done {
 		return invalid("%w", errOver)
+	}
+	if t.over == nil {
+		t.over = t.recall(ctx)
+	}
+	if errors.Is(t.over, errVanished) {
+		t.done = true
+		return t.vanished(ctx)
 	}
 	if t.over != nil {
 		err := t.over
@@ -124,6 +139,9 @@ func (t *txn) Rollback(ctx context.Context) error {
 		return nil
 	}
 	t.over, t.done = errOver, true
+	if t.loan != nil {
+		t.loan.end() // whatever it says, nothing is committed
+	}
 	t.a.abandon(ctx)
 	return nil
 }

@@ -1,0 +1,23 @@
+package pgstore
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// Lend and LendSQL are what Tx and SQLTx do once a transaction has begun.
+func Lend(t lockstep.Txn) (pgx.Tx, error)     { return lendPgx(t) }
+func LendSQL(t lockstep.Txn) (*sql.Tx, error) { return lendSQL(t) }
+
+// RunInside runs a statement in a transaction past all checks.
+func RunInside(ctx context.Context, t lockstep.Txn, query string) error {
+	return t.(*txn).a.session.run(ctx, command{sql: query})
+}
+
+// StaysInside tells whether a statement may be part of a transaction, and whether the
+// session can be used afterwards.
+func StaysInside(query string) (stays bool, err error) { return staysInside(query) }
