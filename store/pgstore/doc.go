@@ -37,6 +37,9 @@
 //	the server cannot write (read-only, a     ErrUnavailable               unchanged
 //	full disk, a missing privilege)
 //
+// [Tx], and [SQLTx] for database/sql, give the program's own statements a part in a
+// transaction of caches.
+//
 // The fate that each SQLSTATE and each error of the driver stands for is in
 // errors.go.
 //
