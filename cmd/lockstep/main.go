@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -80,7 +81,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		if errors.As(err, &misread) {
 			err = misread
 		}
-		fmt.Fprintf(stderr, "lockstep: %v\n%s --help lists what there is.\n", err, understood)
+		// Kong quotes what it has not understood, which may be a URL with a password.
+		fmt.Fprintf(stderr, "lockstep: %s\n%s --help lists what there is.\n", hideSecrets(err.Error(), args), understood)
 		return exitUsage
 	}
 	err = command.Run()
@@ -105,6 +107,17 @@ func spoken(args []string) []string {
 		return append([]string{"version"}, args[1:]...)
 	}
 	return args
+}
+
+// hideSecrets takes out of a message those arguments that may have a password in them.
+func hideSecrets(message string, args []string) string {
+	for _, arg := range args {
+		if _, value, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(arg, "-") {
+			arg = value
+		}
+		message = strings.ReplaceAll(message, arg, withoutSecret(arg))
+	}
+	return message
 }
 
 // verbOf is how much of a command line was understood: the verb, whose help

@@ -16,8 +16,13 @@ import (
 // file store_KIND.go is the only one that imports the store, and its place in
 // kinds is all that the commands see.
 type kind struct {
-	// scheme begins its URLs. form is how they are made, and example one of them.
-	scheme, form, example string
+	// scheme begins its URLs; alias is another name for it, or "". form is how they are
+	// made, and example one of them.
+	scheme, alias, form, example string
+	// secret says where a password comes from, "" for a kind that has none. The URLs of
+	// the others are printed as their places print them, and not at all before they are
+	// understood.
+	secret string
 	// tableOptions and options may follow a ? in a URL. Those choose a table and
 	// how it is written, these say how the database is opened.
 	tableOptions, options []string
@@ -44,7 +49,7 @@ type guest interface {
 }
 
 // kinds are those that there are.
-var kinds = []kind{sqliteKind}
+var kinds = []kind{sqliteKind, postgresKind, mysqlKind}
 
 // onFile is the URL of a database file, of the first kind that has files.
 func onFile(path string) string {
@@ -61,8 +66,12 @@ func onFile(path string) string {
 func storesHelp() string {
 	var forms []string
 	for _, k := range kinds {
-		forms = append(forms, fmt.Sprintf("%s, with options after a ?, as in %s?%s=…; there are %s",
-			k.form, k.example, k.options[0], strings.Join(k.options, ", ")))
+		form := fmt.Sprintf("%s, with options after a ?, as in %s?%s=…; there are %s",
+			k.form, k.example, k.options[0], strings.Join(k.options, ", "))
+		if k.secret != "" {
+			form += " (" + k.secret + ")"
+		}
+		forms = append(forms, form)
 	}
 	return strings.Join(forms, "; or ")
 }
@@ -84,28 +93,33 @@ func (f *storeFlag) Decode(c *kong.DecodeContext) error {
 
 // storeURL is what --store says.
 type storeURL struct {
-	text string
+	text string // as it may be printed
 	kind kind
 	at   place
 }
 
 // parseStore reads a --store URL and opens nothing. Its error is a usageError.
 func parseStore(text string) (storeURL, error) {
-	u := storeURL{text: text}
+	u := storeURL{text: withoutSecret(text)}
 	scheme, _, ok := strings.Cut(text, ":")
 	if !ok {
-		return u, usagef("--store %s is not a URL; a database file is %s", text, onFile(text))
+		return u, usagef("--store %s is not a URL; a database file is %s", u.text, onFile(u.text))
 	}
 	var forms []string
 	for _, u.kind = range kinds {
-		if u.kind.scheme == scheme {
+		if u.kind.scheme == scheme || u.kind.alias == scheme {
 			var err error
 			u.at, err = u.kind.parse(text)
+			if u.kind.secret == "" {
+				u.text = text
+			} else if shown, ok := u.at.(fmt.Stringer); ok {
+				u.text = shown.String()
+			}
 			return u, u.error(err)
 		}
 		forms = append(forms, u.kind.form)
 	}
-	return u, usagef("--store %s: there is no kind of store called %q; there is %s", text, scheme, strings.Join(forms, ", "))
+	return u, usagef("--store %s: there is no kind of store called %q; there is %s", u.text, withoutSecret(scheme), strings.Join(forms, ", "))
 }
 
 // visit opens the database for the demo. An error about what the URL names is a

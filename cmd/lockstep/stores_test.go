@@ -3,7 +3,6 @@ package main
 import (
 	"maps"
 	"net/url"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -60,7 +59,7 @@ func TestPlainSQLOfEachKindMeansWhatTheDemoTakesItFor(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.scheme, func(t *testing.T) {
 			ctx := t.Context()
-			url, err := parseStore(k.file(filepath.Join(t.TempDir(), "new.db")))
+			url, err := parseStore(emptyStore(t, k))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,8 +126,11 @@ func TestPlainSQLOfEachKindMeansWhatTheDemoTakesItFor(t *testing.T) {
 					if err := rows.Scan(&key, &value, &r.version, &end); err != nil {
 						t.Fatal(err)
 					}
-					if value != nil {
-						r.value = value.(string)
+					switch value := value.(type) {
+					case string:
+						r.value = value
+					case []byte:
+						r.value = string(value)
 					}
 					found[key] = r
 				}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/demo"
+	"github.com/lockstep-cache/lockstep/store/pgstore"
+)
+
+var postgresKind = kind{
+	scheme: "postgres", alias: "postgresql",
+	form:    "postgres://USER@HOST:PORT/DATABASE",
+	example: "postgres://app@localhost:5432/app",
+	secret:  "its password from PGPASSWORD, PGPASSFILE or the file that the option password-file names",
+	options: postgresOptions,
+	parse: func(text string) (place, error) {
+		if rest, ok := strings.CutPrefix(text, "postgresql:"); ok {
+			text = "postgres:" + rest
+		}
+		u, err := parseServerURL("postgres", text, postgresOptions)
+		if err != nil {
+			return nil, err
+		}
+		unsafe, err := u.truth("allow-unsafe-durability")
+		if err != nil {
+			return nil, err
+		}
+		return postgresPlace{u, pgstore.DatabaseOptions{AllowUnsafeDurability: unsafe}}, nil
+	},
+}
+
+// postgresOptions: those with an underscore, and those that begin with ssl, are
+// libpq's, and so is host, for the directory of a socket.
+var postgresOptions = []string{passwordFile, "allow-unsafe-durability", "host", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "search_path"}
+
+type postgresPlace struct {
+	url  serverURL
+	opts pgstore.DatabaseOptions
+}
+
+func (p postgresPlace) String() string { return p.url.String() }
+
+// config is the driver's. What the URL leaves out is libpq's to say: its environment
+// variables, its files, its defaults.
+func (p postgresPlace) config() (*pgxpool.Config, error) {
+	u := url.URL{Scheme: "postgres", Host: p.url.address(""), Path: "/" + p.url.database}
+	if p.url.user != "" {
+		u.User = url.User(p.url.user)
+	}
+	query := url.Values{}
+	for name, value := range p.url.options {
+		if name != passwordFile && name != "allow-unsafe-durability" {
+			query.Set(name, value)
+		}
+	}
+	if os.Getenv("PGCONNECT_TIMEOUT") == "" && !query.Has("connect_timeout") {
+		query.Set("connect_timeout", "10") // seconds; libpq would wait for ever
+	}
+	u.RawQuery = query.Encode()
+	password, err := p.url.secret()
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgxpool.ParseConfig(u.String())
+	if err != nil {
+		// The driver's own words begin with all that it was given.
+		_, why, _ := strings.Cut(err.Error(), "`: ")
+		return nil, fmt.Errorf("%w: an option, or a PG… variable of the environment: %s", lockstep.ErrInvalid, cmp.Or(why, err.Error()))
+	}
+	if password != nil {
+		config.ConnConfig.Password = *password
+	}
+	return config, nil
+}
+
+// postgresGuest is a guest in a database of a server. It takes away the tables that it
+// has brought.
+type postgresGuest struct {
+	pool   *pgxpool.Pool
+	db     *pgstore.Database
+	prefix string // of the demo's tables
+	listed bool   // there were tables of Lockstep's, and their list
+}
+
+func (p postgresPlace) visit(ctx context.Context, prefix string) (_ guest, err error) {
+	config, err := p.config()
+	if err != nil {
+		return nil, err
+	}
+	g := &postgresGuest{prefix: prefix}
+	if g.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			g.pool.Close()
+			err = explainPostgres(err, config)
+		}
+	}()
+	if g.db, err = pgstore.OpenDatabase(ctx, g.pool, p.opts); err != nil {
+		return nil, err
+	}
+	if err := g.pool.QueryRow(ctx, "SELECT to_regclass(quote_ident(current_schema()) || '.lockstep_tables') IS NOT NULL").Scan(&g.listed); err != nil {
+		return nil, errors.Join(err, g.db.Close())
+	}
+	return g, nil
+}
+
+// explainPostgres says which field of the URL a server has refused.
+func explainPostgres(err error, config *pgxpool.Config) error {
+	c := config.ConnConfig
+	at := net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))
+	var pg *pgconn.PgError
+	var dial *net.OpError
+	switch {
+	case errors.As(err, &pg) && (pg.Code == "28P01" || pg.Code == "28000"):
+		why := pg.Message
+		if c.Password == "" {
+			why += "; no password was given"
+		}
+		return fmt.Errorf("%w: the user or the password: the server at %s says: %s", lockstep.ErrInvalid, at, why)
+	case errors.As(err, &pg) && pg.Code == "3D000":
+		return fmt.Errorf("%w: the database: the server at %s has none called %q", lockstep.ErrInvalid, at, c.Database)
+	case errors.As(err, &dial):
+		return fmt.Errorf("%w: no server answers at %s: %v", lockstep.ErrUnavailable, at, dial.Err)
+	}
+	return err
+}
+
+// plain opens the database as another program would.
+func (g *postgresGuest) plain(connections int) (*sql.DB, error) {
+	db := stdlib.OpenDB(*g.pool.Config().ConnConfig)
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+func (g *postgresGuest) database(bool) demo.Database {
+	c := g.pool.Config().ConnConfig
+	return demo.Database{
+		Name:     fmt.Sprintf("PostgreSQL, in database %s at %s", cmp.Or(c.Database, c.User), net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))),
+		Prefix:   g.prefix,
+		Users:    postgresTables[demo.User](g.db),
+		Products: postgresTables[demo.Product](g.db),
+		Accounts: postgresTables[demo.Account](g.db),
+		Plain:    g.plain,
+		SQL:      postgresSQL,
+	}
+}
+
+func postgresTables[V any](db *pgstore.Database) demo.Opener[V] {
+	return func(ctx context.Context, table string) (demo.Store[V], error) {
+		return pgstore.OpenIn[string, V](ctx, db, pgstore.Options{Table: table})
+	}
+}
+
+// postgresSQL is about tables as pgstore makes them. The demo's names need no quotes.
+var postgresSQL = demo.SQL{
+	Rows: func(table string, keys int) string {
+		query := "SELECT key, value, version, expires_at FROM " + table
+		for i := range keys {
+			query += map[bool]string{true: " WHERE key IN (", false: ", "}[i == 0] + "$" + strconv.Itoa(i+1)
+		}
+		if keys > 0 {
+			query += ")"
+		}
+		return query
+	},
+	Overwrite: func(table string, countUp bool) string {
+		set := "value = $1"
+		if countUp {
+			set += ", version = version + 1"
+		}
+		return "UPDATE " + table + " SET " + set + " WHERE key = $2"
+	},
+	Upsert: func(table string) string {
+		return "INSERT INTO " + table + ` AS r (key, value, version) VALUES ($1, $2, $3)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = greatest(r.version + 1, excluded.version)`
+	},
+	Copy: func(table, other string) string { return "INSERT INTO " + table + " SELECT * FROM " + other },
+}
+
+func (g *postgresGuest) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	defer g.pool.Close()
+	err := g.db.Close()
+	if err == nil {
+		err = g.tidy(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("the tables %s… could not be removed: %w", g.prefix, err)
+	}
+	return nil
+}
+
+func (g *postgresGuest) tidy(ctx context.Context) error {
+	tx, err := g.pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(ctx)
+	var tables []string
+	if err := tx.QueryRow(ctx, `SELECT array(SELECT relname::text FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND starts_with(relname, $1))`, g.prefix).Scan(&tables); err != nil || len(tables) == 0 {
+		return err
+	}
+	if _, err := tx.Exec(ctx, "DROP TABLE "+strings.Join(tables, ", ")); err != nil {
+		return err
+	}
+	// Those who make tables take this lock, too (pgstore), and find the list or make it.
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(x'6c6f636b73746570'::bigint)"); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, "DELETE FROM lockstep_tables WHERE starts_with(name, $1)", g.prefix); err != nil {
+		return err
+	}
+	if !g.listed {
+		var others int
+		if err := tx.QueryRow(ctx, "SELECT count(*) FROM lockstep_tables").Scan(&others); err != nil {
+			return err
+		}
+		if others == 0 {
+			if _, err := tx.Exec(ctx, "DROP TABLE lockstep_tables"); err != nil {
+				return err
+			}
+		}
+	}
+	return tx.Commit(ctx)
+}
