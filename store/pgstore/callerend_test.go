@@ -22,8 +22,9 @@ func TestCallersSQLLeavesNothingInTheSession(t *testing.T) {
 	execute(t, url, "CREATE PROCEDURE sets() LANGUAGE plpgsql AS 'BEGIN SET application_name = ''left''; END'")
 	pid := func() (pid uint32) {
 		t.Helper()
-		err := pool.QueryRow(t.Context(), `SELECT pg_backend_pid() WHERE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')
-			AND current_setting('application_name') <> 'left' AND NOT EXISTS (SELECT FROM pg_prepared_statements WHERE name = 'left')
+		// A session that was closed is over when its server's process has noticed.
+		await(t, url, "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')")
+		err := pool.QueryRow(t.Context(), `SELECT pg_backend_pid() WHERE current_setting('application_name') <> 'left' AND NOT EXISTS (SELECT FROM pg_prepared_statements WHERE name = 'left')
 			AND NOT EXISTS (SELECT FROM pg_cursors WHERE name = 'c') AND to_regclass('pg_temp.left_table') IS NULL`).Scan(&pid)
 		if err != nil {
 			t.Fatalf("something was left: %v", err)
