@@ -118,6 +118,61 @@ func TestTx(t *testing.T) {
 	}
 }
 
+// TestTxWhoseReplyIsLost: nobody knows at first, and then Wait does, also of a
+// transaction whose caches have written nothing.
+func TestTxWhoseReplyIsLost(t *testing.T) {
+	url := dbtest.Postgres(t)
+	proxy, via := dbtest.Via(t, url)
+	b := openLedger(t, url, openPool(t, via))
+	balance, logged := 100, 0
+	for _, writes := range []bool{true, false} {
+		for _, applied := range []bool{true, false} {
+			cut := proxy.CutRequest
+			if applied {
+				cut = proxy.CutReply
+				logged++
+				if writes {
+					balance--
+				}
+			}
+			var happened <-chan struct{}
+			err := lockstep.Transact(t.Context(), func(ctx context.Context, tx *lockstep.Tx) error {
+				accounts := b.accounts.In(tx)
+				old, err := accounts.Get(ctx, "a")
+				if err != nil {
+					return err
+				}
+				sql, err := pgstore.Tx(tx)
+				if err != nil {
+					return err
+				}
+				if _, err := sql.Exec(ctx, "INSERT INTO log VALUES ('line')"); err != nil {
+					return err
+				}
+				happened = cut("COMMIT\x00")
+				if !writes {
+					return nil
+				}
+				return accounts.Set(ctx, "a", old-1)
+			})
+			<-happened
+			var unknown *lockstep.WriteError
+			if !errors.As(err, &unknown) || unknown.Outcome != lockstep.Unknown {
+				t.Fatalf("Transact: %v", err)
+			}
+			if got, _, err := unknown.Wait(t.Context()); err != nil || got != applied {
+				t.Errorf("writes=%t: Wait = %t, %v, want %t", writes, got, err, applied)
+			}
+			if n := lines(t, url); n != logged {
+				t.Errorf("writes=%t, applied=%t: the log has %d lines, want %d", writes, applied, n, logged)
+			}
+			if got, err := b.accounts.Get(t.Context(), "a"); got != balance || err != nil {
+				t.Errorf("the account has %d, %v, want %d", got, err, balance)
+			}
+		}
+	}
+}
+
 func TestTxIsRefused(t *testing.T) {
 	url := dbtest.Postgres(t)
 	b := openLedger(t, url, openPool(t, url))
