@@ -112,10 +112,6 @@ func unsupported(format string, args ...any) error {
 	return fmt.Errorf("%w: sqlite: %w", lockstep.ErrUnsupported, fmt.Errorf(format, args...))
 }
 
-func tooLarge(format string, args ...any) error {
-	return fmt.Errorf("%w: sqlite: %w", lockstep.ErrTooLarge, fmt.Errorf(format, args...))
-}
-
 // notApplied is the error of a statement that failed before its transaction was
 // committed.
 func notApplied(path string, err error) error {
