@@ -65,7 +65,7 @@ type DataStore[K comparable, V any] interface {
 }
 
 // FromDataStore returns a store over ds. It has no versions, so it refuses
-// IfVersion, IfAbsent, Update and Transact, and also Lifetime, Scan, DeleteAll
+// IfVersion, IfAbsent, Update, Insert and Transact, and also Lifetime, Scan, DeleteAll
 // and DeleteMany of several keys, with ErrUnsupported. Cache.Delete over it
 // reports false always: four plain methods do not tell whether a row was there,
 // and one read just before may have been deleted by somebody else.
@@ -160,6 +160,9 @@ func plainRefusal[K comparable, V any](set ChangeSet[K, V]) error {
 		return fmt.Errorf("%w: checks and DeleteAll", ErrUnsupported)
 	}
 	for _, c := range set.Changes {
+		if c.Insert {
+			return fmt.Errorf("%w: Insert", ErrUnsupported)
+		}
 		if c.Expect.Kind != ExpectAnything || c.Lifetime != 0 || !c.ExpiresAt.IsZero() {
 			return fmt.Errorf("%w: conditions and lifetimes", ErrUnsupported)
 		}

@@ -56,7 +56,11 @@ func (c *Cache[K, V]) single(ctx context.Context, change Change[K, V], checks []
 	w := c.newWrite(ChangeSet[K, V]{Checks: checks})
 	w.change[0] = change
 	w.set.Changes = w.change[:]
-	w.op.Keys = append(w.op.Keys, change.Key)
+	if change.Insert {
+		w.insertion = &insertion{}
+	} else {
+		w.op.Keys = append(w.op.Keys, change.Key)
+	}
 	return w, nil
 }
 
@@ -133,7 +137,7 @@ func (c *Cache[K, V]) prepare(change Change[K, V]) (Change[K, V], error) {
 		return change, fmt.Errorf("%w: row lifetimes", ErrUnsupported)
 	}
 	if !change.Delete && c.options.Validate != nil {
-		if err := c.validate(change.Key, change.Value); err != nil {
+		if err := c.validate(change); err != nil {
 			return change, err
 		}
 	}
@@ -148,19 +152,27 @@ func (c *Cache[K, V]) prepare(change Change[K, V]) (Change[K, V], error) {
 		return change, err
 	}
 	if size > c.options.MaxValueBytes {
-		return change, fmt.Errorf("%w: the value of key %v is %d bytes, and MaxValueBytes %d", ErrTooLarge, change.Key, size, c.options.MaxValueBytes)
+		return change, fmt.Errorf("%w: the value of %s is %d bytes, and MaxValueBytes %d", ErrTooLarge, named(change), size, c.options.MaxValueBytes)
 	}
 	return prepared, nil
 }
 
-func (c *Cache[K, V]) validate(key K, value V) error {
-	err := c.options.Validate(key, value)
+func (c *Cache[K, V]) validate(change Change[K, V]) error {
+	err := c.options.Validate(change.Key, change.Value)
 	switch {
 	case err == nil, errors.Is(err, ErrInvalid):
 		return err
 	default:
-		return fmt.Errorf("%w: key %v: %w", ErrInvalid, key, err)
+		return fmt.Errorf("%w: %s: %w", ErrInvalid, named(change), err)
 	}
+}
+
+// named is the change's row, for people.
+func named[K comparable, V any](change Change[K, V]) string {
+	if change.Insert {
+		return "the new row"
+	}
+	return fmt.Sprintf("key %v", change.Key)
 }
 
 // refuse is a write that ends before it is queued.

@@ -62,6 +62,9 @@ type WriteEvent[K comparable] struct {
 	Key    K
 	All    bool // every key: DeleteAll
 	Delete bool
+	// Insert: the database gives the key. Key is the zero value in Pending, Failed and
+	// Unknown, and in Settled where the row was not inserted or its key cannot be told.
+	Insert bool
 	// Version is the row's after the write; 0 before it is known.
 	Version Version
 	// Err is what the caller gets, for Failed, Conflict, Unknown and Settled.
@@ -182,7 +185,7 @@ func (c *Cache[K, V]) tell(hook func(WriteEvent[K]), set *ChangeSet[K, V], rows 
 		return
 	}
 	for i := range set.Changes {
-		e := WriteEvent[K]{Key: set.Changes[i].Key, Delete: set.Changes[i].Delete, Err: err}
+		e := WriteEvent[K]{Key: set.Changes[i].Key, Delete: set.Changes[i].Delete, Insert: set.Changes[i].Insert, Err: err}
 		if i < len(rows) {
 			e.Version = rows[i].Version
 		}

@@ -3,6 +3,7 @@ package lockstep_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"testing"
@@ -42,6 +43,13 @@ type scene struct {
 	ctx   context.Context
 	table *memstore.Store[string, int] // the database itself
 	store *fault.Store[string, int]    // the way there
+	news  int                          // keys given
+}
+
+// newKey gives new1, new2 and so on.
+func (s *scene) newKey() string {
+	s.news++
+	return fmt.Sprint("new", s.news)
 }
 
 // inBubble plays a scene. At its end memory is compared with the table.
@@ -65,7 +73,8 @@ func inBubbleOver(t *testing.T, o options, around func(*fault.Store[string, int]
 }
 
 func newScene(t *testing.T, o options, around func(*fault.Store[string, int]) store) *scene {
-	s := &scene{T: t, ctx: t.Context(), table: memstore.New(memstore.Options[string, int]{})}
+	s := &scene{T: t, ctx: t.Context()}
+	s.table = memstore.New(memstore.Options[string, int]{NewKey: s.newKey})
 	s.store = fault.Inject(s.table, fault.Script{}, 1)
 	if o.Logger == nil {
 		o.Logger = quiet

@@ -70,7 +70,7 @@ type Options[K comparable, V any] struct {
 	Clone func(V) V
 
 	// Validate is called before anything is written. Its error is returned as
-	// ErrInvalid, and nothing is written.
+	// ErrInvalid, and nothing is written. For Insert the key is the zero value.
 	Validate func(K, V) error
 
 	// Hooks are told of events; see there.
@@ -208,6 +208,7 @@ type optionSet [optTTL + 1]bool
 var (
 	ofSet    = taker{"Set", optionSet{optIfVersion: true, optIfAbsent: true, optLifetime: true, optTTL: true}}
 	ofUpdate = taker{"Update", optionSet{optLifetime: true, optTTL: true}}
+	ofInsert = taker{"Insert", optionSet{optLifetime: true, optTTL: true}}
 	ofDelete = taker{"Delete", optionSet{optIfVersion: true}}
 )
 

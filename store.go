@@ -22,31 +22,47 @@ type Version int64
 //
 //  1. Load sees every commit that was acknowledged, by anyone, before Load was
 //     called. A replica that lags is not a Store.
+//
 //  2. A nil error from Commit, and a nil Err in a set's Outcome, mean that the
 //     set is durable and visible to every Load that starts afterwards.
+//
 //  3. A set is all or nothing. One set never decides the fate of another: a set
 //     whose expectations or checks fail, or which the database refuses, is left
 //     out, its Outcome says why, and the rest of the batch is committed.
+//
 //  4. Sets take effect in the order given, also where two of them name one key.
+//
 //  5. An error from Commit means that nothing was applied and nothing will be,
 //     unless errors.Is(err, ErrUnknownOutcome). A store that cannot be sure
 //     says unknown; it never guesses.
+//
 //  6. After Settle has answered for an unknown outcome, nothing of that commit
 //     takes effect later than the answer.
+//
 //  7. Outcome.Rows holds what Load would return, not what the caller passed.
+//
 //  8. Versions grow per key, in commit order, for as long as the table exists.
 //     What a deletion leaves behind may be forgotten after a day, and in a table
 //     that is not the store's own at once; the clock then takes its place.
+//
 //  9. Two keys that differ by Go's == are two rows; two that are equal are one.
+//
 //  10. A row whose lifetime is over is absent, for Load, for expectations and
 //     for checks, from that moment by the database's clock. Deleting it is still
 //     a change of its version, or a clock that is set back would bring back what
 //     was deleted; deleting a row that was deleted before is none.
+//
 //  11. Both methods may be called from many goroutines at once, return soon
 //     after their context ends (but see Patient), and keep neither the slices
 //     nor the maps that they were given.
+//
 //  12. What the store does not declare in its Capabilities it refuses with
 //     ErrUnsupported, and leaves no trace of.
+//
+//  13. A change with Insert is alone in its set, with neither checks nor
+//     expectations, or the set is refused with ErrInvalid; Apply refuses it with
+//     ErrUnsupported. It makes a row that was not there, or is refused: it never
+//     changes one that is. Where it was committed its Outcome has the key.
 //
 // Values that pass through a Store belong to the receiver: a store neither
 // keeps a reference into a value that it was given nor returns one that it will
@@ -112,6 +128,9 @@ type Row[V any] struct {
 // Change is one row's new state.
 type Change[K comparable, V any] struct {
 	Key K
+	// Insert makes a new row whose key the database gives: Key is ignored, and
+	// Outcome.Keys tells what it was.
+	Insert bool
 	// Delete removes the row; Value, ExpiresAt and Lifetime are then ignored.
 	// Deleting a row that is not there is no error.
 	Delete bool
@@ -181,6 +200,9 @@ type Outcome[V any] struct {
 	// that cannot tell what a row has become leaves Rows nil, and the cache
 	// drops the keys.
 	Rows []Row[V]
+	// Keys[i] is the key, a K, that the database gave Changes[i]. It is nil for a set
+	// without Insert.
+	Keys []any
 	// Existed[i] tells whether a row was there before Changes[i]. It may be nil
 	// for a set without deletions.
 	Existed []bool
@@ -222,6 +244,8 @@ type Capabilities[K comparable, V any] struct {
 	Lifetimes bool
 	// DeleteAll: a ChangeSet may ask for it.
 	DeleteAll bool
+	// Inserts: the database gives keys, and a Change may be an Insert.
+	Inserts bool
 
 	// Immediate: Commit honours Hasty, and then waits for nothing but a disk of this
 	// machine. The cache runs a write that finds nothing else queued or under way on

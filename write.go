@@ -23,6 +23,8 @@ type write[K comparable, V any] struct {
 	left    atomic.Bool   // its caller has been, or is about to be, told that nobody knows
 	result  Outcome[V]    // written before the verdict is final
 	free    chan struct{} // of one that is committed apart: closed when its keys are free
+	// insertion is nil for a write whose keys are known.
+	insertion *insertion
 
 	// A write of one row, which most are, needs no slices of its own.
 	key    [1]K
@@ -186,7 +188,7 @@ func (c *Cache[K, V]) commitBatch(under context.Context, ops []*commit.Op[K, *wr
 	c.counts.commitLatency.Record(c.since(began))
 	c.counts.batches.Add(1)
 	for _, op := range ops {
-		c.counts.batchedRows.Add(uint64(len(op.Keys)))
+		c.counts.batchedRows.Add(uint64(len(op.Item.set.Changes)))
 		c.counts.queueWait.Record(start.Sub(op.Enqueued))
 	}
 
@@ -313,6 +315,11 @@ func (c *Cache[K, V]) commit(ctx context.Context, sets []ChangeSet[K, V]) (outco
 		if o.Err == nil && o.Rows != nil && len(o.Rows) != len(sets[i].Changes) {
 			return nil, fmt.Errorf("%w: the store returned %d rows for %d changes", ErrUnknownOutcome, len(o.Rows), len(sets[i].Changes))
 		}
+		if o.Err == nil && inserts(&sets[i]) {
+			if _, told := insertedKey[K](o); !told {
+				return nil, fmt.Errorf("%w: the store does not tell the key of a row that it has inserted", ErrUnknownOutcome)
+			}
+		}
 	}
 	return outcomes, nil
 }
@@ -324,6 +331,10 @@ func (c *Cache[K, V]) commit(ctx context.Context, sets []ChangeSet[K, V]) (outco
 func (c *Cache[K, V]) hold(w *write[K, V], owner uint64) {
 	if w.set.DeleteAll {
 		c.gate.HoldAll()
+		return
+	}
+	if w.insertion != nil {
+		c.beginInsertion(w)
 		return
 	}
 	several := len(w.op.Keys) > 1
@@ -341,6 +352,10 @@ func (c *Cache[K, V]) hold(w *write[K, V], owner uint64) {
 }
 
 func (c *Cache[K, V]) evict(w *write[K, V]) {
+	if w.insertion != nil {
+		c.doubtInsertion(w)
+		return
+	}
 	for _, key := range w.op.Keys {
 		c.gate.Evict(key)
 	}
@@ -359,8 +374,15 @@ func (c *Cache[K, V]) publish(w *write[K, V], o Outcome[V], began int64) {
 		c.gate.ReleaseAll()
 		return
 	}
+	if w.insertion != nil {
+		if key, told := insertedKey[K](o); told && o.Err == nil {
+			c.gate.Inserted(key, w.insertion.number, c.publication(w, o, 0, key, began))
+		}
+		c.endInsertion(w)
+		return
+	}
 	for i, key := range w.op.Keys {
-		c.gate.Release(key, c.publication(w, o, i, began))
+		c.gate.Release(key, c.publication(w, o, i, key, began))
 	}
 }
 
@@ -387,7 +409,7 @@ func (c *Cache[K, V]) observe(set *ChangeSet[K, V]) {
 	}
 }
 
-func (c *Cache[K, V]) publication(w *write[K, V], o Outcome[V], i int, began int64) gate.Publication[*entry[K, V]] {
+func (c *Cache[K, V]) publication(w *write[K, V], o Outcome[V], i int, key K, began int64) gate.Publication[*entry[K, V]] {
 	switch {
 	case errors.Is(o.Err, ErrConflict):
 		return gate.Drop[*entry[K, V]]()
@@ -406,10 +428,10 @@ func (c *Cache[K, V]) publication(w *write[K, V], o Outcome[V], i int, began int
 	publication := gate.Drop[*entry[K, V]]()
 	// A panic in the program's Clone does not undo a commit.
 	if c.options.Clone == nil {
-		return gate.Install(c.newEntry(w.op.Keys[i], o.Rows[i], began, ttl))
+		return gate.Install(c.newEntry(key, o.Rows[i], began, ttl))
 	}
 	if err := aside("Clone", nil, func() error {
-		publication = gate.Install(c.newEntry(w.op.Keys[i], o.Rows[i], began, ttl))
+		publication = gate.Install(c.newEntry(key, o.Rows[i], began, ttl))
 		return nil
 	}); err != nil {
 		c.options.Logger.Error("lockstep: a committed row is not kept in memory", "error", err)
@@ -425,7 +447,7 @@ func (c *Cache[K, V]) doubt(w *write[K, V], why error) {
 		c.finish(w, nil, fmt.Errorf("%w: what was read could not be validated: %v", ErrUnavailable, why))
 		return
 	}
-	w.left.Store(true) // before the eviction: see hold
+	w.left.Store(true) // before the eviction: see hold, and beginInsertion
 	c.evict(w)
 	c.queue.Doubt(&w.op)
 	w.verdict.doubt(why, func(err error) {
@@ -453,11 +475,16 @@ func (c *Cache[K, V]) finish(w *write[K, V], rows []Row[V], err error) {
 	if len(rows) > 0 {
 		version = rows[0].Version
 	}
+	set := &w.set
+	if w.insertion != nil {
+		c.endInsertion(w) // it may never have begun, and be in doubt all the same
+		set = w.inserted(err)
+	}
 	w.verdict.finish(version, err, func(wasDoubted bool) {
 		c.counts.ended(w.purpose, err, wasDoubted)
 		if err == nil {
-			c.counts.applied(sizes(&w.set))
+			c.counts.applied(sizes(set))
 		}
-		c.tellEnd(&w.set, rows, err, wasDoubted)
+		c.tellEnd(set, rows, err, wasDoubted)
 	})
 }

@@ -22,12 +22,13 @@ func (g *Gate[K, E]) Join(key K, usable func(E) bool) (f *Flight[K, E], start bo
 	}
 	sl := s.slotLocked(key)
 	busy := sl.holds > 0 || s.allHolds > 0
+	alone := busy || refresh || g.insertionDoubted()
 	switch r := sl.running; {
 	case r == nil:
 		f, start = g.newFlight(key), true
 		f.tainted = busy
 		sl.running = f
-	case !r.tainted && !busy && !refresh:
+	case !r.tainted && !alone:
 		f = r
 	default:
 		if sl.next == nil {
@@ -73,9 +74,12 @@ func (g *Gate[K, E]) Land(f *Flight[K, E], entry E, err error, fill bool) (next 
 	sl := s.slots[f.Key]
 	if err == nil {
 		// A clean flight's key is not held: holding it would have tainted it.
-		if fill && !f.tainted && s.allHolds == 0 {
+		if f.replaces {
+			g.changedLocked(s, f.Key)
+		}
+		if fill && !f.tainted && s.allHolds == 0 && !(g.memory.Absent(entry) && g.insertionDoubted()) {
 			g.memory.Set(f.Key, entry)
-		} else if f.replaces || sl.holds > 0 || s.allHolds > 0 {
+		} else if f.replaces || sl.holds > 0 || s.allHolds > 0 || g.inserting() {
 			// It may have seen the commit under way, and memory may have an older copy:
 			// one that an earlier commit has left since this flight was asked for.
 			g.memory.Delete(f.Key)

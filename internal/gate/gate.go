@@ -31,6 +31,8 @@
 //  5. A load that lands while its key is busy takes memory's copy away: its
 //     readers may be told what is not published yet, and whoever asks after them
 //     must not be told less.
+//  6. An insertion under way makes no key busy, for nobody knows its key yet. What it
+//     can make wrong is an absence, whosever key it gets; see insert.go.
 package gate
 
 import (
@@ -45,6 +47,10 @@ type Memory[K comparable, E any] interface {
 	Delete(K)
 	Get(K) (E, bool)
 	Clear()
+	// Absent tells whether the entry says that there is no row. DeleteAbsent removes
+	// those that do, but may miss what comes meanwhile.
+	Absent(E) bool
+	DeleteAbsent()
 }
 
 const shardCount = 128
@@ -56,6 +62,8 @@ type Gate[K comparable, E any] struct {
 	memory Memory[K, E]
 	seed   maphash.Seed
 	shards [shardCount]shard[K, E]
+
+	insertions insertions
 }
 
 type shard[K comparable, E any] struct {
@@ -63,7 +71,12 @@ type shard[K comparable, E any] struct {
 	slots map[K]*slot[K, E]
 	// allHolds counts the holds on every key at once.
 	allHolds int
-	_        [40]byte // a shard to a cache line
+	// changed are keys whose newest row somebody may know, while insertions are under
+	// way: the number of the last insertion that had begun by then. forgotten is the
+	// same for all keys. See Inserted.
+	changed   map[K]uint64
+	forgotten uint64
+	_         [24]byte // a shard to a cache line
 }
 
 // slot is the state of a key that is not idle. Its shard's lock guards it.
@@ -178,6 +191,7 @@ func (g *Gate[K, E]) Invalidate(key K) {
 
 func (g *Gate[K, E]) invalidateLocked(s *shard[K, E], key K) {
 	g.memory.Delete(key)
+	g.changedLocked(s, key)
 	if sl := s.slots[key]; sl != nil {
 		sl.disturbLocked()
 	}
@@ -186,6 +200,7 @@ func (g *Gate[K, E]) invalidateLocked(s *shard[K, E], key K) {
 // InvalidateAll does for every key what Invalidate does for one.
 func (g *Gate[K, E]) InvalidateAll() {
 	g.everyShard(func(s *shard[K, E]) {
+		g.forgetLocked(s)
 		for _, sl := range s.slots {
 			sl.disturbLocked()
 		}
@@ -214,6 +229,7 @@ func (g *Gate[K, E]) Observe(key K, current func(E) bool) {
 	if e, ok := g.memory.Get(key); ok && !current(e) {
 		g.memory.Delete(key)
 	}
+	g.changedLocked(s, key)
 	if sl := s.slots[key]; sl != nil {
 		sl.disturbLocked()
 	}
@@ -232,12 +248,16 @@ func (g *Gate[K, E]) ObserveBusy() {
 	})
 }
 
-// IfIdle calls f with the shard locked if nothing is under way on the key.
+// IfIdle calls f with the shard locked if nothing is under way on the key. An absence
+// may be ended by any insertion.
 func (g *Gate[K, E]) IfIdle(key K, f func()) bool {
 	s := g.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.slots[key] != nil || s.allHolds > 0 {
+		return false
+	}
+	if e, ok := g.memory.Get(key); ok && g.memory.Absent(e) && g.inserting() {
 		return false
 	}
 	f()

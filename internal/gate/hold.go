@@ -39,6 +39,7 @@ func (g *Gate[K, E]) Release(key K, p Publication[E]) {
 	}
 	if p.kind != unchanged {
 		sl.published = p
+		g.changedLocked(s, key)
 	}
 	sl.holds--
 	if sl.holds > 0 {
@@ -49,7 +50,7 @@ func (g *Gate[K, E]) Release(key K, p Publication[E]) {
 	}
 	switch {
 	case sl.published.kind == unchanged:
-	case sl.published.kind == install && !sl.mixed && s.allHolds == 0:
+	case sl.published.kind == install && !sl.mixed && s.allHolds == 0 && !(g.memory.Absent(sl.published.entry) && g.inserting()):
 		g.memory.Set(key, sl.published.entry)
 	default:
 		g.memory.Delete(key)
@@ -72,6 +73,7 @@ func (g *Gate[K, E]) Evict(key K) {
 func (g *Gate[K, E]) HoldAll() {
 	g.everyShard(func(s *shard[K, E]) {
 		s.allHolds++
+		g.forgetLocked(s)
 		for _, sl := range s.slots {
 			sl.disturbLocked()
 		}
@@ -83,6 +85,7 @@ func (g *Gate[K, E]) HoldAll() {
 func (g *Gate[K, E]) ReleaseAll() {
 	g.everyShard(func(s *shard[K, E]) {
 		s.allHolds--
+		g.forgetLocked(s)
 		for _, sl := range s.slots {
 			sl.disturbLocked()
 		}

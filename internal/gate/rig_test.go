@@ -21,6 +21,14 @@ func (m mapMemory) Set(key string, e int) { m[key] = e }
 func (m mapMemory) Delete(key string)     { delete(m, key) }
 func (m mapMemory) Clear()                { clear(m) }
 
+// Absent: an absence has an even version. What says nothing of insertions takes no
+// notice of it.
+func (m mapMemory) Absent(e int) bool { return e%2 == 0 }
+
+func (m mapMemory) DeleteAbsent() {
+	maps.DeleteFunc(m, func(_ string, e int) bool { return m.Absent(e) })
+}
+
 func (m mapMemory) Get(key string) (int, bool) {
 	e, ok := m[key]
 	return e, ok

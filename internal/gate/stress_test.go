@@ -16,6 +16,17 @@ func (s *sharedMemory) Set(key, e int) { s.m.Store(key, e) }
 func (s *sharedMemory) Delete(key int) { s.m.Delete(key) }
 func (s *sharedMemory) Clear()         { s.m.Clear() }
 
+func (s *sharedMemory) Absent(e int) bool { return e%2 == 0 }
+
+func (s *sharedMemory) DeleteAbsent() {
+	s.m.Range(func(key, e any) bool {
+		if s.Absent(e.(int)) {
+			s.m.Delete(key)
+		}
+		return true
+	})
+}
+
 func (s *sharedMemory) Get(key int) (int, bool) {
 	e, ok := s.m.Load(key)
 	if !ok {

@@ -175,6 +175,19 @@ func (m *Map[K, V]) Clear() {
 	m.policy.InvalidateAll()
 }
 
+// Absent tells whether the entry is the copy of an absence.
+func (m *Map[K, V]) Absent(e *Entry[K, V]) bool { return !e.Exists }
+
+// DeleteAbsent removes the copies of absences that were there when it began. It looks
+// at every entry.
+func (m *Map[K, V]) DeleteAbsent() {
+	for key, e := range m.All() {
+		if !e.Exists {
+			m.Delete(key)
+		}
+	}
+}
+
 // All yields the entries; those that come or go meanwhile may be among them.
 func (m *Map[K, V]) All() iter.Seq2[K, *Entry[K, V]] { return m.index.all() }
 

@@ -93,6 +93,9 @@ func (s *Store[K, V]) apply(ctx context.Context, open lockstep.Txn, set lockstep
 		return none, err
 	}
 	own, err := s.adopt(set)
+	if err == nil && isInsertion(set) {
+		err = fmt.Errorf("memstore: apply: %w: an insertion in a transaction", lockstep.ErrUnsupported)
+	}
 	if err != nil {
 		t.failed = err
 		return lockstep.Outcome[V]{Err: err}, nil

@@ -11,6 +11,7 @@ package memstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
@@ -32,6 +33,11 @@ type Options[K comparable, V any] struct {
 	// values as one that keeps JSON does: unexported fields are lost, and a value
 	// that does not encode is refused as lockstep.ErrInvalid.
 	Clone func(V) V
+
+	// NewKey, when set, makes a store that inserts: it gives the key of each new row,
+	// as a database's sequence does, and is called with the database locked. An
+	// insertion whose key has a row is refused.
+	NewKey func() K
 }
 
 // Store is one table of a Database. Its methods may be called from many
@@ -43,6 +49,7 @@ type Store[K comparable, V any] struct {
 	table  table[K, V]
 	keys   keyRule[K]
 	values valueRule[V]
+	newKey func() K
 }
 
 // New returns a store over a new and empty table.
@@ -56,6 +63,7 @@ func New[K comparable, V any](o Options[K, V]) *Store[K, V] {
 		table:  newTable[K, V](),
 		keys:   newKeyRule[K](),
 		values: newValueRule(o.Clone),
+		newKey: o.NewKey,
 	}
 }
 
@@ -107,7 +115,11 @@ func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 			outcomes[i].Err = refused[i]
 			continue
 		}
-		outcomes[i] = d.apply(set)
+		if isInsertion(set) {
+			outcomes[i] = s.insert(d, &own[i])
+		} else {
+			outcomes[i] = d.apply(set)
+		}
 	}
 	s.db.publish(d)
 	s.db.unlock()
@@ -118,8 +130,41 @@ func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 	return outcomes, nil
 }
 
-// Capabilities implements lockstep.Store: everything is there, but ReadOnly and
-// Report.
+// insert makes a row under a new key, which the set has from then on.
+func (s *Store[K, V]) insert(d *draft[K, V], set *lockstep.ChangeSet[K, V]) lockstep.Outcome[V] {
+	c := set.Changes[0]
+	c.Key = s.newKey()
+	err := s.keys.check(c.Key)
+	if err == nil && d.get(c.Key).view(d.now).Exists {
+		err = fmt.Errorf("memstore: insert: %w: NewKey has returned %v, which has a row", lockstep.ErrInvalid, c.Key)
+	}
+	if err != nil {
+		return lockstep.Outcome[V]{Err: err}
+	}
+	set.Changes = []lockstep.Change[K, V]{c}
+	o := d.apply(*set)
+	o.Keys = []any{c.Key}
+	return o
+}
+
+func isInsertion[K comparable, V any](set lockstep.ChangeSet[K, V]) bool {
+	return slices.ContainsFunc(set.Changes, func(c lockstep.Change[K, V]) bool { return c.Insert })
+}
+
+// insertable refuses an insertion that the store, or any store, cannot make.
+func (s *Store[K, V]) insertable(set lockstep.ChangeSet[K, V]) error {
+	c := set.Changes[0]
+	switch {
+	case s.newKey == nil:
+		return fmt.Errorf("memstore: insert: %w: the store has no NewKey", lockstep.ErrUnsupported)
+	case len(set.Changes)+len(set.Checks) > 1, set.DeleteAll, c.Delete, c.Expect.Kind != lockstep.ExpectAnything:
+		return fmt.Errorf("memstore: insert: %w: beside other changes, checks or conditions", lockstep.ErrInvalid)
+	}
+	return nil
+}
+
+// Capabilities implements lockstep.Store: everything is there, but ReadOnly, Report
+// and, without NewKey, Inserts.
 func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	return lockstep.Capabilities[K, V]{
 		Name:       "memory",
@@ -129,6 +174,7 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Tombstones: true,
 		Lifetimes:  true,
 		DeleteAll:  true,
+		Inserts:    s.newKey != nil,
 		Prepare:    s.prepare,
 		Clone:      s.values.clone,
 		Settle:     s.settle,
@@ -140,6 +186,9 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 }
 
 func (s *Store[K, V]) prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V], int, error) {
+	if c.Insert && s.newKey == nil {
+		return c, 0, s.insertable(lockstep.ChangeSet[K, V]{Changes: []lockstep.Change[K, V]{c}})
+	}
 	if err := s.keys.check(c.Key); err != nil {
 		return c, 0, err
 	}
@@ -214,6 +263,11 @@ func (s *Store[K, V]) adopt(set lockstep.ChangeSet[K, V]) (lockstep.ChangeSet[K,
 	own := set
 	if set.DeleteAll && len(set.Changes)+len(set.Checks) > 0 {
 		return own, fmt.Errorf("memstore: DeleteAll beside changes or checks: %w", lockstep.ErrInvalid)
+	}
+	if isInsertion(set) {
+		if err := s.insertable(set); err != nil {
+			return own, err
+		}
 	}
 	own.Changes = make([]lockstep.Change[K, V], len(set.Changes))
 	for i, c := range set.Changes {

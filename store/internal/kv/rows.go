@@ -27,6 +27,9 @@ type Prepared struct {
 // Prepare is a Capabilities.Prepare: it encodes the key and the value, and
 // replaces the value by what Load would return for it.
 func (r *Rows[K, V]) Prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V], int, error) {
+	if c.Insert {
+		return c, 0, fmt.Errorf("%w: the caller gives the keys of a key-value table", lockstep.ErrUnsupported)
+	}
 	key, err := r.Key.Encode(c.Key)
 	if err != nil {
 		return c, 0, err

@@ -148,7 +148,8 @@ func anys[K comparable](keys []K) []any {
 	return list
 }
 
-// namedBy returns the keys that sets change; nil where they change all.
+// namedBy returns the keys that sets change; nil where they change all. The key of an
+// insertion is nobody's to name.
 func namedBy[K comparable, V any](sets []lockstep.ChangeSet[K, V]) []any {
 	named := make(map[any]bool)
 	for _, set := range sets {
@@ -156,7 +157,9 @@ func namedBy[K comparable, V any](sets []lockstep.ChangeSet[K, V]) []any {
 			return nil
 		}
 		for _, c := range set.Changes {
-			named[c.Key] = true
+			if !c.Insert {
+				named[c.Key] = true
+			}
 		}
 	}
 	list := make([]any, 0, len(named))
