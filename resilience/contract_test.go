@@ -2,6 +2,7 @@ package resilience_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -34,7 +35,7 @@ func harness(around func(storetest.Store) storetest.Store) storetest.Harness {
 		return store
 	}
 	open := func(t testing.TB, db *memstore.Database) storetest.Store {
-		return retrying(t, around(memstore.New(memstore.Options[string, storetest.Doc]{Database: db})))
+		return retrying(t, around(memstore.New(memstore.Options[string, storetest.Doc]{Database: db, NewKey: rand.Text})))
 	}
 	return storetest.Harness{
 		Bubble: true,
@@ -44,7 +45,7 @@ func harness(around func(storetest.Store) storetest.Store) storetest.Harness {
 			return open(t, db), open(t, db)
 		},
 		OpenUnreliable: func(t testing.TB) storetest.Store {
-			faulty := storetest.Inject(around(memstore.New(memstore.Options[string, storetest.Doc]{})),
+			faulty := storetest.Inject(around(memstore.New(memstore.Options[string, storetest.Doc]{NewKey: rand.Text})),
 				fault.MustParse("commit 20%: lose request; commit 25%: lose reply; commit 30%: lose reply, late"), 1)
 			return retrying(t, faulty)
 		},

@@ -1,6 +1,7 @@
 package memstore_test
 
 import (
+	"crypto/rand"
 	"testing"
 
 	"github.com/lockstep-cache/lockstep/store/memstore"
@@ -23,7 +24,7 @@ func TestContractWithClone(t *testing.T) {
 func harness(o memstore.Options[string, storetest.Doc]) storetest.Harness {
 	open := func(db *memstore.Database) storetest.Store {
 		o := o
-		o.Database = db
+		o.Database, o.NewKey = db, rand.Text
 		return memstore.New(o)
 	}
 	return storetest.Harness{

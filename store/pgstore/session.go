@@ -199,6 +199,8 @@ type command struct {
 	row func(scan func(dest ...any) error) error
 	// tag is called at the end, if it is set.
 	tag func(tag pgconn.CommandTag) error
+	// failed, if it is set, says more of an error of this very command.
+	failed func(err error) error
 }
 
 // run sends the commands in one round trip, and stops at the first error. In a
@@ -233,6 +235,13 @@ func (s *session) run(ctx context.Context, commands ...command) error {
 }
 
 func (m command) read(rows pgx.Rows, err error) error {
+	if err = m.readRows(rows, err); err != nil && m.failed != nil {
+		return m.failed(err)
+	}
+	return err
+}
+
+func (m command) readRows(rows pgx.Rows, err error) error {
 	if err != nil {
 		return err
 	}

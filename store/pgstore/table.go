@@ -54,6 +54,10 @@ type TableOptions struct {
 // between the check and the commit. A change that itself inserts the row needs no
 // such lock: the primary key decides, whoever else inserts it.
 //
+// A table whose primary key is one column with a default, as serial and identity
+// columns and `uuid DEFAULT gen_random_uuid()` are, takes insertions (Cache.Insert).
+// Their keys come back in a round trip of their own, before COMMIT is sent.
+//
 // With a field tagged `db:"…,version"`, or a VersionColumn, the table has versions:
 // max(version+1, µs since 1970), as in a table of our own, but without tombstones.
 // Across a deletion they grow for as long as this Database is open, and else while
@@ -167,7 +171,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	if t.opts.ReadOnly {
 		return caps
 	}
-	caps.Checks, caps.Atomic, caps.DeleteAll = true, true, true
+	caps.Checks, caps.Atomic, caps.DeleteAll, caps.Inserts = true, true, true, t.m.Inserts
 	caps.Batch = lockstep.BatchAdvice{MaxOps: 512, InFlight: 2}
 	caps.Prepare, caps.Settle = t.m.Prepare, settle[V]
 	caps.Database, caps.Begin, caps.Apply = t.db, t.db.begin, t.apply

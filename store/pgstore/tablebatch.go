@@ -18,6 +18,7 @@ type tableSet[K comparable, V any] struct {
 	changes   []lockstep.Change[K, V]
 	checks    []lockstep.Check[K]
 	deleteAll bool
+	inserts   bool // it makes a row whose key is given when it is made
 	// keys are the distinct ones that it names, of changes and then of checks, and
 	// texts their mapping.KeyText.
 	keys  [][]any
@@ -39,6 +40,10 @@ func (t *Table[K, V]) take(set lockstep.ChangeSet[K, V], own *tableSet[K, V]) er
 	if own.deleteAll = set.DeleteAll; own.deleteAll && len(set.Changes)+len(set.Checks) > 0 {
 		return kv.ErrNotAlone
 	}
+	var err error
+	if own.inserts, err = kv.Insertion(set); err != nil && t.m.Inserts {
+		return err
+	}
 	own.index = make(map[K]int, len(set.Changes)+len(set.Checks))
 	add := func(k K, key []any) {
 		if _, ok := own.index[k]; !ok {
@@ -54,6 +59,9 @@ func (t *Table[K, V]) take(set lockstep.ChangeSet[K, V], own *tableSet[K, V]) er
 			}
 		}
 		own.changes = append(own.changes, c)
+		if own.inserts {
+			return nil
+		}
 		add(c.Key, c.Prepared.(*mapping.Prepared).Key)
 	}
 	for _, c := range set.Checks {
@@ -95,7 +103,9 @@ func (b *tableBatch[K, V]) named(sets []int) (keys [][]any, texts []string) {
 // insert in that order, whatever the order of the sets: they have no row in common.
 type wave struct {
 	inserts, updates, deletes []*rowWrite
-	keys                      map[string]bool
+	// giving are to be inserted without their keys, and given have been.
+	giving, given []*rowWrite
+	keys          map[string]bool
 	// rows are all its rows, for reading them back.
 	rows []*rowWrite
 }

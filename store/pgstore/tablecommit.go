@@ -116,6 +116,9 @@ func (t *Table[K, V]) fate(err error) fate {
 
 func (t *Table[K, V]) keyTaken(err error) bool {
 	var pg *pgconn.PgError
+	if errors.As(err, new(notGiven)) {
+		return false // it has not been looked for
+	}
 	return errors.As(err, &pg) && pg.Code == "23505" && slices.Contains(t.shape.keyIndexes, pg.ConstraintName)
 }
 
@@ -294,6 +297,9 @@ func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.C
 	}
 	b := t.newBatch([]lockstep.ChangeSet[K, V]{set})
 	out := b.outcomes
+	if b.sets[0].inserts && out[0].Err == nil {
+		out[0].Err = unsupported("table %s: an insertion in a transaction", t.shape)
+	}
 	for try := 1; out[0].Err == nil; try++ {
 		w, err := b.decide(ctx, x.a.session, []int{0}, out, nil, command{sql: savepointSQL})
 		if err == nil {

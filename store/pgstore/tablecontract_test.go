@@ -39,7 +39,7 @@ func TestContractTable(t *testing.T) {
 				lacks = append(lacks, storetest.Versions)
 			}
 			in := func(t testing.TB, db *pgstore.Database, table string) storetest.Store {
-				execute(t, url, `CREATE TABLE IF NOT EXISTS `+table+` (id text PRIMARY KEY, `+c.version+`
+				execute(t, url, `CREATE TABLE IF NOT EXISTS `+table+` (id text PRIMARY KEY DEFAULT gen_random_uuid()::text, `+c.version+`
 					title text NOT NULL, count bigint NOT NULL, score double precision NOT NULL, done boolean NOT NULL, body bytea`+refuses+`)`)
 				s, err := pgstore.NewTableIn[string, storetest.Doc](t.Context(), db, table, opts)
 				if err != nil {

@@ -69,6 +69,11 @@ func (b *tableBatch[K, V]) decide(ctx context.Context, s *session, sets []int, o
 	}
 	for _, i := range sets {
 		set := &b.sets[i]
+		if set.deleteAll {
+			if err := w.give(ctx, s); err != nil {
+				return w, err
+			}
+		}
 		if set.deleteAll || slices.ContainsFunc(set.texts, func(text string) bool { return w.wave.keys[text] }) {
 			// What a deferred constraint has against these sets, the later ones must not hide.
 			if err := w.send(ctx, s, command{sql: immediateSQL}, command{sql: deferredSQL}); err != nil {
@@ -81,11 +86,15 @@ func (b *tableBatch[K, V]) decide(ctx context.Context, s *session, sets []int, o
 			}
 			continue
 		}
-		if err := w.plan(i, set); err != nil {
+		plan := w.plan
+		if set.inserts {
+			plan = w.planInsertion
+		}
+		if err := plan(i, set); err != nil {
 			out[i] = lockstep.Outcome[V]{Err: err}
 		}
 	}
-	return w, nil
+	return w, w.give(ctx, s)
 }
 
 // lock reads and locks rows.
@@ -140,9 +149,13 @@ func (s *shape) class() int32 { return int32(s.oid ^ 0x6c6f636b) }
 // passes could wait for each other in a circle.
 func (w *tableWork[K, V]) guard(ctx context.Context, s *session, sets []int, keys [][]any, texts []string, hard bool) error {
 	alone := map[int32]bool{}
-	relied := false
+	relied, anew := false, false
 	for _, i := range sets {
 		set := &w.b.sets[i]
+		if set.inserts {
+			anew = true
+			continue
+		}
 		inserts := map[string]bool{}
 		for _, c := range set.changes {
 			text := set.text(c.Key)
@@ -164,6 +177,11 @@ func (w *tableWork[K, V]) guard(ctx context.Context, s *session, sets []int, key
 	}
 	if !relied {
 		return nil
+	}
+	for stripe := range int32(stripes) {
+		if anew { // any may turn out to be its own
+			alone[stripe] = alone[stripe] || false
+		}
 	}
 	var absent [][]any
 	for i, text := range texts {
@@ -240,7 +258,7 @@ func (w *tableWork[K, V]) plan(i int, set *tableSet[K, V]) error {
 // AFTER trigger may have changed what RETURNING has returned.
 func (w *tableWork[K, V]) commands() (commands []command) {
 	t := w.b.t
-	changed := 0
+	changed := len(w.wave.given)
 	change := func(query string, rows []*rowWrite, columns bool) {
 		if len(rows) == 0 || query == "" {
 			return
@@ -261,9 +279,9 @@ func (w *tableWork[K, V]) commands() (commands []command) {
 		}
 		commands = append(commands, command{sql: query, args: append(args, int64(len(rows)))})
 	}
-	if len(w.wave.inserts) > 0 {
+	if fresh := slices.Concat(w.wave.inserts, w.wave.given); len(fresh) > 0 {
 		shared := map[int32]bool{}
-		for _, r := range w.wave.inserts {
+		for _, r := range fresh {
 			shared[stripeOf(r.text)] = false
 		}
 		commands = append(commands, t.shape.guard(shared))

@@ -224,6 +224,7 @@ func (s *shape) table() mapping.Table {
 			// A row is inserted with its key, and OVERRIDING SYSTEM VALUE where an identity
 			// would make one.
 			Generated: c.generated != "" || c.identity == "a" && c.keyPlace == 0,
+			Given:     c.hasDefault,
 			Type:      c,
 		})
 	}

@@ -13,6 +13,7 @@ type tableSQL struct {
 	read, lock, lockHard   string // the rows of keys; lockHard keeps them from being referred to, too
 	locked                 string // the places of the keys whose rows somebody else holds
 	scanFirst, scanNext    string
+	give                   string // inserts a row without its key, and returns that
 	insert, update, remove string // update is empty where nothing is written
 	lockAll, removeAll     string
 	highest                string
@@ -43,11 +44,13 @@ func newTableSQL(s *shape, keys, values []mapping.Field, version int) tableSQL {
 		}
 	}
 	keyRows := unnest(params, names)
+	var ownParams []string
 	for i, f := range values {
 		columns = append(columns, s.column(f.Column).read(wire(f.Type), "t."+quote(f.Column)))
 		if f.Written || i == version {
 			name, element := add(f, fmt.Sprint("v", i))
 			assigns = append(assigns, name+" = "+element)
+			ownParams = append(ownParams, fmt.Sprintf("$%d::%s", len(ownParams)+1, wire(f.Type).parameter()))
 			q.set = append(q.set, i)
 		}
 	}
@@ -66,6 +69,11 @@ SELECT u.place FROM %[1]s JOIN %[2]s ON %[3]s WHERE u.place NOT IN (SELECT place
 
 	q.insert = counted(fmt.Sprintf("INSERT INTO %s (%s) %sSELECT %s FROM %s", table, strings.Join(into, ", "), always,
 		strings.Join(elements, ", "), allRows), len(names))
+	q.give = fmt.Sprintf("INSERT INTO %s DEFAULT VALUES RETURNING %s", table, columns[0])
+	if own := len(keys); len(into) > own {
+		q.give = fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s RETURNING %s", table, strings.Join(into[own:], ", "),
+			strings.Join(elements[own:], ", "), unnest(ownParams, names[own:]), columns[0])
+	}
 	if len(assigns) > 0 {
 		q.update = counted(fmt.Sprintf("UPDATE %s SET %s FROM %s WHERE %s", table, strings.Join(assigns, ", "), allRows, on), len(names))
 	}

@@ -111,13 +111,9 @@ func (t *Table[K, V]) witnessed(c *conn, set *tableSet[K, V], so *touched, f fun
 	}
 	n := len(t.m.Key)
 	table := dbtag.Fold(t.m.Table)
-	named := make(map[rowName]bool, set.written)
-	for i := range set.written {
-		named[rowName{table, mapping.KeyText(set.bound[i*n : (i+1)*n])}] = true
-	}
 	others := map[rowName]string{}
 	c.watch(t.db.cached, func(r rowName, what string) {
-		if !named[r] && !(set.deleteAll && r.table == table) {
+		if !(set.deleteAll && r.table == table) {
 			others[r] = what
 		}
 	})
@@ -125,7 +121,15 @@ func (t *Table[K, V]) witnessed(c *conn, set *tableSet[K, V], so *touched, f fun
 	if err := f(); err != nil {
 		return err
 	}
+	// Only now does an insertion name its row.
+	named := make(map[rowName]bool, set.written)
+	for i := range set.written {
+		named[rowName{table, mapping.KeyText(set.bound[i*n : (i+1)*n])}] = true
+	}
 	for r, what := range others {
+		if named[r] {
+			continue
+		}
 		err := t.behind(c, r.table, what)
 		if so == nil || so.named[r] {
 			return err

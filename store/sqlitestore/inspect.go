@@ -31,6 +31,8 @@ type shape struct {
 	kind    string // table, view, virtual, shadow
 	columns []column
 	acts    bool // the schema changes rows by itself
+	// rowid: the primary key is an INTEGER PRIMARY KEY, which SQLite fills.
+	rowid bool
 }
 
 // inspect reads the shape of a table of the main database. A table that does not
@@ -91,9 +93,11 @@ func inspect(c *conn, table string) (*shape, error) {
 // No pragma tells of the latter; a UNION compares as its first column does.
 func (s *shape) collations(c *conn) error {
 	// An INTEGER PRIMARY KEY has no index, and nothing to collate.
+	s.rowid = len(s.key()) == 1
 	err := c.query(`SELECT x.name, x.coll FROM pragma_index_list(?) AS l, pragma_index_xinfo(l.name) AS x
 WHERE l.origin = 'pk' AND x.key = 1`, []any{s.name},
 		func(row []driver.Value) error {
+			s.rowid = false
 			for i := range s.columns {
 				if s.columns[i].name == row[0] {
 					s.columns[i].collation, _ = row[1].(string)
@@ -142,6 +146,7 @@ func (s *shape) table() mapping.Table {
 		c := &s.columns[i]
 		t.Columns = append(t.Columns, mapping.Column{
 			Name: c.name, KeyPlace: c.pk, NotNull: c.notNull, HasDefault: c.hasDefault, Generated: c.generated, Type: c,
+			Given: c.pk > 0 && (s.rowid || c.hasDefault),
 		})
 	}
 	return t

@@ -40,6 +40,10 @@ type TableOptions struct {
 // made when the same transaction also names that row, by DeleteMany or Transact.
 // Where the schema has triggers or such actions, a text key cannot contain a NUL.
 //
+// A table whose primary key is one column that SQLite fills, as an INTEGER PRIMARY
+// KEY, with AUTOINCREMENT or without, or one with a DEFAULT, takes insertions
+// (Cache.Insert).
+//
 // With a field tagged `db:"…,version"`, or a VersionColumn, the table has versions: max(version+1, µs
 // since 1970), as in a table of our own, but without tombstones. Across a
 // deletion they grow for as long as this process runs, and else while the clock
@@ -115,6 +119,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		return caps
 	}
 	caps.Checks, caps.Atomic, caps.DeleteAll, caps.Immediate = true, true, true, true
+	caps.Inserts = t.m.Inserts
 	caps.Batch = lockstep.BatchAdvice{MaxOps: 512, InFlight: 1}
 	caps.Prepare, caps.Settle = t.m.Prepare, settle[V]
 	caps.Database, caps.Begin, caps.Apply = t.db, t.db.begin, t.apply
@@ -126,6 +131,7 @@ type tableStatements struct {
 	load                   [len(chunks)]string // the key's columns, then the mapped ones
 	scanFirst, scanNext    string
 	insert, update, remove string
+	give                   string // an insertion without the key, which it returns
 	removeAll, left        string
 	highest                string
 }
@@ -165,6 +171,10 @@ func newTableStatements(table string, keys, values []mapping.Field, version int)
 		remove:    fmt.Sprintf("DELETE FROM %s WHERE %s", inMain(table), where),
 		removeAll: "DELETE FROM " + inMain(table),
 		left:      fmt.Sprintf("SELECT EXISTS (SELECT 1 FROM %s)", inMain(table)),
+	}
+	s.give = fmt.Sprintf("INSERT OR ABORT INTO %s DEFAULT VALUES RETURNING %s", inMain(table), columns[0])
+	if own := into[len(key):]; len(own) > 0 {
+		s.give = fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s) RETURNING %s", inMain(table), strings.Join(own, ", "), list(len(own)), columns[0])
 	}
 	if len(set) > 0 {
 		s.update = fmt.Sprintf("UPDATE OR ABORT %s SET %s WHERE %s", inMain(table), strings.Join(set, ", "), where)

@@ -55,6 +55,8 @@ type tableSet[K comparable, V any] struct {
 	changes   []lockstep.Change[K, V]
 	checks    []lockstep.Check[K]
 	deleteAll bool
+	// inserts: it makes a row whose key is given when it is made; bound has it then.
+	inserts bool
 	// bound are the columns of the distinct keys, one key after the other: those of
 	// the changes, then those of checks alone. index is a key's place in it.
 	bound   []any
@@ -87,6 +89,10 @@ func (t *Table[K, V]) take(set lockstep.ChangeSet[K, V], own *tableSet[K, V]) er
 	if own.deleteAll = set.DeleteAll; own.deleteAll && len(set.Changes)+len(set.Checks) > 0 {
 		return kv.ErrNotAlone
 	}
+	var err error
+	if own.inserts, err = kv.Insertion(set); err != nil && t.m.Inserts {
+		return err
+	}
 	own.index = make(map[K]int, len(set.Changes)+len(set.Checks))
 	add := func(k K, key []any) {
 		if _, ok := own.index[k]; !ok {
@@ -102,6 +108,9 @@ func (t *Table[K, V]) take(set lockstep.ChangeSet[K, V], own *tableSet[K, V]) er
 			}
 		}
 		own.changes = append(own.changes, c)
+		if own.inserts {
+			return nil
+		}
 		add(c.Key, c.Prepared.(*mapping.Prepared).Key)
 	}
 	own.written = len(own.index)
@@ -222,6 +231,9 @@ func (t *Table[K, V]) apply(_ context.Context, tx lockstep.Txn, set lockstep.Cha
 		return lockstep.Outcome[V]{}, err
 	}
 	b := t.newBatch([]lockstep.ChangeSet[K, V]{set})
+	if b.sets[0].inserts && b.outcomes[0].Err == nil {
+		b.outcomes[0].Err = unsupported("table %s: an insertion in a transaction", t.m.Table)
+	}
 	if err := b.outcomes[0].Err; err != nil {
 		x.fail(err)
 		return b.outcomes[0], nil

@@ -19,15 +19,20 @@ import (
 // have touched, and is nil for a set that has to stand alone.
 func (t *Table[K, V]) applySet(c *conn, set *tableSet[K, V], so *touched, company bool) (lockstep.Outcome[V], []step, error) {
 	none := lockstep.Outcome[V]{}
-	before, err := t.readRaw(c, set.bound)
-	if err != nil {
-		return none, nil, err
-	}
-	if err := t.admits(set, before); err != nil {
-		if isRowError(err) {
-			return lockstep.Outcome[V]{Err: err}, nil, nil
+	var before map[string][]driver.Value
+	var err error
+	if set.inserts {
+		set.bound, set.written = nil, 0 // of an earlier run
+	} else {
+		if before, err = t.readRaw(c, set.bound); err != nil {
+			return none, nil, err
 		}
-		return none, nil, err
+		if err := t.admits(set, before); err != nil {
+			if isRowError(err) {
+				return lockstep.Outcome[V]{Err: err}, nil, nil
+			}
+			return none, nil, err
+		}
 	}
 	savepoint := company && (len(set.changes) > 1 || set.deleteAll || t.deferred.Load())
 	if savepoint {
@@ -130,7 +135,12 @@ func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], so *touched, before m
 		return out, steps, err
 	}
 	steps := make([]step, len(set.changes))
-	err := t.witnessed(c, set, so, func() error { return t.changeRows(c, set, before, out, steps) })
+	err := t.witnessed(c, set, so, func() error {
+		if set.inserts {
+			return t.insertRow(c, set, &out, steps)
+		}
+		return t.changeRows(c, set, before, out, steps)
+	})
 	if err != nil {
 		return out, nil, err
 	}
@@ -151,6 +161,51 @@ func (t *Table[K, V]) change(c *conn, set *tableSet[K, V], so *touched, before m
 		}
 	}
 	return out, steps, nil
+}
+
+// insertRow makes a row, and names it by the key that it was given.
+func (t *Table[K, V]) insertRow(c *conn, set *tableSet[K, V], out *lockstep.Outcome[V], steps []step) error {
+	version := int64(0)
+	if t.m.Versioned() {
+		var err error
+		if version, err = kv.NextVersion(0, t.clock.read()); err != nil {
+			return invalid("the new row: %w", err)
+		}
+	}
+	ch := &set.changes[0]
+	var key []driver.Value
+	err := c.query(t.sql.give, t.columns(ch.Prepared.(*mapping.Prepared), version), func(row []driver.Value) error {
+		key = slices.Clone(row)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("the new row: %w", err)
+	case key == nil:
+		return invalid("the new row: a trigger has ignored the change")
+	case key[0] == nil:
+		return invalid("the new row: its key would be NULL")
+	}
+	if ch.Key, err = t.m.ScanKey(key); err != nil {
+		return invalid("the new row: %w", err)
+	}
+	set.bound, set.written = []any{key[0]}, 1
+	out.Keys = []any{ch.Key}
+	steps[0] = step{key: set.bound}
+	return nil
+}
+
+// columns are the written ones of a change.
+func (t *Table[K, V]) columns(p *mapping.Prepared, version int64) (columns []any) {
+	for i, part := range t.m.Value {
+		switch {
+		case i == t.m.Version:
+			columns = append(columns, version)
+		case part.Written:
+			columns = append(columns, p.Columns[i])
+		}
+	}
+	return columns
 }
 
 // changeRows makes the changes, and notes what was there before them.
@@ -225,14 +280,7 @@ func (t *Table[K, V]) write(c *conn, ch lockstep.Change[K, V], exists bool, vers
 	p := ch.Prepared.(*mapping.Prepared)
 	var columns []any
 	if !ch.Delete {
-		for i, part := range t.m.Value {
-			switch {
-			case i == t.m.Version:
-				columns = append(columns, version)
-			case part.Written:
-				columns = append(columns, p.Columns[i])
-			}
-		}
+		columns = t.columns(p, version)
 	}
 	var changed int64
 	var err error

@@ -60,6 +60,7 @@ const (
 	Tombstones   Feature = "Tombstones"
 	Lifetimes    Feature = "Lifetimes"
 	DeleteAll    Feature = "DeleteAll"
+	Inserts      Feature = "Inserts"
 	Prepare      Feature = "Prepare"
 	Clone        Feature = "Clone"
 	Settle       Feature = "Settle"
@@ -102,7 +103,7 @@ type law struct {
 func laws() []law {
 	return slices.Concat(
 		outcomeLaws, expectLaws, checkLaws, versionLaws, keyLaws, lifetimeLaws,
-		callLaws, sizeLaws, tableLaws, txnLaws, settleLaws, raceLaws,
+		callLaws, sizeLaws, tableLaws, insertLaws, txnLaws, settleLaws, raceLaws,
 	)
 }
 
@@ -159,6 +160,7 @@ func (h Harness) features(caps lockstep.Capabilities[string, Doc]) map[Feature]b
 		Tombstones:   caps.Tombstones,
 		Lifetimes:    caps.Lifetimes,
 		DeleteAll:    caps.DeleteAll,
+		Inserts:      caps.Inserts,
 		Prepare:      caps.Prepare != nil,
 		Clone:        caps.Clone != nil,
 		Settle:       caps.Settle != nil,

@@ -2,6 +2,7 @@ package storetest_test
 
 import (
 	"context"
+	crand "crypto/rand"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -18,7 +19,7 @@ import (
 // requests and replies, what its settlements say is true.
 func TestInjectKeepsTheContract(t *testing.T) {
 	open := func(db *memstore.Database, script string, seed uint64) storetest.Store {
-		inner := memstore.New(memstore.Options[string, storetest.Doc]{Database: db})
+		inner := memstore.New(memstore.Options[string, storetest.Doc]{Database: db, NewKey: crand.Text})
 		return storetest.Inject(inner, fault.MustParse(script), seed)
 	}
 	for _, c := range []struct{ name, script string }{
@@ -82,7 +83,7 @@ func unlucky(n uint64) bool { return rand.New(rand.NewPCG(n, 7)).IntN(16) == 0 }
 // A set may be left out because it could not be tried: the contract allows it.
 func TestAStoreThatIsBusyNowAndThen(t *testing.T) {
 	open := func(db *memstore.Database) storetest.Store {
-		return &busy{Store: memstore.New(memstore.Options[string, storetest.Doc]{Database: db})}
+		return &busy{Store: memstore.New(memstore.Options[string, storetest.Doc]{Database: db, NewKey: crand.Text})}
 	}
 	storetest.Run(t, storetest.Harness{
 		Bubble: true,

@@ -47,6 +47,7 @@ func (s *subject) reopen() {
 }
 
 func put(key string, d Doc) change    { return change{Key: key, Value: d} }
+func insert(d Doc) change             { return change{Insert: true, Value: d} }
 func erase(key string) change         { return change{Key: key, Delete: true} }
 func set(changes ...change) changeSet { return changeSet{Changes: changes} }
 
@@ -143,7 +144,9 @@ func overtaken(sets []changeSet, i int) bool {
 func keysOf(sets ...changeSet) (keys []string) {
 	for _, set := range sets {
 		for _, c := range set.Changes {
-			keys = append(keys, c.Key)
+			if !c.Insert {
+				keys = append(keys, c.Key)
+			}
 		}
 		for _, c := range set.Checks {
 			keys = append(keys, c.Key)
@@ -217,6 +220,9 @@ func (s *subject) wellFormed(set changeSet, o outcome) {
 		s.Errorf("a set of %d changes has %d Existed in its outcome", len(set.Changes), len(o.Existed))
 	}
 	for _, c := range set.Changes {
+		if c.Insert && len(o.Keys) != 1 {
+			s.Errorf("the outcome of an insertion has the keys %v", o.Keys)
+		}
 		if c.Delete && o.Existed == nil {
 			s.Error("the outcome of a set with a deletion has no Existed")
 		}

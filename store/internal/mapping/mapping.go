@@ -40,7 +40,9 @@ type Column struct {
 	NotNull    bool
 	HasDefault bool
 	Generated  bool // the database alone writes it
-	Type       Type
+	// Given: the database fills it in a row that comes without it.
+	Given bool
+	Type  Type
 }
 
 // Type is what a column makes of Go's values. Its errors say what is wrong with the
@@ -88,6 +90,9 @@ type Mapping[K comparable, V any] struct {
 	// Version is the index into Value of the version's column; -1 without one.
 	Version int
 
+	// Inserts: the key is one column, which the database fills in a new row.
+	Inserts bool
+
 	d *Dialect
 	// keyed are the fields of V that repeat a part of the key: value index to key
 	// index.
@@ -114,8 +119,10 @@ func New[K comparable, V any](d *Dialect, t Table, opts Options) (*Mapping[K, V]
 	if !opts.ReadOnly {
 		mistakes = append(mistakes, f.unmapped()...)
 	}
+	key := t.keyColumns()
 	m := &Mapping[K, V]{
-		Table: t.Name, Key: f.key, Value: f.value, Version: -1,
+		Inserts: len(key) == 1 && key[0].Given,
+		Table:   t.Name, Key: f.key, Value: f.value, Version: -1,
 		d: d, keyed: f.keyed, readOnly: opts.ReadOnly,
 	}
 	if f.version != nil {

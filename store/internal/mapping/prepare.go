@@ -21,38 +21,53 @@ func (m *Mapping[K, V]) Prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V],
 	if err := m.takes(c); err != nil {
 		return c, 0, err
 	}
-	key, err := m.BindKey(c.Key)
-	if err != nil {
+	p := &Prepared{}
+	c.Prepared = p
+	var err error
+	if c.Insert {
+		var none K
+		c.Key = none
+	} else if p.Key, err = m.BindKey(c.Key); err != nil {
 		return c, 0, err
 	}
-	p := &Prepared{Key: key}
-	c.Prepared = p
 	if c.Delete {
 		var zero V
 		c.Value = zero
 		return c, 0, nil
 	}
 	if p.Columns, err = m.BindValue(c.Value); err != nil {
-		return c, 0, fmt.Errorf("key %v: %w", c.Key, err)
+		return c, 0, fmt.Errorf("%s: %w", of(c), err)
 	}
 	rv := reflect.ValueOf(&c.Value).Elem()
 	n := 0
 	for i, part := range m.Value {
 		if k, ok := m.keyed[i]; ok {
-			if given := part.of(rv); !given.IsZero() && !Equal(p.Columns[i], key[k]) {
-				return c, 0, m.d.invalid("key %v: %s is %v, and column %s is part of the key", c.Key, part.Name, given, part.Column)
+			switch given := part.of(rv); {
+			case c.Insert && !given.IsZero():
+				return c, 0, m.d.invalid("%s: %s is %v, and the database gives column %s", of(c), part.Name, given, part.Column)
+			case !given.IsZero() && !Equal(p.Columns[i], p.Key[k]):
+				return c, 0, m.d.invalid("%s: %s is %v, and column %s is part of the key", of(c), part.Name, given, part.Column)
+			case !c.Insert:
+				p.Columns[i] = p.Key[k]
 			}
-			p.Columns[i] = key[k]
 		}
 		n += size(p.Columns[i])
 		if size(p.Columns[i]) > m.d.MaxColumnBytes {
-			return c, 0, m.d.wrap(lockstep.ErrTooLarge, "key %v: %s has %d bytes", c.Key, part.Name, size(p.Columns[i]))
+			return c, 0, m.d.wrap(lockstep.ErrTooLarge, "%s: %s has %d bytes", of(c), part.Name, size(p.Columns[i]))
 		}
 	}
 	if c.Value, err = m.preview(p.Columns); err != nil {
-		return c, 0, m.d.invalid("key %v: %w", c.Key, err)
+		return c, 0, m.d.invalid("%s: %w", of(c), err)
 	}
 	return c, n, nil
+}
+
+// of is the change's row, for people.
+func of[K comparable, V any](c lockstep.Change[K, V]) string {
+	if c.Insert {
+		return "the new row"
+	}
+	return fmt.Sprintf("key %v", c.Key)
 }
 
 // takes refuses what no mapped table can do.
@@ -60,6 +75,8 @@ func (m *Mapping[K, V]) takes(c lockstep.Change[K, V]) error {
 	switch {
 	case m.readOnly:
 		return m.d.wrap(lockstep.ErrUnsupported, "table %s was opened with ReadOnly", m.Table)
+	case c.Insert && !m.Inserts:
+		return m.d.wrap(lockstep.ErrUnsupported, "table %s: its primary key is not one column that the database fills", m.Table)
 	case !c.ExpiresAt.IsZero() || c.Lifetime != 0:
 		return m.d.wrap(lockstep.ErrUnsupported, "table %s has no column for a row's lifetime", m.Table)
 	case c.Expect.Kind != lockstep.ExpectAnything && !m.Versioned():
