@@ -18,7 +18,7 @@ func (g *Gate[K, E]) Hold(key K, owner uint64, evict bool) {
 	if sl.running != nil {
 		sl.running.tainted = true
 	}
-	if evict {
+	if evict || g.insertionDoubted() {
 		g.memory.Delete(key)
 	}
 }

@@ -21,7 +21,8 @@ import (
 //     does what is under way on it (Inserted).
 //   - While it is not known what has become of an insertion, memory has no absence,
 //     takes in none, and no reader shares a load that began before he asked: any of
-//     them may be wrong by now, and somebody may know it (DoubtInsertion).
+//     them may be wrong by now, and somebody may know it (DoubtInsertion). Nor has it
+//     a row whose key is held: the row may be deleted already, and another be there.
 //
 // Two designs were rejected. To hold every key while an insertion is under way is
 // simple, and a program that always inserts something would have no cache. To keep
@@ -78,7 +79,7 @@ func (g *Gate[K, E]) Inserted(key K, number uint64, p Publication[E]) {
 }
 
 // DoubtInsertion says that nobody knows what has become of an insertion, until
-// SettleInsertion. When it returns, memory has no absence.
+// SettleInsertion. When it returns, memory has no absence, and no key that is held.
 func (g *Gate[K, E]) DoubtInsertion() {
 	g.insertions.mu.Lock()
 	defer g.insertions.mu.Unlock()
@@ -86,26 +87,28 @@ func (g *Gate[K, E]) DoubtInsertion() {
 		return
 	}
 	// Each shard's lock, once: a fill that has not seen the doubt is over by then.
-	g.taintAll()
-	g.memory.DeleteAbsent()
-}
-
-// SettleInsertion ends DoubtInsertion. The loads that run were begun in doubt.
-func (g *Gate[K, E]) SettleInsertion() {
-	g.insertions.mu.Lock()
-	defer g.insertions.mu.Unlock()
-	g.taintAll()
-	g.insertions.doubts.Add(-1)
-}
-
-func (g *Gate[K, E]) taintAll() {
 	g.everyShard(func(s *shard[K, E]) {
-		for _, sl := range s.slots {
-			if sl.running != nil {
-				sl.running.tainted = true
+		for key, sl := range s.slots {
+			sl.disturbLocked()
+			if sl.holds > 0 {
+				g.memory.Delete(key)
 			}
 		}
 	})
+	g.memory.DeleteAbsent()
+}
+
+// SettleInsertion ends DoubtInsertion. The loads that run were begun in doubt, and a
+// deletion that is not published yet may have been followed by the insertion.
+func (g *Gate[K, E]) SettleInsertion() {
+	g.insertions.mu.Lock()
+	defer g.insertions.mu.Unlock()
+	g.everyShard(func(s *shard[K, E]) {
+		for _, sl := range s.slots {
+			sl.disturbLocked()
+		}
+	})
+	g.insertions.doubts.Add(-1)
 }
 
 // maxChanged bounds what a shard remembers. Beyond it the rows of the insertions

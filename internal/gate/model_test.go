@@ -2,7 +2,6 @@ package gate
 
 import (
 	"flag"
-	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -41,6 +40,7 @@ type world struct {
 	flights []*running
 	readers []*reader
 	looks   []*look
+	inserts []*insertion
 }
 
 var keys = []string{"a", "b"}
@@ -105,6 +105,7 @@ func (w *world) act() {
 		"invalidate all": w.invalidateAll,
 		"look":           w.look,
 		"forget":         w.forget,
+		"insert":         w.insert,
 	}
 	names := slices.Sorted(maps.Keys(steps))
 	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(names), rapid.ID).Draw(w.t, "left out") {
@@ -115,6 +116,9 @@ func (w *world) act() {
 	}
 	if steps["hold all"] != nil {
 		steps["commit all"], steps["publish all"] = w.commitAll, w.publishAll
+	}
+	if steps["insert"] != nil {
+		steps["insert commit"], steps["insert publish"], steps["insert doubt"] = w.insertCommit, w.insertPublish, w.insertDoubt
 	}
 	steps["read"] = func(*rapid.T) { w.read(usable) }
 	steps["load"], steps["land"] = w.load, w.land
@@ -264,11 +268,20 @@ func (w *world) commit(*rapid.T) {
 func (w *world) apply(set []string, foreign bool) map[string]int {
 	wrote := make(map[string]int)
 	for _, key := range set {
-		w.numbers++
-		w.table[key], wrote[key] = w.numbers, w.numbers
-		w.commits[w.numbers] = commit{wrote: wrote, foreign: foreign}
+		n := w.number(rapid.Bool().Draw(w.t, "deleted"))
+		w.table[key], wrote[key] = n, n
+		w.commits[n] = commit{wrote: wrote, foreign: foreign}
 	}
 	return wrote
+}
+
+// number is the next one; an absence's is even, as in a rig.
+func (w *world) number(absent bool) int {
+	w.numbers++
+	if w.numbers%2 == 0 != absent {
+		w.numbers++
+	}
+	return w.numbers
 }
 
 // publish ends a batch. Then its writers are answered.
@@ -375,7 +388,7 @@ func (w *world) observe(*rapid.T) {
 		w.ObserveBusy()
 	}
 	for key, number := range l.seen {
-		absent := l.scan && rapid.Bool().Draw(w.t, fmt.Sprintf("%s is absent", key))
+		absent := l.scan && number%2 == 0
 		if !absent {
 			w.Observe(key, func(e int) bool { return e >= number })
 		}
@@ -388,6 +401,10 @@ func (w *world) forget(*rapid.T) { w.memory.Delete(w.key()) }
 
 // finish ends everything. Nothing is then left in the gate, and memory works.
 func (w *world) finish() {
+	for len(w.inserts) > 0 {
+		w.endInsertion(0)
+		w.check()
+	}
 	for len(w.batches) > 0 {
 		b := w.batches[0]
 		if !b.committed {
