@@ -186,15 +186,13 @@ func (l *loan) end() error {
 	case server.TxStatus() == 'E':
 		last = orUnseen(last)
 		return notApplied(fateOf(last), fmt.Errorf("a statement has aborted the transaction: %w", last))
-	case server.TxStatus() != 'T':
-		return errVanished
 	}
 	return nil
 }
 
 func orUnseen(err error) error {
 	if err == nil {
-		return errors.New("the error came while its rows were read")
+		return errors.New("no statement has told why")
 	}
 	return err
 }
