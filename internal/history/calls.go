@@ -169,7 +169,11 @@ func (c *client) left(ctx context.Context, what string) {
 // settle waits until it is known what became of the operation.
 func (c *client) settle(ctx context.Context, op *Op, unknown error) {
 	op.Return = Forever
-	var w *lockstep.WriteError
+	// A *lockstep.WriteError, or what stands for one of another process.
+	var w interface {
+		error
+		Wait(context.Context) (applied bool, version lockstep.Version, err error)
+	}
 	if !errors.As(unknown, &w) {
 		return
 	}

@@ -13,22 +13,32 @@ import (
 	"github.com/lockstep-cache/lockstep/store/pgstore"
 )
 
-func historiesIn(url string) histories.Harness {
+// postgresHistories breaks sessions of the first program's database, whose URL is
+// known when it has a place.
+func postgresHistories() histories.Harness {
+	var url string
 	return histories.Harness{
 		Calls: 400,
-		Open: func(t testing.TB, n int) func(t testing.TB) []histories.Store {
-			first := tables.Add(int64(n))
-			return func(t testing.TB) (stores []histories.Store) {
-				db := openPool(t, url)
-				for i := range n {
-					s, err := pgstore.OpenIn[int, int64](t.Context(), db, pgstore.Options{Table: fmt.Sprint("history", first-int64(i))})
-					if err != nil {
-						t.Fatal(err)
-					}
-					stores = append(stores, s)
-				}
-				return stores
+		Place: func(t testing.TB, n int) string {
+			url = dbtest.Postgres(t)
+			return fmt.Sprintln(n, tables.Add(int64(n)), url)
+		},
+		Connect: func(t testing.TB, place string) (stores []histories.Store) {
+			var n int
+			var last int64
+			var url string
+			if _, err := fmt.Sscan(place, &n, &last, &url); err != nil {
+				t.Fatal(err)
 			}
+			db := openPool(t, url)
+			for i := range n {
+				s, err := pgstore.OpenIn[int, int64](t.Context(), db, pgstore.Options{Table: fmt.Sprint("history", last-int64(i))})
+				if err != nil {
+					t.Fatal(err)
+				}
+				stores = append(stores, s)
+			}
+			return stores
 		},
 		// One that is in the middle of something, if there is one.
 		Break: func(t testing.TB) {
@@ -49,6 +59,8 @@ func historiesIn(url string) histories.Harness {
 	}
 }
 
-func TestHistories(t *testing.T) { historiesIn(dbtest.Postgres(t)).Run(t, 4) }
+func TestHistories(t *testing.T) { postgresHistories().Run(t, 4) }
 
-func TestHistoriesOfTwoPrograms(t *testing.T) { historiesIn(dbtest.Postgres(t)).RunShared(t, 4) }
+func TestHistoriesOfTwoPrograms(t *testing.T) { postgresHistories().RunShared(t, 4) }
+
+func TestHistoriesOfTwoProcesses(t *testing.T) { postgresHistories().RunProcesses(t, 4) }

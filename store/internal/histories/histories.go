@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,10 +26,12 @@ type Store = lockstep.Store[int, int64]
 
 // Harness is a database.
 type Harness struct {
-	// Open returns what opens a Store over each of so many empty tables, which take
-	// part in one transaction. It is called once for each client program: those are
-	// strangers to each other, and have their own connections.
-	Open func(t testing.TB, tables int) (connect func(t testing.TB) []Store)
+	// Place makes so many empty tables and says in a word where they are; Connect opens
+	// a Store over each, which take part in one transaction. It is called once for each
+	// client program, be it in a process of its own: those are strangers to each other,
+	// and have their own connections.
+	Place   func(t testing.TB, tables int) (place string)
+	Connect func(t testing.TB, place string) []Store
 	// Break ends connections of the stores' at the server, and may be called at any
 	// time. It is nil where there are none.
 	Break func(t testing.TB)
@@ -47,7 +50,7 @@ func (h Harness) Run(t *testing.T, seeds uint64) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			tables := 1 + random.IntN(2)
-			caches := h.open(t, random, h.Open(t, tables)(t))
+			caches := h.open(t, random, h.Place(t, tables))
 			h.check(t, seed, history.Caches(caches...), caches, history.Workload{Keys: max(2, 6/tables)})
 		})
 	}
@@ -57,23 +60,51 @@ func (h Harness) Run(t *testing.T, seeds uint64) {
 // writes. Their conditional writes, updates and transactions are linearizable all
 // the same, for the database decides them; what they read from memory is not.
 func (h Harness) RunShared(t *testing.T, seeds uint64) {
+	h.shared(t, seeds, func(t *testing.T, random *rand.Rand, place string) (history.Subject, []*lockstep.Cache[int, int64]) {
+		caches := h.open(t, random, place)
+		return history.Caches(caches...), caches
+	})
+}
+
+// RunProcesses is RunShared with the second program in a process of its own. That
+// runs the same test of the same binary, where RunProcesses serves the first one
+// (process.go); so nothing that the test does before may start a server.
+func (h Harness) RunProcesses(t *testing.T, seeds uint64) {
+	if place, ok := os.LookupEnv(placeVariable); ok {
+		caches := h.open(t, rand.New(rand.NewPCG(rand.Uint64(), 3)), place)
+		serve(t, history.Caches(caches...))
+		for _, cache := range caches {
+			cache.InvalidateAll()
+		}
+		return
+	}
+	h.shared(t, seeds, func(t *testing.T, _ *rand.Rand, place string) (history.Subject, []*lockstep.Cache[int, int64]) {
+		return launch(t, place), nil
+	})
+}
+
+func (h Harness) shared(t *testing.T, seeds uint64, second func(*testing.T, *rand.Rand, string) (history.Subject, []*lockstep.Cache[int, int64])) {
 	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 2))
-			connect := h.Open(t, 2)
-			one, two := h.open(t, random, connect(t)), h.open(t, random, connect(t))
-			subject := either(history.Caches(one...), history.Caches(two...))
-			both := append(one, two...)
-			h.check(t, seed, subject, both, history.Workload{Keys: 3, Elsewhere: true})
-			for _, cache := range both {
+			place := h.Place(t, sharedTables)
+			caches := h.open(t, random, place)
+			subject := history.Caches(caches...)
+			other, others := second(t, random, place)
+			caches = append(caches, others...)
+			h.check(t, seed, either(subject, other), caches, history.Workload{Keys: 3, Elsewhere: true})
+			for _, cache := range caches {
 				cache.InvalidateAll() // each may be behind what the other has written
 			}
 		})
 	}
 }
 
-func (h Harness) open(t *testing.T, random *rand.Rand, stores []Store) (caches []*lockstep.Cache[int, int64]) {
-	for _, s := range stores {
+// sharedTables is how many tables two programs share.
+const sharedTables = 2
+
+func (h Harness) open(t *testing.T, random *rand.Rand, place string) (caches []*lockstep.Cache[int, int64]) {
+	for _, s := range h.Connect(t, place) {
 		caches = append(caches, cachetest.Open(t, s, lockstep.Options[int, int64]{
 			MaxEntries:    []int{2, 3, 100}[random.IntN(3)],
 			CommitTimeout: 5 * time.Second,
@@ -130,7 +161,7 @@ func either(subjects ...history.Subject) history.Subject {
 			return pick().Transact(ctx, f)
 		},
 	}
-	for i := range subjects[0].Tables {
+	for i := range sharedTables {
 		both.Tables = append(both.Tables, history.Table{
 			SetIf: func(ctx context.Context, key int, value int64, expect lockstep.Expect) (lockstep.Version, error) {
 				return pick().Tables[i].SetIf(ctx, key, value, expect)
