@@ -18,7 +18,13 @@ type DatabaseOptions struct {
 	// synchronous_commit is off: a crash may then undo the latest commits,
 	// acknowledged ones included.
 	AllowUnsafeDurability bool
+	// WatchInterval is how often each cache over a watched table looks for what others
+	// have changed, at the latest: as a rule it is woken by NOTIFY, and looks at once. 0
+	// stands for 100 ms. Looking costs the server about as much as reading a row.
+	WatchInterval time.Duration
 }
+
+const defaultWatchInterval = 100 * time.Millisecond
 
 // Database is a PostgreSQL database as its stores share it: their transactions are
 // one transaction. It owns no connection, and takes one from the caller's pool for
@@ -35,6 +41,8 @@ type Database struct {
 	seen atomic.Int64
 	// floors has, for each of our own tables, a *floor.
 	floors sync.Map
+	// server is the one that the latest new session was of.
+	server server
 	// mapped has a watched for each mapped table, by its oid.
 	mapped sync.Map
 
@@ -73,6 +81,12 @@ func OpenDatabaseSQL(ctx context.Context, db *sql.DB, opts DatabaseOptions) (*Da
 }
 
 func openDatabase(ctx context.Context, src source, opts DatabaseOptions) (*Database, error) {
+	if opts.WatchInterval < 0 {
+		return nil, invalid("DatabaseOptions.WatchInterval is %v, and must not be negative", opts.WatchInterval)
+	}
+	if opts.WatchInterval == 0 {
+		opts.WatchInterval = defaultWatchInterval
+	}
 	db := &Database{source: src, opts: opts, idle: make(chan struct{}), closing: make(chan struct{})}
 	s, err := db.session(ctx)
 	if err != nil {

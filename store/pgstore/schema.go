@@ -168,7 +168,7 @@ func usable(ctx context.Context, c *pgx.Conn, t tableInfo) error {
 	var rules, security bool
 	var triggers, lacking []string
 	err := c.QueryRow(ctx, `SELECT relkind::text, relpersistence::text, relhasrules, relrowsecurity AND row_security_active(c.oid),
-	ARRAY(SELECT tgname::text FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal ORDER BY 1),
+	ARRAY(SELECT tgname::text FROM pg_trigger g WHERE tgrelid = c.oid AND NOT tgisinternal AND NOT `+ours+` ORDER BY 1),
 	ARRAY(SELECT p FROM unnest(ARRAY['SELECT','INSERT','UPDATE','DELETE']) AS p WHERE NOT has_table_privilege(c.oid, p))
 FROM pg_class c WHERE c.oid = to_regclass($1)`, t.qualified()).Scan(&kind, &persistence, &rules, &security, &triggers, &lacking)
 	if err != nil {
@@ -210,7 +210,7 @@ func (db *Database) splitTable(name string) (schema, table string, err error) {
 		return "", "", invalid("the search_path has no schema that exists; name it: schema.%s", name)
 	case strings.Contains(table, "."), !validName(schema), !validName(table):
 		return "", "", invalid("%q is not a table's name", name)
-	case table == metaName:
+	case table == metaName, table == logName, table == horizonName:
 		return "", "", invalid("the table's name %q is reserved", name)
 	}
 	return schema, table, nil

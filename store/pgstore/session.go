@@ -20,6 +20,9 @@ type source interface {
 type lease interface {
 	// use calls f with the connection, which f must not keep.
 	use(f func(c *pgx.Conn) error) error
+	// own gives the connection to the caller for good, or one like it, and gives the
+	// lease back. Nobody has looked at the server of one like it.
+	own(ctx context.Context) (*pgx.Conn, error)
 	// release gives the connection back to its pool.
 	release()
 }
@@ -38,6 +41,9 @@ func (s poolSource) lease(ctx context.Context) (lease, error) {
 
 func (l poolLease) use(f func(c *pgx.Conn) error) error { return f(l.conn.Conn()) }
 func (l poolLease) release()                            { l.conn.Release() }
+
+// own: the pool opens another one in its place when it needs one.
+func (l poolLease) own(context.Context) (*pgx.Conn, error) { return l.conn.Hijack(), nil }
 
 // sqlSource takes the pgx connection out of a *sql.DB's, so that there is one way
 // of talking to the server: the results of a statement that goes through
@@ -69,6 +75,19 @@ func (l sqlLease) use(f func(c *pgx.Conn) error) error {
 // or in a transaction.
 func (l sqlLease) release() { l.conn.Close() }
 
+// own: a connection that is kept would count in the *sql.DB's limit, which may be 1.
+func (l sqlLease) own(ctx context.Context) (*pgx.Conn, error) {
+	defer l.release()
+	var config *pgx.ConnConfig
+	if err := l.use(func(c *pgx.Conn) error {
+		config = c.Config()
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, config)
+}
+
 // identity is who a session is at the server. A pid alone is used again.
 type identity struct {
 	pid     uint32
@@ -77,6 +96,8 @@ type identity struct {
 	// before an attempt began, and lives, shows that the server has not crashed in
 	// between.
 	born uint64
+	// server is when its server was started, in µs, which tells two servers apart.
+	server int64
 }
 
 var births atomic.Uint64
@@ -126,20 +147,11 @@ func (db *Database) session(ctx context.Context) (*session, error) {
 			s.id = id
 			return nil
 		}
-		seen, err := inspect(ctx, c)
+		id, err := db.look(ctx, c)
 		if err != nil {
 			return err
 		}
-		if err := seen.check(db.opts, c.PgConn().PID()); err != nil {
-			if db.opened {
-				// It is no fault of a key or of a set.
-				return unavailable("a new session: %v", err)
-			}
-			return err
-		}
-		db.heard(seen.clock, 0)
-		s.fresh = true
-		s.id = &identity{pid: seen.pid, started: seen.started, born: births.Add(1)}
+		s.fresh, s.id = true, id
 		data[identityKey] = s.id
 		return nil
 	})
@@ -148,6 +160,24 @@ func (db *Database) session(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// look looks at the server of a connection that is used for the first time.
+func (db *Database) look(ctx context.Context, c *pgx.Conn) (*identity, error) {
+	seen, err := inspect(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := seen.check(db.opts, c.PgConn().PID()); err != nil {
+		if db.opened {
+			// It is no fault of a key or of a set.
+			return nil, unavailable("a new session: %v", err)
+		}
+		return nil, err
+	}
+	db.heard(seen.clock, 0)
+	db.server.met(seen.server)
+	return &identity{pid: seen.pid, started: seen.started, born: births.Add(1), server: seen.server}, nil
 }
 
 // closed tells whether the driver has given the connection up.

@@ -26,8 +26,10 @@ type statements struct {
 
 // newStatements: key is the type of the key column in SQL, value the value
 // column's.
-func newStatements(t tableInfo) statements {
-	key, _, _ := strings.Cut(t.keyColumn, " COLLATE")
+//
+// Where the table is watched, a statement that writes also says who does.
+func newStatements(t tableInfo, o *outside) statements {
+	key := sqlType(t.keyColumn)
 	value := "bytea"
 	if t.text {
 		value = "text"
@@ -47,7 +49,12 @@ func newStatements(t tableInfo) statements {
 		// row is, and so before the first lock is asked for.
 		patience = `(SELECT set_config('lock_timeout', coalesce(%s::text, current_setting('lock_timeout')), true)) IS NOT NULL`
 	)
-	waits := func(param string) string { return fmt.Sprintf(patience, param) }
+	waits := func(param string) string {
+		if o == nil {
+			return fmt.Sprintf(patience, param)
+		}
+		return fmt.Sprintf(patience+` AND (SELECT `+markSQL+`) IS NOT NULL`, param, o.writer)
+	}
 
 	// $1 keys, $2 values, $3 the least version, $4 the stride, $5 lock_timeout; $6
 	// expires_at, $7 lifetimes, $8 whether an absent row is to be locked.
@@ -114,4 +121,10 @@ SELECT count(*), coalesce(max(version), 0) FROM purged`),
 		older: f(`SELECT EXISTS (SELECT FROM {table} WHERE deleted_at IS NULL AND version < $1::bigint)`),
 		found: f(`SELECT key, version, value, deleted_at FROM {table} WHERE key = ANY({keys})`),
 	}
+}
+
+// sqlType is a key column's type without its collation.
+func sqlType(declared string) string {
+	key, _, _ := strings.Cut(declared, " COLLATE")
+	return key
 }

@@ -71,6 +71,8 @@ type Store[K comparable, V any] struct {
 	rows  kv.Rows[K, V]
 	sql   statements
 	floor *floor
+	// outside is nil where the table is not watched.
+	outside *outside
 }
 
 // Open looks at the server behind pool and opens the table that opts name, and
@@ -113,9 +115,14 @@ func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options
 	if err != nil {
 		return nil, err
 	}
-	s := &Store[K, V]{db: db, table: t, rows: rows, sql: newStatements(t), floor: db.floor(t.qualified())}
+	s := &Store[K, V]{db: db, table: t, rows: rows, floor: db.floor(t.qualified())}
+	if s.outside, err = s.findOutside(ctx); err != nil {
+		return nil, err
+	}
+	s.sql = newStatements(t, s.outside)
 	raise(&s.floor.Int64, purged)
 	db.keeper.add(t.qualified(), s.sweep)
+	db.keep(s.outside)
 	return s, nil
 }
 
@@ -155,7 +162,7 @@ func (s *Store[K, V]) Close() error {
 // Capabilities implements lockstep.Store. Two batches at once keep the server busy
 // while the client is; more gain nothing, for the server groups its own commits.
 func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
-	return lockstep.Capabilities[K, V]{
+	caps := lockstep.Capabilities[K, V]{
 		Name:       "postgres",
 		Versions:   true,
 		Checks:     true,
@@ -172,6 +179,10 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Begin:      s.db.begin,
 		Apply:      s.apply,
 	}
+	if s.outside != nil {
+		caps.Watch = s.watch
+	}
+	return caps
 }
 
 // prepare is kv's, and refuses what a column of type text cannot hold. Mending it

@@ -72,6 +72,8 @@ type Table[K comparable, V any] struct {
 	sql   tableSQL
 	// floor is the highest version that a row was deleted with.
 	floor *floor
+	// outside is nil where the table is not watched.
+	outside *outside
 }
 
 // NewTable looks at the server behind pool, and maps the table of that name. Close
@@ -107,9 +109,16 @@ func NewTableIn[K comparable, V any](ctx context.Context, db *Database, table st
 	}
 	var s *shape
 	own := false
+	var o *outside
 	err = session.lease.use(func(c *pgx.Conn) error {
 		if s, err = inspectTable(ctx, c, table); err == nil && s.kind != "" {
 			own, err = isOurs(ctx, c, s)
+		}
+		if err == nil && s.kind != "" && s.watched {
+			var logs []*changeLog
+			if logs, err = s.logs(); err == nil {
+				o, err = findOutside(ctx, c, logs, s.oid)
+			}
 		}
 		return err
 	})
@@ -131,8 +140,9 @@ func NewTableIn[K comparable, V any](ctx context.Context, db *Database, table st
 		return nil, err
 	}
 	db.mapped.Store(s.oid, watched{s.String(), s.parts})
+	db.keep(o)
 	return &Table[K, V]{
-		db: db, opts: opts, shape: s, m: m, sql: newTableSQL(s, m.Key, m.Value, m.Version), floor: db.floor(s.sql()),
+		outside: o, db: db, opts: opts, shape: s, m: m, sql: newTableSQL(s, m.Key, m.Value, m.Version), floor: db.floor(s.sql()),
 	}, nil
 }
 
@@ -167,6 +177,9 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Versions: t.m.Versioned(),
 		Clone:    t.m.Clone,
 		Scan:     t.scan,
+	}
+	if t.outside != nil {
+		caps.Watch = t.watchChanges
 	}
 	if t.opts.ReadOnly {
 		return caps

@@ -306,7 +306,7 @@ func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.C
 			err = w.send(ctx, x.a.session)
 		}
 		if err == nil {
-			err = x.a.session.run(ctx, command{sql: releaseSQL})
+			err = x.a.session.run(ctx, append(t.outside.unmark(), command{sql: releaseSQL})...)
 		}
 		if err == nil {
 			x.a.xact = w.xact

@@ -43,6 +43,7 @@ func (b *tableBatch[K, V]) decide(ctx context.Context, s *session, sets []int, o
 	if waits != nil {
 		commands = append(commands, command{sql: waitSQL, args: []any{*waits}})
 	}
+	commands = append(commands, b.t.outside.mark()...)
 	hard := false
 	for _, i := range sets {
 		if b.sets[i].deleteAll {

@@ -24,9 +24,11 @@ type shape struct {
 	// are seen as its own; strangers are its partitions on other servers.
 	rules, heirs, strangers []string
 	hidden                  bool // row-level security hides rows from role
-	triggers                bool // it has triggers of the schema's own
+	triggers                bool // it has triggers of the schema's own; those of a watch are ours
 	acts                    bool // these, or a foreign key's actions, change rows by themselves
 	parts                   []int64
+	part                    bool // it is a partition, or inherits
+	watched                 bool // it has triggers of ours
 	counts                  bool // track_counts is on
 	deferredKey             bool // the primary key is DEFERRABLE
 	// keyIndexes are the names of its index, and of those of partitions.
@@ -70,7 +72,9 @@ func (s *shape) relation(ctx context.Context, q querier, table string) error {
 	ARRAY(SELECT t.relid::text FROM pg_catalog.pg_partition_tree(c.oid) t JOIN pg_catalog.pg_class f ON f.oid = t.relid
 		WHERE f.relkind = 'f' AND c.relkind = 'p' ORDER BY 1),
 	ARRAY(SELECT t.relid::int8 FROM pg_catalog.pg_partition_tree(c.oid) t UNION SELECT c.oid::int8),
-	EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE NOT g.tgisinternal AND
+	EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+	EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND `+ours+`),
+	EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE NOT g.tgisinternal AND NOT (`+ours+` AND g.tgrelid = c.oid) AND
 		(g.tgrelid = c.oid OR g.tgrelid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t))),
 	EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd')) AND
 		(f.confrelid = c.oid OR f.confrelid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t))),
@@ -90,7 +94,7 @@ WHERE c.oid = pg_catalog.to_regclass($1::text)`, table)
 		p := &s.privileges
 		var actions bool
 		if err := rows.Scan(&oid, &s.schema, &s.name, &s.kind, &s.persistence, &s.role, &s.rules, &s.heirs, &s.strangers,
-			&s.parts, &s.triggers, &actions, &s.counts, &s.hidden, &p.usage, &p.remove, &p.lock); err != nil {
+			&s.parts, &s.part, &s.watched, &s.triggers, &actions, &s.counts, &s.hidden, &p.usage, &p.remove, &p.lock); err != nil {
 			return err
 		}
 		s.oid, s.acts = uint32(oid), s.triggers || actions

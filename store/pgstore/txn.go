@@ -72,8 +72,9 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 	if !b.Idle() {
 		w, err := b.decide(ctx, x.a.session, []int{0}, out, nil)
 		if err == nil {
-			if commands := b.flush(w); len(commands) > 0 {
-				w.wrote = true
+			commands := b.flush(w)
+			w.wrote = w.wrote || len(commands) > 0
+			if commands = append(commands, s.outside.unmark()...); len(commands) > 0 {
 				err = x.a.session.run(ctx, commands...)
 			}
 		}
