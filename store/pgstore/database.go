@@ -40,7 +40,8 @@ type Database struct {
 	// heard to say, in µs.
 	seen atomic.Int64
 	// floors has, for each of our own tables, a *floor.
-	floors sync.Map
+	floors  sync.Map
+	silence time.Duration // watchTimeout, but in tests
 	// server is the one that the latest new session was of.
 	server server
 	// mapped has a watched for each mapped table, by its oid.
@@ -87,7 +88,7 @@ func openDatabase(ctx context.Context, src source, opts DatabaseOptions) (*Datab
 	if opts.WatchInterval == 0 {
 		opts.WatchInterval = defaultWatchInterval
 	}
-	db := &Database{source: src, opts: opts, idle: make(chan struct{}), closing: make(chan struct{})}
+	db := &Database{source: src, opts: opts, silence: watchTimeout, idle: make(chan struct{}), closing: make(chan struct{})}
 	s, err := db.session(ctx)
 	if err != nil {
 		return nil, openError(err)

@@ -18,7 +18,7 @@ const (
 	// watchTimeout is how long the server may take to go on answering a watcher. A
 	// connection that has gone dead without a word leaves a memory that is out of date
 	// for no longer than that.
-	watchTimeout = 5 * time.Second
+	watchTimeout = 10 * time.Second
 	// probeTimeout is how long a watcher's own NOTIFY may take to come back.
 	probeTimeout = time.Second
 	// watchGap is the least time between two looks, whoever wakes the watcher.
@@ -39,7 +39,7 @@ type watcher[K comparable] struct {
 
 	listens bool
 	channel string
-	// skip is the writer whose changes are not told: the store itself.
+	// skip is the writer whose changes are not told: the store itself; nobody if empty.
 	skip string
 	// seen is the snapshot of the last look.
 	seen string
@@ -146,7 +146,7 @@ func (w *watcher[K]) run(ctx context.Context) error {
 // had begun to write before they were made had ended when they were: making them
 // waits for that.
 func (w *watcher[K]) begin(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, watchTimeout, errSilent)
+	ctx, cancel := context.WithTimeoutCause(ctx, w.db.silence, errSilent)
 	defer cancel()
 	// A plan that was made while the log was empty must not read all of it later.
 	if _, err := w.conn.Exec(ctx, `SET enable_seqscan = off; SET application_name = 'lockstep watch'; SET statement_timeout = 0`, pgx.QueryExecModeSimpleProtocol); err != nil {

@@ -44,7 +44,7 @@ WHERE c.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))) AND c.t
 }
 
 var (
-	errSilent  = errors.New("the server has not answered for " + watchTimeout.String())
+	errSilent  = errors.New("the server has not answered in time")
 	errOutrun  = errors.New("changes that were not read yet have been removed")
 	errChanged = errors.New("the table, or its triggers, were changed")
 )
@@ -57,7 +57,7 @@ func (w *watcher[K]) look(ctx context.Context) (found bool, err error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	timer := time.AfterFunc(watchTimeout, func() { cancel(errSilent) })
+	timer := time.AfterFunc(w.db.silence, func() { cancel(errSilent) })
 	defer timer.Stop()
 	defer func() {
 		if cause := context.Cause(ctx); err != nil && cause != nil {
@@ -65,11 +65,7 @@ func (w *watcher[K]) look(ctx context.Context) (found bool, err error) {
 		}
 	}()
 
-	var skip *string
-	if w.skip != "" {
-		skip = &w.skip
-	}
-	rows, err := w.conn.Query(ctx, w.lookSQL(), w.seen, skip)
+	rows, err := w.conn.Query(ctx, w.lookSQL(), w.seen, w.skip)
 	if err != nil {
 		return false, err
 	}
@@ -109,7 +105,7 @@ func (w *watcher[K]) look(ctx context.Context) (found bool, err error) {
 		if len(e.Changed) == watchChunk {
 			w.f(e)
 			e = lockstep.Event[K]{}
-			timer.Reset(watchTimeout)
+			timer.Reset(w.db.silence)
 		}
 	}
 	if err := rows.Err(); err != nil {
