@@ -22,6 +22,7 @@ import (
 type verbs struct {
 	Demo    demoVerb    `cmd:"" help:"Show the patterns at work on a real database."`
 	Version versionVerb `cmd:"" help:"Say which version this is."`
+	Watch   watchVerb   `cmd:"" help:"Have caches told of what others change in a table."`
 }
 
 // Exit statuses: a verb that failed, or found what it looked for to be wrong,
@@ -65,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		kong.Name("lockstep"),
 		kong.Description("Keeps a cache and a database in step."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"stores": storesHelp()},
+		kong.Vars{"stores": storesHelp(), "watched": watchHelp()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exit(code)) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/pgstore"
+)
+
+const postgresForm = "postgres://USER@HOST/DATABASE"
+
+var postgresWatch = watchKind{
+	form:    postgresForm,
+	schemes: []string{"postgres", "postgresql"},
+	open:    openPostgresWatch,
+}
+
+type postgresWatched struct {
+	pool *pgxpool.Pool
+	db   *pgstore.Database
+}
+
+func openPostgresWatch(ctx context.Context, url string) (watchedDatabase, error) {
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		// The error has the URL, of which pgx hides the passwords that it can find.
+		return nil, usagef("--store: the URL cannot be read as %s", postgresForm)
+	}
+	// Triggers are as durable as whatever else the server keeps.
+	db, err := pgstore.OpenDatabase(ctx, pool, pgstore.DatabaseOptions{AllowUnsafeDurability: true})
+	if err != nil {
+		pool.Close()
+		return nil, watchFault(err)
+	}
+	return postgresWatched{pool, db}, nil
+}
+
+// watchFault says what is wrong with what the command line names as a usageError.
+func watchFault(err error) error {
+	if errors.Is(err, lockstep.ErrInvalid) || errors.Is(err, lockstep.ErrUnsupported) {
+		text := err.Error()
+		for _, prefix := range []string{lockstep.ErrInvalid.Error() + ": ", "postgres: "} {
+			text = strings.TrimPrefix(text, prefix)
+		}
+		return usagef("%s", text)
+	}
+	return err
+}
+
+func (w postgresWatched) close() error {
+	err := w.db.Close()
+	w.pool.Close()
+	return err
+}
+
+func (o watchOptions) postgres() pgstore.WatchOptions {
+	return pgstore.WatchOptions{VersionColumn: o.VersionColumn, Role: o.Role}
+}
+
+func (w postgresWatched) installSQL(ctx context.Context, table string, o watchOptions) ([]string, error) {
+	statements, err := w.db.WatchSQL(ctx, table, o.postgres())
+	if err != nil {
+		return nil, watchFault(err)
+	}
+	return statements, nil
+}
+
+func (w postgresWatched) install(ctx context.Context, table string, o watchOptions) error {
+	if err := w.db.InstallWatch(ctx, table, o.postgres()); err != nil {
+		return watchFault(err)
+	}
+	return nil
+}
+
+func (w postgresWatched) removeSQL(ctx context.Context, table string) ([]string, error) {
+	statements, err := w.db.UnwatchSQL(ctx, table)
+	if err != nil {
+		return nil, watchFault(err)
+	}
+	return statements, nil
+}
+
+func (w postgresWatched) remove(ctx context.Context, table string) error {
+	if err := w.db.RemoveWatch(ctx, table); err != nil {
+		return watchFault(err)
+	}
+	return nil
+}
