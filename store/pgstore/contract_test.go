@@ -40,15 +40,20 @@ func TestContract(t *testing.T) {
 		{"Exec/json", overPool(newPoolIn(t, url, pgx.QueryExecModeExec)), codec.JSON[storetest.Doc]()},
 		{"Simple/cbor", overPool(newPoolIn(t, url, pgx.QueryExecModeSimpleProtocol)), codec.CBOR[storetest.Doc]()},
 	} {
-		t.Run(c.name, func(t *testing.T) { contract(t, c.open, c.values) })
+		t.Run(c.name, func(t *testing.T) { contract(t, c.open, c.values, false) })
 	}
+	t.Run("Watched/json", func(t *testing.T) { contract(t, overPool(newPool(t, url)), codec.JSON[storetest.Doc](), true) })
 }
 
 var tables atomic.Int64
 
-func contract(t *testing.T, openDatabase func(t testing.TB) *pgstore.Database, c codec.Codec[storetest.Doc]) {
+func contract(t *testing.T, openDatabase func(t testing.TB) *pgstore.Database, c codec.Codec[storetest.Doc], watched bool) {
 	in := func(t testing.TB, db *pgstore.Database, table string) storetest.Store {
 		s, err := pgstore.OpenIn[string, storetest.Doc](t.Context(), db, pgstore.Options{Table: table, Codec: c})
+		if err == nil && watched && s.Capabilities().Watch == nil {
+			install(t, db, table, pgstore.WatchOptions{})
+			s, err = pgstore.OpenIn[string, storetest.Doc](t.Context(), db, pgstore.Options{Table: table, Codec: c})
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@
 // and one with fsync, full_page_writes or synchronous_commit off, unless
 // AllowUnsafeDurability asks for it. Other processes may read and write the table,
 // through this package or by SQL that keeps version growing; the cache in front of
-// this store learns of their writes only when it loads again.
+// this store learns of their writes when it loads again, or by a watch.
 //
 // With a synchronous standby the server reports success for a commit whose wait for
 // the standby was cancelled (pg_cancel_backend, or a statement_timeout); such a
@@ -47,7 +47,25 @@
 //
 // A connection pooler such as PgBouncer is refused when the database is opened: the
 // session that commits could not be ended, and so no unknown outcome be settled.
-// Triggers, rules and row security on a table of ours are refused, too.
+// Triggers, rules and row security on a table of ours are refused, too; but for the
+// triggers of a watch.
+//
+// # Changes made by others
+//
+// [Database.InstallWatch] puts triggers on a table, of ours or one that exists, that
+// write down which rows are changed, whoever changes them: by hand, by other programs,
+// by cascades, TRUNCATE and logical replication. Stores that open the table afterwards
+// watch it, each in a session of its own: a row that somebody else has changed leaves
+// memory as soon as the watcher has looked, which a NOTIFY has it do at once as a rule,
+// and DatabaseOptions.WatchInterval at the latest. No change is left out, whatever the
+// order in which transactions are committed. When the watcher's session is lost,
+// memory is emptied, and keeps nothing until there is another one.
+//
+// What a store commits is not told to that store, so that its cache keeps what it has
+// written: two caches over a watched table have a store each. The caller's own
+// statements are told, in a transaction that it shares with a cache, too. A table that
+// is partitioned cannot be watched; DROP TABLE, and a change of the primary key's
+// columns, end the watch, which has to be installed again.
 //
 // # How it is built
 //

@@ -82,22 +82,6 @@ func told[K comparable, V comparable](t testing.TB, cache *lockstep.Cache[K, V],
 	})
 }
 
-// kept tells that a key is still in memory when everything that was committed before
-// has been told: a row that is changed afterwards, and told later, has left it.
-func kept[K comparable, V comparable](t testing.TB, cache *lockstep.Cache[K, V], key, later K, change func()) {
-	t.Helper()
-	got, err := cache.Get(t.Context(), later)
-	if err != nil {
-		t.Fatal(err)
-	}
-	warm(t, cache, later, got)
-	change()
-	gone(t, cache, later)
-	if _, ok := cache.Peek(key); !ok {
-		t.Errorf("key %v has left memory", key)
-	}
-}
-
 // psql runs the real program.
 func psql(t testing.TB, url, statement string) {
 	t.Helper()

@@ -40,7 +40,8 @@ type watcher[K comparable] struct {
 	listens bool
 	channel string
 	// skip is the writer whose changes are not told: the store itself; nobody if empty.
-	skip string
+	skip  string
+	query string // lookSQL
 	// seen is the snapshot of the last look.
 	seen string
 	// print is what the table's triggers were like when the watch began.
@@ -149,6 +150,7 @@ func (w *watcher[K]) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, w.db.silence, errSilent)
 	defer cancel()
 	// A plan that was made while the log was empty must not read all of it later.
+	w.query = w.lookSQL()
 	if _, err := w.conn.Exec(ctx, `SET enable_seqscan = off; SET application_name = 'lockstep watch'; SET statement_timeout = 0`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}

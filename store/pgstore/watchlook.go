@@ -65,7 +65,7 @@ func (w *watcher[K]) look(ctx context.Context) (found bool, err error) {
 		}
 	}()
 
-	rows, err := w.conn.Query(ctx, w.lookSQL(), w.seen, w.skip)
+	rows, err := w.conn.Query(ctx, w.query, w.seen, w.skip)
 	if err != nil {
 		return false, err
 	}
