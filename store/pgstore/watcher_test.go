@@ -317,6 +317,14 @@ func TestAWatchThatIsChangedEnds(t *testing.T) {
 		t.Error("a table whose watch was removed is watched")
 	}
 	w.run(`UPDATE things SET n = 9`)
+
+	if err := w.db.InstallWatch(t.Context(), "things", WatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	w.start()
+	w.run(`DROP TABLE things`)
+	w.ends(errChanged)
 }
 
 // A session that meets another server, after a failover perhaps, ends the watcher of

@@ -15,7 +15,7 @@ import (
 func (w *watcher[K]) printSQL() string {
 	return fmt.Sprintf(`coalesce((SELECT string_agg(concat_ws(' ', g.oid, g.xmin, p.xmin), ',' ORDER BY g.oid)
 	FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid WHERE g.tgrelid = %[1]d AND NOT g.tgisinternal), '') || ' ' ||
-	(to_regclass('%[2]s') = %[1]d AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = %[1]d OR i.inhparent = %[1]d))::text`,
+	coalesce(to_regclass('%[2]s') = %[1]d AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = %[1]d OR i.inhparent = %[1]d), false)::text`,
 		w.oid, strings.ReplaceAll(w.log.qualified(), "'", "''"))
 }
 
