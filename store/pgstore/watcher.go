@@ -149,9 +149,11 @@ func (w *watcher[K]) run(ctx context.Context) error {
 func (w *watcher[K]) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, w.db.silence, errSilent)
 	defer cancel()
-	// A plan that was made while the log was empty must not read all of it later.
+	// A plan that was made while the log was empty must not read all of it later. Where a
+	// sequential scan cannot be avoided its price is such that the server would compile
+	// the query, every time, for a second.
 	w.query = w.lookSQL()
-	if _, err := w.conn.Exec(ctx, `SET enable_seqscan = off; SET application_name = 'lockstep watch'; SET statement_timeout = 0`, pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err := w.conn.Exec(ctx, `SET enable_seqscan = off; SET jit = off; SET application_name = 'lockstep watch'; SET statement_timeout = 0`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
 	if err := w.listen(ctx); err != nil {

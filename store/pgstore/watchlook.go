@@ -35,7 +35,7 @@ func (w *watcher[K]) lookSQL() string {
 	return strings.NewReplacer("{log}", w.log.log(), "{horizon}", w.log.horizon(), "{tbl}", fmt.Sprint(w.oid), "{print}", w.printSQL(),
 		"{nulls}", nulls, "{columns}", columns).Replace(`
 SELECT pg_current_snapshot()::text, {print},
-	NOT EXISTS (SELECT FROM {horizon} h WHERE h.purged <= pg_snapshot_xmin($1::text::pg_snapshot) OR h.purged > pg_snapshot_xmax(pg_current_snapshot())),
+	NOT EXISTS (SELECT FROM {horizon} h WHERE h.one AND (h.purged <= pg_snapshot_xmin($1::text::pg_snapshot) OR h.purged > pg_snapshot_xmax(pg_current_snapshot()))),
 	NULL::boolean, NULL::int8{nulls}
 UNION ALL SELECT NULL, NULL, NULL, c.key IS NULL, c.version{columns} FROM {log} c
 WHERE c.xid >= pg_snapshot_xmax($1::text::pg_snapshot) AND c.tbl = {tbl} AND c.writer IS DISTINCT FROM $2::text
