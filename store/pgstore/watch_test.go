@@ -2,7 +2,7 @@ package pgstore_test
 
 import (
 	"fmt"
-	"os/exec"
+	program "os/exec"
 	"testing"
 	"time"
 
@@ -85,7 +85,7 @@ func told[K comparable, V comparable](t testing.TB, cache *lockstep.Cache[K, V],
 // psql runs the real program.
 func psql(t testing.TB, url, statement string) {
 	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", statement, url).CombinedOutput(); err != nil {
+	if out, err := program.CommandContext(t.Context(), "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", statement, url).CombinedOutput(); err != nil {
 		t.Fatalf("psql -c %q: %v\n%s", statement, err, out)
 	}
 }
