@@ -4,9 +4,7 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
-	"math"
 	"reflect"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -46,8 +44,8 @@ func (c *columnType) value(t reflect.Type, tag dbtag.Tag) (mapping.Converter, er
 		return mapping.Null(t, conv)
 	case t == mapping.TimeType:
 		return c.time(tag.Unix)
-	case c.family == uuids && isUUID(t):
-		return uuidConverter(), nil
+	case c.family == uuids && mapping.IsUUID(t):
+		return mapping.UUID(string(wireText)), nil
 	case mapping.ConvertsItself(t):
 		return c.selfConverting(), nil
 	}
@@ -89,11 +87,11 @@ func (c *columnType) plainValue(t reflect.Type) (mapping.Converter, error) {
 		case texts, folded, padded, enums:
 			return c.text(mapping.Text(string(wireText))), nil
 		case numerics:
-			return checked(mapping.Text(string(wireText)), checkNumber), nil
+			return mapping.Checked(mapping.Text(string(wireText)), mapping.CheckNumber), nil
 		case uuids:
-			return uuidText(false), nil
+			return mapping.UUIDText(string(wireText), false), nil
 		case jsons:
-			return checked(mapping.Text(string(wireText)), checkJSON), nil
+			return mapping.Checked(mapping.Text(string(wireText)), checkJSON), nil
 		}
 	case reflect.Slice:
 		bytes := t.Elem().Kind() == reflect.Uint8
@@ -103,7 +101,7 @@ func (c *columnType) plainValue(t reflect.Type) (mapping.Converter, error) {
 		case bytes && c.family == binary:
 			return mapping.Bytes(string(wireBytes), false), nil
 		case bytes && c.family == jsons:
-			return checked(mapping.Bytes(string(wireText), true), checkJSON), nil
+			return mapping.Checked(mapping.Bytes(string(wireText), true), checkJSON), nil
 		case bytes && (c.family == texts || c.family == folded || c.family == padded):
 			return c.text(mapping.Bytes(string(wireText), true)), nil
 		}
@@ -135,19 +133,6 @@ func boolConverter() mapping.Converter {
 	}
 }
 
-// checked adds a condition, of the text that is sent, to a converter's.
-func checked(c mapping.Converter, check func(s string) error) mapping.Converter {
-	bind := c.Bind
-	c.Bind = func(v reflect.Value) (any, error) {
-		x, err := bind(v)
-		if s, ok := x.(string); ok && err == nil {
-			err = check(s)
-		}
-		return x, err
-	}
-	return c
-}
-
 // text is for texts as the column holds them: without the spaces that char(n) is
 // padded with.
 func (c *columnType) text(conv mapping.Converter) mapping.Converter {
@@ -162,7 +147,7 @@ func (c *columnType) text(conv mapping.Converter) mapping.Converter {
 			return x, err
 		}
 	}
-	return checked(conv, func(s string) error {
+	return mapping.Checked(conv, func(s string) error {
 		if n := utf8.RuneCountInString(s); limit > 0 && n > limit {
 			return fmt.Errorf("%d characters are more than %s(%d) can hold", n, c.declared, limit)
 		}
@@ -188,7 +173,7 @@ func (c *columnType) jsonField(t reflect.Type) (mapping.Converter, error) {
 	if c.family == texts {
 		return c.text(conv), err
 	}
-	return checked(conv, checkText), err
+	return mapping.Checked(conv, checkText), err
 }
 
 func checkJSON(s string) error {
@@ -198,74 +183,19 @@ func checkJSON(s string) error {
 	return checkText(s)
 }
 
-// checkNumber accepts what numeric does, so that one bad text does not stop the
-// statement that writes it with others.
-func checkNumber(s string) error {
-	if _, err := strconv.ParseFloat(s, 64); err != nil && !isRange(err) || strings.ContainsAny(s, "xXpP_") || isInfinite(s) {
-		return fmt.Errorf("%.40q is no number", s)
-	}
-	return nil
-}
-
-func isRange(err error) bool {
-	return err.(*strconv.NumError).Err == strconv.ErrRange
-}
-
-func isInfinite(s string) bool { return strings.Contains(strings.ToLower(s), "inf") }
-
 // numericInt goes by text, where every number of the column fits an int64.
 func (c *columnType) numericInt(number mapping.Converter) (mapping.Converter, error) {
 	precision, scale, ok := c.precision()
-	if !ok || scale != 0 || precision > 18 {
-		return number, fmt.Errorf("its numeric column can hold more than an integer; use a string, or a type that converts itself")
+	if !ok {
+		precision = mapping.AnyPrecision
 	}
-	return viaText(number, func(x any) string { return strconv.FormatInt(x.(int64), 10) },
-		func(s string) (any, error) { return strconv.ParseInt(s, 10, 64) }), nil
+	return mapping.DecimalInt("numeric", number, precision, scale)
 }
 
-// numericFloat is refused where two numbers of the column would be one in Go: a
-// value that is read and written again would be another.
 func (c *columnType) numericFloat(t reflect.Type) (mapping.Converter, error) {
-	number := mapping.Float(string(wireText))
-	digits := 15
-	if t.Bits() == 32 {
-		digits = 6
-	}
 	precision, _, ok := c.precision()
-	if !ok || precision > digits {
-		return number, fmt.Errorf("its numeric column can hold more digits than a %v, which has %d; use a string, or a type that converts itself", t, digits)
+	if !ok {
+		precision = mapping.AnyPrecision
 	}
-	bind := number.Bind
-	number.Bind = func(v reflect.Value) (any, error) {
-		if f := v.Float(); math.IsInf(f, 0) {
-			return nil, fmt.Errorf("%v is more than %s can hold", f, c.named())
-		}
-		return bind(v)
-	}
-	return viaText(number, func(x any) string { return strconv.FormatFloat(x.(float64), 'g', -1, t.Bits()) },
-		func(s string) (any, error) { return strconv.ParseFloat(s, t.Bits()) }), nil
-}
-
-// viaText lets a converter's values travel as text.
-func viaText(c mapping.Converter, format func(any) string, parse func(string) (any, error)) mapping.Converter {
-	bind, scan := c.Bind, c.Scan
-	c.Bind = func(v reflect.Value) (any, error) {
-		x, err := bind(v)
-		if err != nil {
-			return nil, err
-		}
-		return format(x), nil
-	}
-	c.Scan = func(src driver.Value, dst reflect.Value) error {
-		s, ok := src.(string)
-		if !ok {
-			return mapping.Mismatch(src, "number")
-		}
-		x, err := parse(s)
-		if err != nil {
-			return mapping.Mismatch(src, dst.Type().String())
-		}
-		return scan(x, dst)
-	}
-	return c
+	return mapping.DecimalFloat("numeric", string(wireText), t, precision)
 }

@@ -32,7 +32,7 @@ func (c *tableColumn) Key(t reflect.Type) (mapping.Converter, error) {
 	case reflect.String:
 		switch c.family {
 		case uuids:
-			return uuidText(true), nil
+			return mapping.UUIDText(string(wireText), true), nil
 		case enums:
 			return c.text(mapping.Text(string(wireText))), nil
 		}
@@ -48,8 +48,8 @@ func (c *tableColumn) Key(t reflect.Type) (mapping.Converter, error) {
 		return mapping.FloatKey(t, mapping.Float(string(wireFloat))), need(floats)
 	case reflect.Array:
 		switch {
-		case isUUID(t) && c.family == uuids:
-			return uuidConverter(), nil
+		case mapping.IsUUID(t) && c.family == uuids:
+			return mapping.UUID(string(wireText)), nil
 		case t.Elem().Kind() == reflect.Uint8:
 			return mapping.Array(string(wireBytes)), need(binary)
 		}

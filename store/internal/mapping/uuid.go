@@ -1,4 +1,4 @@
-package pgstore
+package mapping
 
 import (
 	"database/sql/driver"
@@ -6,26 +6,24 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-
-	"github.com/lockstep-cache/lockstep/store/internal/mapping"
 )
 
-// isUUID is for uuid.UUID of every library: sixteen bytes. Their own methods are
+// IsUUID is for uuid.UUID of every library: sixteen bytes. Their own methods are
 // passed over, for the bytes say it all.
-func isUUID(t reflect.Type) bool {
+func IsUUID(t reflect.Type) bool {
 	return t.Kind() == reflect.Array && t.Len() == 16 && t.Elem().Kind() == reflect.Uint8
 }
 
-// uuidConverter is for sixteen bytes.
-func uuidConverter() mapping.Converter {
-	return mapping.Converter{
-		Type: string(wireText),
+// UUID is for sixteen bytes in a column of UUIDs, which travels as text.
+func UUID(typ string) Converter {
+	return Converter{
+		Type: typ,
 		Bind: func(v reflect.Value) (any, error) { return formatUUID(v.Bytes()), nil },
 		Scan: func(src driver.Value, dst reflect.Value) error {
 			s, _ := src.(string)
 			b, ok := parseUUID(s)
 			if !ok {
-				return mapping.Mismatch(src, "UUID")
+				return Mismatch(src, "UUID")
 			}
 			copy(dst.Bytes(), b)
 			return nil
@@ -33,10 +31,10 @@ func uuidConverter() mapping.Converter {
 	}
 }
 
-// uuidText is for strings in PostgreSQL's own form: in lower case, with hyphens. A
+// UUIDText is for strings in the databases' own form: in lower case, with hyphens. A
 // key has to have it already, for two forms of one UUID are two strings.
-func uuidText(key bool) mapping.Converter {
-	c := mapping.Text(string(wireText))
+func UUIDText(typ string, key bool) Converter {
+	c := Text(typ)
 	c.Bind = func(v reflect.Value) (any, error) {
 		b, ok := parseUUID(v.String())
 		if !ok {
