@@ -26,6 +26,8 @@ type attempt struct {
 	stamp int64
 	// begun says that a transaction is open, as far as is known here.
 	begun bool
+	// serial says that the transaction, if one is open, locks gaps between rows.
+	serial bool
 	// unclear says that the statement that commits was sent, and what it said does
 	// not tell whether it was applied.
 	unclear bool
@@ -102,7 +104,7 @@ func (a *attempt) begin(ctx context.Context, serial bool) error {
 	if err := a.s.run(ctx, "START TRANSACTION"); err != nil {
 		return err
 	}
-	a.begun = true
+	a.begun, a.serial = true, serial
 	return nil
 }
 

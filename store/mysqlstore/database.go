@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -49,6 +50,9 @@ type Database struct {
 
 	clock  serverClock
 	clocks sync.Map // table, folded, to *tableClock
+	// mapped: a table that exists was opened to be written. What its transactions rely
+	// on may be the absence of a row, which only locked gaps keep.
+	mapped atomic.Bool
 
 	// slots bounds the sessions in use, and idle has those that are not.
 	slots chan struct{}

@@ -13,7 +13,15 @@ func compareKeys(a, b any) int {
 	case []byte:
 		return bytes.Compare(a, b.([]byte))
 	case int64:
+		if _, above := b.(uint64); above {
+			return -1
+		}
 		return cmp.Compare(a, b.(int64))
+	case uint64: // only those above the last int64
+		if b, ok := b.(uint64); ok {
+			return cmp.Compare(a, b)
+		}
+		return 1
 	case float64:
 		return cmp.Compare(a, b.(float64))
 	}

@@ -41,7 +41,7 @@ func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.begin(ctx, false); err != nil {
+	if err := a.begin(ctx, db.mapped.Load()); err != nil {
 		return nil, a.finish(ctx, err)
 	}
 	return &txn{a: a}, nil
