@@ -46,7 +46,7 @@ type fence struct {
 // defaults say. The first %s is how the server spells the isolation level, the
 // second how it limits the time of a statement, the third how long to wait for a
 // row.
-const setup = `SET NAMES utf8mb4 COLLATE utf8mb4_bin, autocommit=1, sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',
+const setup = `SET NAMES utf8mb4 COLLATE utf8mb4_bin, autocommit=1, sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO',
 time_zone='+00:00', %s_isolation='READ-COMMITTED', %s_read_only=0, completion_type='NO_CHAIN', %s=0,
 innodb_lock_wait_timeout=%d, sql_select_limit=DEFAULT, sql_safe_updates=0, sql_big_selects=1, sql_auto_is_null=0`
 
