@@ -257,3 +257,109 @@ func everyKindOfColumn(t *testing.T, s *mysqlstore.Table[string, everything]) {
 	check("replaced alone", []set{one("a", least)})
 	check("replaced again", []set{one("a", full)})
 }
+
+// What a column would change, or refuse, is refused before it can stop the statement
+// that writes it with others.
+func TestColumnValuesThatAreRefused(t *testing.T) {
+	s := mapTable[string, everything](t, dbtest.MariaDB(t), mysqlstore.TableOptions{}, everythingSchema)
+	good := everything{Price: decimal{"0"}, Digits: "0", UUIDs: "00000000-0000-0000-0000-000000000000", Raw: json.RawMessage("null"), RawText: "null",
+		Mood: "sad", Stamp: time.Unix(1, 0), Stamp0: time.Unix(1, 0), Unix: time.Unix(0, 0)}
+	prepare := func(v everything) error {
+		_, _, err := s.Capabilities().Prepare(lockstep.Change[string, everything]{Key: "k", Value: v})
+		return err
+	}
+	if err := prepare(good); err != nil {
+		t.Fatal(err)
+	}
+	bad := func(column string, spoil func(v *everything)) {
+		t.Helper()
+		v := good
+		spoil(&v)
+		wantParts(t, prepare(v), lockstep.ErrInvalid, "column "+column)
+	}
+	bad("signed", func(v *everything) { v.Signed = -1 })
+	bad("i3", func(v *everything) { v.I3 = 1 << 23 })
+	bad("u3", func(v *everything) { v.U3 = 1 << 24 })
+	bad("f8", func(v *everything) { v.F8 = math.NaN() })
+	bad("f4", func(v *everything) { v.F4 = float32(math.Inf(1)) })
+	bad("short", func(v *everything) { v.Short = "four" })
+	bad("padded", func(v *everything) { v.Padded = "sixsix" })
+	bad("words", func(v *everything) { v.Words = "\xff" })
+	bad("words", func(v *everything) { v.Words = strings.Repeat("x", 1<<16) })
+	bad("bytes", func(v *everything) { v.Bytes = make([]byte, 21) })
+	bad("fixed", func(v *everything) { v.Fixed = make([]byte, 5) })
+	bad("day", func(v *everything) { v.Day = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) })
+	bad("micros", func(v *everything) { v.Micros = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) })
+	bad("stamp", func(v *everything) { v.Stamp = time.Unix(0, 5e8) })
+	bad("unix", func(v *everything) { v.Unix = time.Unix(-1, 0) })
+	bad("digits", func(v *everything) { v.Digits = "1,5" })
+	bad("digits", func(v *everything) { v.Digits = "nan" })
+	bad("price", func(v *everything) { v.Price.text = "0x10" })
+	bad("rate", func(v *everything) { v.Rate = math.Inf(1) })
+	bad("rate", func(v *everything) { v.Rate = math.NaN() })
+	bad("uuids", func(v *everything) { v.UUIDs = "abc" })
+	bad("raw", func(v *everything) { v.Raw = json.RawMessage("{") })
+	bad("mood", func(v *everything) { v.Mood = "Sad" })
+	bad("mood", func(v *everything) { v.Mood = "" })
+	bad("flags", func(v *everything) { v.Flags = "a,d" })
+
+	// What only the server knows is refused by it, and that set alone; nothing is cut.
+	for column, spoil := range map[string]func(v *everything){
+		"latin": func(v *everything) { v.Latin = "☃" }, "rate": func(v *everything) { v.Rate = 1000 },
+		"digits": func(v *everything) { v.Digits = "123456789012345678901" }, "count": func(v *everything) { v.Count = 1e18 },
+		"stamp": func(v *everything) { v.Stamp = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC) },
+	} {
+		v := good
+		spoil(&v)
+		type set = lockstep.ChangeSet[string, everything]
+		for _, there := range []bool{false, true} {
+			if there {
+				store1(t, s, column, good)
+				store1(t, s, "another", good)
+			}
+			out, err := s.Commit(t.Context(), []set{
+				{Changes: []lockstep.Change[string, everything]{{Key: column, Value: v}}},
+				{Changes: []lockstep.Change[string, everything]{{Key: "another", Value: good}}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if wantParts(t, out[0].Err, lockstep.ErrInvalid, column); out[0].Err == nil {
+				t.Errorf("%s, there=%t: %+v", column, there, out[0].Rows[0].Value)
+			}
+			if out[1].Err != nil || load1(t, s, column).Exists != there {
+				t.Errorf("%s: %v, %+v", column, out[1].Err, load1(t, s, column))
+			}
+		}
+	}
+}
+
+// What other programs have written, and no field can hold, is an error that names
+// the row and the column.
+func TestColumnsThatCannotBeRead(t *testing.T) {
+	type V struct {
+		Day   time.Time `db:"day"`
+		At    time.Time `db:"at"`
+		Own   moment    `db:"own"`
+		N     uint8     `db:"n"`
+		Big   int64     `db:"big"`
+		Words string    `db:"words"`
+		Yes   bool      `db:"yes"`
+		F     int8      `db:"f"`
+		Four  [4]byte   `db:"four"`
+	}
+	dsn := dbtest.MariaDB(t)
+	s := mapTable[int, V](t, dsn, mysqlstore.TableOptions{}, `CREATE TABLE t (id INT PRIMARY KEY, day DATE DEFAULT '2000-01-01', at DATETIME DEFAULT '2000-01-01',
+		own DATETIME DEFAULT '2000-01-01', n INT DEFAULT 0, big BIGINT UNSIGNED DEFAULT 0, words TEXT DEFAULT '', yes BOOLEAN DEFAULT 0, f DECIMAL(4) DEFAULT 0, four VARBINARY(9) DEFAULT 'four')`)
+	pool := connect(t, dsn+"?sql_mode=%27ALLOW_INVALID_DATES%27")
+	for column, value := range map[string]string{"day": "'0000-00-00'", "at": "'2021-02-31'", "own": "'0000-00-00 00:00:00'", "n": "256", "big": "9223372036854775808", "words": "NULL",
+		"yes": "2", "f": "200", "four": "'three'"} {
+		execute(t, pool, "DELETE FROM t")
+		execute(t, pool, "INSERT INTO t (id, "+column+") VALUES (7, "+value+")")
+		_, err := s.Load(t.Context(), []int{7})
+		wantParts(t, err, lockstep.ErrInvalid, "t: key 7", "column "+column)
+		if o := change1(t, s, lockstep.Change[int, V]{Key: 7, Delete: true}); o.Err != nil || !o.Existed[0] {
+			t.Errorf("%s: it is deleted: %+v", column, o)
+		}
+	}
+}

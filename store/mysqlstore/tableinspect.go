@@ -17,7 +17,7 @@ type shape struct {
 	columns      []tableColumn
 }
 
-// inspectTable reads the shape of a table, in three queries. Its name is as MySQL takes
+// inspectTable reads the shape of a table, in a few queries. Its name is as MySQL takes
 // it in SQL: with or without a database, in backquotes or not; without one it is in
 // the database of the DSN. A table that does not exist, or that the user may not see,
 // has no kind.
@@ -37,7 +37,26 @@ func (db *Database) inspectTable(ctx context.Context, conn *session, table strin
 	if err := s.readColumns(ctx, conn, &db.server); err != nil {
 		return nil, err
 	}
+	if err := s.jsonColumns(ctx, conn, &db.server); err != nil {
+		return nil, err
+	}
 	return s, s.primaryKey(ctx, conn)
+}
+
+// jsonColumns finds MariaDB's, which are texts with a check.
+func (s *shape) jsonColumns(ctx context.Context, conn *session, sv *server) error {
+	if !sv.mariadb() {
+		return nil
+	}
+	return conn.query(ctx, "SELECT CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = ? AND TABLE_NAME = ?",
+		[]any{s.schema, s.name}, func(row []driver.Value) error {
+			for i := range s.columns {
+				if c := &s.columns[i]; c.family == texts && text(row[0]) == "json_valid("+quote(c.name)+")" {
+					c.family, c.declared = jsons, "json"
+				}
+			}
+			return nil
+		})
 }
 
 // tableName takes a name to its parts: the database's, if it is there, and the
