@@ -265,9 +265,9 @@ func (m *Mapping[K, V]) Tells(r *Write, before, now []driver.Value) (applied, to
 		version := m.VersionOf(now[len(m.Key):])
 		return version == r.Version, version <= r.Version
 	}
-	wrote := m.holds(r, now)
+	wrote := m.Holds(r, now)
 	switch {
-	case same && !(before != nil && m.holds(r, before)):
+	case same && !(before != nil && m.Holds(r, before)):
 		return false, true
 	case wrote && !same:
 		return true, true
@@ -275,8 +275,8 @@ func (m *Mapping[K, V]) Tells(r *Write, before, now []driver.Value) (applied, to
 	return false, false
 }
 
-// holds tells whether the row has what was written to it.
-func (m *Mapping[K, V]) holds(r *Write, row []driver.Value) bool {
+// Holds tells whether the row has what was written to it.
+func (m *Mapping[K, V]) Holds(r *Write, row []driver.Value) bool {
 	for i, f := range m.Value {
 		if f.Written && !Equal(r.Columns[i], row[len(m.Key)+i]) {
 			return false
