@@ -18,9 +18,9 @@ import (
 // (In).
 //
 // The *sql.Tx belongs to the goroutine that runs the function. It runs at READ
-// COMMITTED, and its rows must be closed before the function returns. Statements
-// are those that read or change rows, savepoints and temporary tables; whatever
-// ends the transaction, or might (DDL, SET, CALL), is refused, as are the *sql.Tx's
+// COMMITTED, or in a Database with a mapped table at REPEATABLE READ, and its rows must
+// be closed before the function returns. Statements are those that read or change rows,
+// savepoints and temporary tables; whatever ends the transaction, or might (DDL, SET, CALL), is refused, as are the *sql.Tx's
 // own Commit and Rollback: the transaction ends with tx. After an error that has
 // made the server roll the whole transaction back (a deadlock, a lost connection, a
 // statement interrupted by its context), every further statement fails, and so does

@@ -4,7 +4,8 @@
 // A [Store], from [Open], is a key-value table that belongs to us: it has versions,
 // tombstones, row lifetimes, and columns that a person can read in the mariadb
 // shell. Several of them over one [Database] share its transactions, and several
-// processes may share a table.
+// processes may share a table. A [Table], from [NewTable], maps a table that exists; it
+// may take part in the same transactions.
 //
 // # What is promised
 //

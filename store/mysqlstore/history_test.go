@@ -14,8 +14,8 @@ import (
 	"github.com/lockstep-cache/lockstep/store/mysqlstore"
 )
 
-func historiesIn(t *testing.T) histories.Harness {
-	dsn := dbtest.MariaDB(t)
+func historiesIn(t *testing.T) (h histories.Harness, dsn string) {
+	dsn = dbtest.MariaDB(t)
 	tables := 0
 	return histories.Harness{
 		Calls: 400,
@@ -50,12 +50,18 @@ func historiesIn(t *testing.T) histories.Harness {
 				pool.ExecContext(ctx, fmt.Sprint("KILL ", id)) // it may have gone by itself
 			}
 		},
-	}
+	}, dsn
 }
 
-func TestHistories(t *testing.T) { historiesIn(t).Run(t, 4) }
+func TestHistories(t *testing.T) {
+	h, _ := historiesIn(t)
+	h.Run(t, 4)
+}
 
-func TestHistoriesOfTwoPrograms(t *testing.T) { historiesIn(t).RunShared(t, 4) }
+func TestHistoriesOfTwoPrograms(t *testing.T) {
+	h, _ := historiesIn(t)
+	h.RunShared(t, 4)
+}
 
 // TestTx: the program's own statements are committed with what a transaction writes
 // through its caches.

@@ -19,6 +19,7 @@ type server struct {
 	txPrefix, timeLimit string
 	maxPacket           int64
 	foldsNames          bool
+	snapshots           bool // it can refuse to lock what has changed since a snapshot
 }
 
 // mariadb tells whether the server has INSERT … RETURNING.
@@ -84,10 +85,12 @@ func (sv *server) is(version string) error {
 // checkSettings reads what the promises rest on.
 func (db *Database) checkSettings(ctx context.Context, s *session) error {
 	vars, err := variables(ctx, s, "innodb_flush_log_at_trx_commit", "sync_binlog", "log_bin", "binlog_format", "innodb_doublewrite",
-		"innodb_flush_method", "innodb_force_recovery", "read_only", "super_read_only", "innodb_read_only", "wsrep_on")
+		"innodb_flush_method", "innodb_force_recovery", "read_only", "super_read_only", "innodb_read_only", "wsrep_on",
+		"innodb_snapshot_isolation")
 	if err != nil {
 		return err
 	}
+	_, db.server.snapshots = vars["innodb_snapshot_isolation"]
 	on := func(name string) bool { return isOn(vars[name]) }
 	for _, name := range []string{"read_only", "super_read_only", "innodb_read_only"} {
 		if on(name) {

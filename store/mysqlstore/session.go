@@ -79,7 +79,11 @@ func (db *Database) open(ctx context.Context) (_ *session, err error) {
 	if db.server.dialect == "" {
 		return s, nil // only to ask which server it is
 	}
-	if err := s.run(ctx, fmt.Sprintf(setup, db.server.txPrefix, db.server.txPrefix, db.server.timeLimit, s.lockWait)); err != nil {
+	settings := fmt.Sprintf(setup, db.server.txPrefix, db.server.txPrefix, db.server.timeLimit, s.lockWait)
+	if db.server.snapshots {
+		settings += ", innodb_snapshot_isolation=0"
+	}
+	if err := s.run(ctx, settings); err != nil {
 		return nil, err
 	}
 	row, err := s.row(ctx, "SELECT CONNECTION_ID(), GET_LOCK('"+s.fence.name+"', 0), "+db.server.identity+", "+clockSQL)

@@ -44,6 +44,13 @@ type TableOptions struct {
 // InnoDB locks the gaps between rows. So do the transactions of several caches, and
 // those with SQL of the program's own, in a Database that has a mapped table.
 //
+// A write by which a trigger, or a foreign key's action (ON DELETE CASCADE and its
+// like), would change rows of another table that was mapped in the same Database is
+// refused, and so is one by which a foreign key's action would change other rows of its
+// own table: the error is ErrInvalid and names that table. Delete the rows that depend
+// on a row before it, or in the same set. What a trigger changes is read from its text
+// when the table is opened, which takes the privilege TRIGGER.
+//
 // With a field tagged `db:"…,version"`, or a VersionColumn, the table has versions:
 // max(version+1, µs since 1970), as in a table of our own, but without tombstones.
 // Across a deletion they grow for as long as this Database is open, and else while
@@ -58,6 +65,7 @@ type Table[K comparable, V any] struct {
 	sql   *tableSQL
 	wires []wire // of the key's columns, and of the values'
 	clock *tableClock
+	acts  actions
 }
 
 // NewTable takes the database that pool's DSN names, and maps a table of it. Close
@@ -131,6 +139,12 @@ func (t *Table[K, V]) open(ctx context.Context, conn *session, table string) (er
 		t.wires = append(t.wires, wire(f.Type))
 	}
 	t.clock = t.db.tableClock(s.sql())
+	if !t.opts.ReadOnly {
+		if t.acts, err = t.db.actionsOf(ctx, conn, s); err != nil {
+			return err
+		}
+	}
+	t.db.tables.Store(t.db.fold(s.sql()), s.String())
 	if !t.opts.ReadOnly {
 		t.db.mapped.Store(true)
 	}

@@ -233,7 +233,7 @@ func (c *tableColumn) text(s string) (any, error) {
 		if strings.Contains(strings.ToLower(s), "nan") {
 			return nil, fmt.Errorf("%.40q is no number", s)
 		}
-		return s, mapping.CheckNumber(s)
+		return exactly(s, c.scale), mapping.CheckNumber(s)
 	case jsons:
 		if !json.Valid([]byte(s)) {
 			return nil, fmt.Errorf("%.40q is no JSON", s)
@@ -259,6 +259,28 @@ func (c *tableColumn) text(s string) (any, error) {
 		}
 	}
 	return s, nil
+}
+
+// exactly is a decimal as the column writes it, if the column has to round nothing.
+func exactly(s string, scale int) string {
+	sign, digits := "", strings.TrimPrefix(s, "+")
+	if strings.HasPrefix(digits, "-") {
+		sign, digits = "-", digits[1:]
+	}
+	whole, rest, _ := strings.Cut(digits, ".")
+	if len(rest) > scale || whole+rest == "" || strings.Trim(whole+rest, "0123456789") != "" {
+		return s
+	}
+	if whole = strings.TrimLeft(whole, "0"); whole == "" {
+		whole = "0"
+	}
+	if strings.Trim(whole+rest, "0") == "" {
+		sign = ""
+	}
+	if scale == 0 {
+		return sign + whole
+	}
+	return sign + whole + "." + rest + strings.Repeat("0", scale-len(rest))
 }
 
 // set puts the members in the column's order.

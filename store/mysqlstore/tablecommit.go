@@ -49,6 +49,9 @@ type tableWork[K comparable, V any] struct {
 	retries bool // the transaction can begin again
 	// serial says that the gaps between rows are locked.
 	serial bool
+	// everything locks every row that is named, after one that was to be inserted, and so
+	// was not looked for under a lock, has appeared.
+	everything bool
 	// oneByOne writes each set by itself, after one was refused, or has met a lock.
 	oneByOne bool
 	// known are the outcomes of sets that were refused or found to be blocked before.
@@ -93,6 +96,7 @@ func (w *tableWork[K, V]) together(ctx context.Context) error {
 	return w.a.again(ctx, func() error {
 		for {
 			err := w.once(ctx)
+			w.everything = w.everything || errors.Is(err, errAppeared)
 			switch {
 			case errors.Is(err, errSerial):
 				w.serial = true
@@ -127,7 +131,8 @@ func (w *tableWork[K, V]) once(ctx context.Context) error {
 		w.a.result = w.Out
 		return nil
 	}
-	w.a.verify = w.found
+	wrote := &trail{w.First, w.Last, w.now}
+	w.a.verify = func(ctx context.Context, conn *session) (bool, error) { return w.t.found(ctx, conn, wrote) }
 	w.a.result = w.Out
 	err := w.a.commit(ctx)
 	if err == nil {
@@ -156,8 +161,8 @@ func (w *tableWork[K, V]) apply(ctx context.Context) error {
 	w.Found()
 	for _, i := range sets {
 		set := &w.Sets[i]
-		if text, ok := w.blockedIn(set); ok {
-			w.Out[i] = w.lockedOut(text)
+		if k, ok := w.blockedIn(set); ok {
+			w.Out[i] = lockstep.Outcome[V]{Err: unavailable("table %s: key %v: somebody else has locked its row", w.t.shape, k), Blocked: true}
 			continue
 		}
 		var err error
@@ -287,17 +292,14 @@ func (t *Table[K, V]) refusal(err error) error {
 	return invalid("table %s: %w", t.shape, err)
 }
 
-func (w *tableWork[K, V]) blockedIn(set *mapping.Set[K, V]) (text string, ok bool) {
-	for _, text := range set.Texts {
-		if w.blocked[text] {
-			return text, true
+// blockedIn tells whether somebody else has locked a row of the set.
+func (w *tableWork[K, V]) blockedIn(set *mapping.Set[K, V]) (key K, ok bool) {
+	for k := range set.Named() {
+		if w.blocked[set.Text(k)] {
+			return k, true
 		}
 	}
-	return "", false
-}
-
-func (w *tableWork[K, V]) lockedOut(text string) lockstep.Outcome[V] {
-	return lockstep.Outcome[V]{Err: unavailable("table %s: key %s: somebody else has locked its row", w.t.shape, text), Blocked: true}
+	return key, false
 }
 
 // apply implements Capabilities.Apply. It waits for a row that is locked by somebody
@@ -332,6 +334,7 @@ func (w *tableWork[K, V]) applyOne(ctx context.Context, x *txn) error {
 		if !errors.Is(err, errAppeared) || try == appearances {
 			break
 		}
+		w.everything = true
 		err = w.a.s.run(ctx, tableTakeBack)
 	}
 	switch {
@@ -350,7 +353,9 @@ func (w *tableWork[K, V]) applyOne(ctx context.Context, x *txn) error {
 		return nil
 	}
 	x.written = x.written || w.wrote
-	x.found = append(x.found, w.found)
+	if wrote, first := w.trail(x); first {
+		x.found = append(x.found, func(ctx context.Context, conn *session) (bool, error) { return w.t.found(ctx, conn, wrote) })
+	}
 	x.after = append(x.after, w.committed)
 	return nil
 }

@@ -48,6 +48,12 @@ func (w *tableWork[K, V]) lock(ctx context.Context, sets []int) error {
 		return err
 	}
 	keys := w.sorted(sets)
+	if w.serial && !w.everything {
+		var err error
+		if keys, err = w.spare(ctx, sets, keys); err != nil {
+			return err
+		}
+	}
 	if err := w.read(ctx, query, keysOf(keys)); err != nil {
 		return err
 	}
@@ -86,6 +92,51 @@ func (w *tableWork[K, V]) lock(ctx context.Context, sets []int) error {
 	return nil
 }
 
+// spare leaves out the keys of rows that are not there and that sets insert: their
+// insertion says if they have appeared. To look for them under a lock would lock the
+// gaps that they go into, and of two transactions that do so each waits for the
+// other.
+func (w *tableWork[K, V]) spare(ctx context.Context, sets []int, keys []keyed) ([]keyed, error) {
+	inserts := map[string]bool{}
+	mention := func(text string, inserting bool) {
+		before, named := inserts[text]
+		inserts[text] = inserting && (before || !named)
+	}
+	for _, i := range sets {
+		set := &w.Sets[i]
+		own := map[string]bool{}
+		for _, c := range set.Changes {
+			text := set.Text(c.Key)
+			own[text] = !c.Delete && c.Expect.Kind != lockstep.ExpectVersion
+			mention(text, own[text])
+		}
+		for _, c := range set.Checks {
+			text := set.Text(c.Key)
+			mention(text, own[text] && c.Absent)
+		}
+	}
+	var may []keyed
+	for _, k := range keys {
+		if inserts[k.text] {
+			may = append(may, k)
+		}
+	}
+	there, err := w.there(ctx, may)
+	return slices.DeleteFunc(keys, func(k keyed) bool { return inserts[k.text] && !there[k.text] }), err
+}
+
+// there are the keys that have rows, locked or not.
+func (w *tableWork[K, V]) there(ctx context.Context, keys []keyed) (there map[string]bool, err error) {
+	there = map[string]bool{}
+	err = w.t.sql.peek.byKeys(keysOf(keys), func(query string, args []any) error {
+		return w.a.s.query(ctx, query, args, func(cols []driver.Value) error {
+			there[w.keyText(cols)] = true
+			return nil
+		})
+	})
+	return there, err
+}
+
 // read reads rows into the work's.
 func (w *tableWork[K, V]) read(ctx context.Context, query *listText, keys [][]any) error {
 	return query.byKeys(keys, func(text string, args []any) error {
@@ -111,13 +162,7 @@ func (w *tableWork[K, V]) held(ctx context.Context, keys []keyed) (held []keyed,
 			missing = append(missing, k)
 		}
 	}
-	there := map[string]bool{}
-	err = w.t.sql.peek.byKeys(keysOf(missing), func(query string, args []any) error {
-		return w.a.s.query(ctx, query, args, func(cols []driver.Value) error {
-			there[w.keyText(cols)] = true
-			return nil
-		})
-	})
+	there, err := w.there(ctx, missing)
 	for _, k := range missing {
 		if there[k.text] {
 			held = append(held, k)
@@ -174,6 +219,9 @@ func (w *tableWork[K, V]) flush(ctx context.Context) error {
 	if w.patient {
 		insert, update, remove = q.insert, q.update, q.remove
 	}
+	if err := w.unseen(ctx); err != nil {
+		return err
+	}
 	if err := remove.byKeys(keysIn(w.Wave.Deletes), func(query string, args []any) error {
 		return w.exec(ctx, query, args)
 	}); err != nil {
@@ -201,7 +249,7 @@ func (w *tableWork[K, V]) flush(ctx context.Context) error {
 	}
 	for _, r := range w.Wave.Rows {
 		if w.Rows[r.Text] == nil && !r.Delete {
-			return invalid("table %s: key %s: a trigger has given the row another key", w.t.shape, r.Text)
+			return invalid("table %s: key %v: a trigger has given the row another key", w.t.shape, w.Sets[r.Set].Changes[r.Change].Key)
 		}
 	}
 	w.Written()
@@ -322,6 +370,9 @@ func (w *tableWork[K, V]) deleteAll(ctx context.Context, i int) error {
 		}
 		return nil
 	}); err != nil {
+		return err
+	}
+	if err := w.unseenOfAll(ctx); err != nil {
 		return err
 	}
 	w.wrote = true

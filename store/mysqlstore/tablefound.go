@@ -7,25 +7,55 @@ import (
 	"github.com/lockstep-cache/lockstep/store/internal/mapping"
 )
 
-// found tells whether the rows that the work has written are there, when the session
-// is gone. A row that was set, and has not been changed since, tells for sure; with a
-// version, so does one that has the version. One that was deleted is asked last, for
-// somebody else may have deleted it since: it tells that it was not applied if it is as
-// it was.
+// trail is what a transaction has written to a mapped table: each row as it was first
+// found, and its last change.
+type trail struct {
+	first map[string][]driver.Value
+	last  map[string]*mapping.Write
+	clock int64 // the database's, under the locks
+}
+
+// trail adds the work's changes to its table's in the transaction, and tells whether
+// they are the first.
+func (w *tableWork[K, V]) trail(x *txn) (all *trail, first bool) {
+	all = x.trails[w.t]
+	if all == nil {
+		first = true
+		all = &trail{map[string][]driver.Value{}, map[string]*mapping.Write{}, 0}
+		if x.trails == nil {
+			x.trails = map[any]*trail{}
+		}
+		x.trails[w.t] = all
+	}
+	all.clock = max(all.clock, w.now)
+	for text, r := range w.Last {
+		if all.last[text] == nil {
+			all.first[text] = w.First[text]
+		}
+		all.last[text] = r
+	}
+	return all, first
+}
+
+// found tells whether the rows that a transaction has written are there, when the
+// session is gone. A row that was set, and has not been changed since, tells for sure;
+// with a version, so does one that has the version. One that was deleted is asked last,
+// for somebody else may have deleted it since: it tells that it was not applied if it
+// is as it was.
 //
 // Without versions, two states that look the same are the same: another program that
 // writes, within the moment between the commit and this look, just what was to be
 // written, is taken for us.
-func (w *tableWork[K, V]) found(ctx context.Context, conn *session) (applied bool, err error) {
+func (t *Table[K, V]) found(ctx context.Context, conn *session, wrote *trail) (applied bool, err error) {
 	var keys [][]any
-	for _, r := range w.Last {
+	for _, r := range wrote.last {
 		keys = append(keys, r.Key)
 	}
 	now := map[string][]driver.Value{}
-	err = w.t.sql.read.byKeys(keys, func(query string, args []any) error {
+	err = t.sql.read.byKeys(keys, func(query string, args []any) error {
 		return conn.query(ctx, query, args, func(cols []driver.Value) error {
-			row := w.t.normal(cols)
-			now[mapping.KeyText(row[:w.t.sql.keys])] = row
+			row := t.normal(cols)
+			now[mapping.KeyText(row[:t.sql.keys])] = row
 			return nil
 		})
 	})
@@ -33,9 +63,12 @@ func (w *tableWork[K, V]) found(ctx context.Context, conn *session) (applied boo
 		return false, err
 	}
 	gone := false
-	for text, r := range w.Last {
-		switch applied, told := w.M.Tells(r, w.First[text], now[text]); {
+	for text, r := range wrote.last {
+		switch applied, told := t.m.Tells(r, wrote.first[text], now[text]); {
 		case !told:
+		case applied && !r.Delete && t.m.Versioned() && r.Version > wrote.clock && !t.m.Holds(r, now[text]):
+			// A version that is ahead of the clock is the next one of that row for
+			// everybody, and not only for us.
 		case r.Delete && applied:
 			gone = true
 		default:

@@ -190,7 +190,7 @@ func (l *listText) byRows(rows []*mapping.Write, most int, padded bool, f func(q
 		}
 		i, exact := slices.BinarySearch(l.sizes, n)
 		chunk := rows[:n:n]
-		if !exact && padded && bytes < most/2 {
+		if !exact && padded && bytes+(l.sizes[i]-n)*writeBytes(rows[n-1]) <= most {
 			for len(chunk) < l.sizes[i] {
 				chunk = append(chunk, rows[n-1])
 			}

@@ -19,6 +19,8 @@ type txn struct {
 	// whether any of them has changed a row.
 	found   []func(ctx context.Context, s *session) (bool, error)
 	written bool
+	// trails are what mapped tables' sets have written, by table.
+	trails map[any]*trail
 	// before is what is left to do before COMMIT.
 	before []func(ctx context.Context) error
 	// after is called once the commit is known.

@@ -1,0 +1,284 @@
+package mysqlstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/cachetest"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/store/mysqlstore"
+)
+
+type counted struct {
+	N int `db:"n"`
+}
+
+// While somebody holds a row, or has inserted one, the other sets of its batch are
+// committed; alone, the set waits.
+func TestALockedRowOfATableStallsNobodyElse(t *testing.T) {
+	dialects(t, func(t *testing.T, mysql bool) {
+		dsn := dbtest.MariaDB(t)
+		s := mapAs[string, counted](t, dsn, mysql, mysqlstore.TableOptions{}, `CREATE TABLE t (id VARBINARY(9) PRIMARY KEY, n INT)`)
+		pool := connect(t, dsn)
+		store1(t, s, "held", counted{1})
+		store1(t, s, "there", counted{1})
+		somebody := begin(t, pool)
+		execute(t, somebody, "UPDATE t SET n = 2 WHERE id = 'held'")
+		execute(t, somebody, "INSERT INTO t VALUES ('made', 1)")
+		type set = lockstep.ChangeSet[string, counted]
+		one := func(k string) set {
+			return set{Changes: []lockstep.Change[string, counted]{{Key: k, Value: counted{7}}}}
+		}
+		for _, key := range []string{"held", "made"} {
+			relies := one("relies")
+			relies.Checks = []lockstep.Check[string]{{Key: "absent", Absent: true}}
+			for _, sets := range [][]set{{one("free"), one(key), one("there"), one("other")}, {one("free"), one(key), relies}} {
+				out, err := s.Commit(t.Context(), sets)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, o := range out {
+					if o.Blocked != (i == 1) || errors.Is(o.Err, lockstep.ErrUnavailable) != (i == 1) || i != 1 && o.Err != nil {
+						t.Errorf("%s: set %d: %+v", key, i, o)
+					}
+				}
+			}
+			if r := load1(t, s, "other"); r.Value.N != 7 {
+				t.Errorf("%+v", r)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			_, err := s.Commit(ctx, []set{one(key)})
+			cancel()
+			if !errors.Is(err, lockstep.ErrUnavailable) || errors.Is(err, lockstep.ErrUnknownOutcome) {
+				t.Errorf("%s, alone: %v", key, err)
+			}
+		}
+		const waiting = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'INNODB_ROW_LOCK_CURRENT_WAITS'"
+		waitFor(t, pool, 0, waiting)
+		done := make(chan lockstep.Outcome[counted], 2)
+		for _, key := range []string{"held", "made"} {
+			go func() {
+				out, err := s.Commit(t.Context(), []set{one(key)})
+				if err != nil {
+					out = []lockstep.Outcome[counted]{{Err: err}}
+				}
+				done <- out[0]
+			}()
+		}
+		waitFor(t, pool, 2, waiting)
+		if err := somebody.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if o := <-done; o.Err != nil || o.Rows[0].Value.N != 7 {
+				t.Errorf("%+v", o)
+			}
+		}
+	})
+}
+
+// Two transactions that each rely on the absence of what the other inserts do not
+// both commit, from whatever process; nor does one see a part of the other. Blind
+// writers of one absent key all succeed.
+func TestAbsenceInATableIsHeld(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	first := mapTable[string, counted](t, dsn, mysqlstore.TableOptions{}, `CREATE TABLE t (id VARBINARY(9) PRIMARY KEY, n INT)`)
+	second := mapTable[string, counted](t, dsn, mysqlstore.TableOptions{})
+	type set = lockstep.ChangeSet[string, counted]
+	for round := range 30 {
+		a, b := fmt.Sprint("a", round), fmt.Sprint("b", round)
+		var wg sync.WaitGroup
+		var committed [2]bool
+		for i, x := range []struct {
+			s                *mysqlstore.Table[string, counted]
+			inserted, absent string
+		}{{first, a, b}, {second, b, a}} {
+			wg.Go(func() {
+				changes := []lockstep.Change[string, counted]{{Key: x.inserted, Value: counted{round}}}
+				checks := []lockstep.Check[string]{{Key: x.absent, Absent: true}}
+				if round%2 == 1 { // a deletion of what is absent is as good as a check
+					checks = nil
+					changes = append(changes, lockstep.Change[string, counted]{Key: x.absent, Delete: true})
+				}
+				out, err := x.s.Commit(t.Context(), []set{{Changes: changes, Checks: checks}})
+				switch {
+				case err != nil:
+					t.Error(err)
+				case out[0].Err != nil && !errors.Is(out[0].Err, lockstep.ErrConflict):
+					t.Error(out[0].Err)
+				}
+				committed[i] = err == nil && out[0].Err == nil
+			})
+		}
+		wg.Wait()
+		rows, err := first.Load(t.Context(), []string{a, b})
+		if err != nil || len(rows) != 1 {
+			t.Fatalf("round %d: %v, %v; committed %v", round, rows, err, committed)
+		}
+	}
+	var wg sync.WaitGroup
+	for _, s := range []*mysqlstore.Table[string, counted]{first, second} {
+		for range 4 {
+			wg.Go(func() {
+				for n := range 25 {
+					if o := change1(t, s, lockstep.Change[string, counted]{Key: "same", Value: counted{n}, Delete: n%2 == 1}); o.Err != nil {
+						t.Error(o.Err)
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
+// A transaction of several caches holds what it relies on against other programs.
+func TestAbsenceInATransactionOfSeveralTables(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	s := mapTable[string, counted](t, dsn, mysqlstore.TableOptions{}, `CREATE TABLE t (id VARBINARY(9) PRIMARY KEY, n INT)`, `INSERT INTO t VALUES ('a', 1), ('z', 1)`)
+	caps := s.Capabilities()
+	type set = lockstep.ChangeSet[string, counted]
+	x, err := caps.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Rollback(t.Context())
+	o, err := caps.Apply(t.Context(), x, set{Changes: []lockstep.Change[string, counted]{{Key: "y", Value: counted{1}}}, Checks: []lockstep.Check[string]{{Key: "m", Absent: true}}})
+	if err != nil || o.Err != nil {
+		t.Fatal(err, o.Err)
+	}
+	pool := connect(t, dsn+"?innodb_lock_wait_timeout=0")
+	if _, err := pool.ExecContext(t.Context(), "INSERT INTO t VALUES ('m', 1)"); err == nil {
+		t.Error("a row has appeared on whose absence a transaction relies")
+	}
+	if err := x.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, pool, "INSERT INTO t VALUES ('m', 1)")
+	// What was inserted while it was not looked at is found.
+	x, err = caps.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Rollback(t.Context())
+	if o, err = caps.Apply(t.Context(), x, set{Changes: []lockstep.Change[string, counted]{{Key: "n", Value: counted{1}}}}); err != nil || o.Err != nil {
+		t.Fatal(err, o.Err)
+	}
+	execute(t, pool, "INSERT INTO t VALUES ('b', 5)")
+	o, err = caps.Apply(t.Context(), x, set{Changes: []lockstep.Change[string, counted]{{Key: "b", Value: counted{6}}}})
+	if err != nil || o.Err != nil || !o.Existed[0] || o.Rows[0].Value.N != 6 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if err := x.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := load1(t, s, "b"); r.Value.N != 6 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Two processes change the same rows, each set naming them in an order of its own,
+// deletions among the rest. All of them finish.
+func TestOppositeOrdersInATable(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	stores := []*mysqlstore.Table[int, counted]{
+		mapTable[int, counted](t, dsn, mysqlstore.TableOptions{}, `CREATE TABLE t (id INT PRIMARY KEY, n INT UNIQUE)`), mapTable[int, counted](t, dsn, mysqlstore.TableOptions{})}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	type set = lockstep.ChangeSet[int, counted]
+	var group sync.WaitGroup
+	for worker := range 6 {
+		s := stores[worker%2]
+		random := rand.New(rand.NewPCG(uint64(worker), 1))
+		group.Go(func() {
+			for n := range 30 {
+				var changes []lockstep.Change[int, counted]
+				for at, i := range random.Perm(6)[:4] {
+					changes = append(changes, lockstep.Change[int, counted]{Key: i, Value: counted{worker*1000 + n*10 + at}, Delete: random.IntN(3) == 0})
+				}
+				sets := []set{{Changes: changes}}
+				if n%3 == 0 {
+					sets = []set{{Changes: changes[:1]}, {Changes: changes[1:2]}, {Changes: changes[2:]}}
+				}
+				out, err := s.Commit(ctx, sets)
+				if err != nil {
+					t.Errorf("worker %d: %v", worker, err)
+					return
+				}
+				for i, o := range out {
+					if o.Blocked {
+						if out, err = s.Commit(ctx, sets[i:i+1]); err != nil {
+							t.Errorf("worker %d, alone: %v", worker, err)
+							return
+						}
+						o = out[0]
+					}
+					if o.Err != nil {
+						t.Errorf("worker %d: %v", worker, o.Err)
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// Update and Transact count up from two programs, whether the table has versions or
+// not, and the program's own SQL is committed with what a transaction writes.
+func TestNoUpdateOfATableIsLost(t *testing.T) {
+	for _, version := range []string{"", "version"} {
+		dsn := dbtest.MariaDB(t)
+		pool := connect(t, dsn)
+		var caches []*lockstep.Cache[int, counted]
+		execute(t, pool, "CREATE TABLE t (id INT PRIMARY KEY, n INT NOT NULL, version BIGINT NOT NULL DEFAULT 0)")
+		execute(t, pool, "CREATE TABLE log (line TEXT)")
+		var group sync.WaitGroup
+		const each = 20
+		for range 2 {
+			s := mapTable[int, counted](t, dsn, mysqlstore.TableOptions{VersionColumn: version})
+			cache := cachetest.Open(t, s, lockstep.Options[int, counted]{})
+			caches = append(caches, cache)
+			group.Go(func() {
+				for range each {
+					if _, err := cache.Update(t.Context(), 1, func(v counted, _ bool) (counted, error) { return counted{v.N + 1}, nil }); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			group.Go(func() {
+				for n := range each {
+					err := lockstep.Transact(t.Context(), func(ctx context.Context, tx *lockstep.Tx) error {
+						v, err := cache.In(tx).Get(ctx, 1)
+						if err != nil && !errors.Is(err, lockstep.ErrNotFound) {
+							return err
+						}
+						if n%4 == 0 {
+							sql, err := mysqlstore.Tx(tx)
+							if err != nil {
+								return err
+							}
+							if _, err := sql.ExecContext(ctx, "INSERT INTO log VALUES ('x')"); err != nil {
+								return err
+							}
+						}
+						return cache.In(tx).Set(ctx, 1, counted{v.N + 1})
+					})
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		group.Wait()
+		for _, cache := range caches {
+			cache.InvalidateAll() // each may be behind what the other has written
+		}
+		waitFor(t, pool, 4*each, "SELECT n FROM t WHERE id = 1")
+		waitFor(t, pool, 2*each/4, "SELECT COUNT(*) FROM log")
+	}
+}
