@@ -12,7 +12,7 @@ func TestWhatATriggerWrites(t *testing.T) {
 		"insert ignore into other.log (users) SELECT n FROM users":                                "[`other`.`log`] []",
 		"REPLACE log SET a = 1":                                                                   "[`app`.`log`] []",
 		"SET NEW.a = REPLACE(NEW.a, 'x', 'y'), NEW.b = INSERT(NEW.b, 1, 1, '')":                   "[] []",
-		"BEGIN UPDATE `my ``table` AS m JOIN b ON m.id = b.id SET m.a = 1 WHERE users.x; END":     "[`app`.`my ``table` `app`.`AS` `app`.`m` `app`.`b` `app`.`ON` `m`.`id` `b`.`id`] []",
+		"BEGIN UPDATE `my ``table` AS m JOIN b ON m.id = b.id SET m.a = 1 WHERE users.x; END":     "[`app`.`my ``table` `app`.`AS` `app`.`m` `app`.`JOIN` `app`.`b` `app`.`ON` `m`.`id` `b`.`id`] []",
 		"IF NEW.a THEN DELETE FROM users WHERE id = OLD.id; ELSE CALL p(1); CALL app2.q; END IF":  "[`app`.`users`] [`app`.`p` `app2`.`q`]",
 		"DELETE a, b FROM a JOIN b":                                                               "[`app`.`a` `app`.`b` `app`.`a` `app`.`JOIN` `app`.`b`] []",
 		"BEGIN -- UPDATE c\n # UPDATE d\n /* UPDATE e */ UPDATE f SET x = \"DELETE FROM g\"; END": "[`app`.`f`] []",
