@@ -14,29 +14,45 @@ import (
 	"github.com/lockstep-cache/lockstep/store/mysqlstore"
 )
 
-func historiesIn(t *testing.T) (h histories.Harness, dsn string) {
-	dsn = dbtest.MariaDB(t)
-	tables := 0
+// mariadbHistories breaks sessions of the first program's database, whose DSN is known
+// when it has a place.
+func mariadbHistories() histories.Harness { return historiesOf("", openHistory) }
+
+func openHistory(t testing.TB, db *mysqlstore.Database, table string) histories.Store {
+	s, err := mysqlstore.OpenIn[int, int64](t.Context(), db, mysqlstore.Options{Table: table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// historiesOf makes each table with columns, if there are any.
+func historiesOf(columns string, open func(t testing.TB, db *mysqlstore.Database, table string) histories.Store) histories.Harness {
+	var dsn string
+	last := 0
 	return histories.Harness{
 		Calls: 400,
-		Open: func(t testing.TB, n int) func(t testing.TB) []histories.Store {
-			tables += n
-			first := tables
-			return func(t testing.TB) (stores []histories.Store) {
-				db, err := mysqlstore.OpenDatabase(t.Context(), connect(t, dsn), mysqlstore.DatabaseOptions{})
-				if err != nil {
-					t.Fatal(err)
+		Place: func(t testing.TB, n int) string {
+			dsn = dbtest.MariaDB(t)
+			last += n
+			for i := range n {
+				if columns != "" {
+					execute(t, connect(t, dsn), fmt.Sprintf("CREATE TABLE history%d (%s)", last-i, columns))
 				}
-				t.Cleanup(func() { db.Close() })
-				for i := range n {
-					s, err := mysqlstore.OpenIn[int, int64](t.Context(), db, mysqlstore.Options{Table: fmt.Sprint("history", first-i)})
-					if err != nil {
-						t.Fatal(err)
-					}
-					stores = append(stores, s)
-				}
-				return stores
 			}
+			return fmt.Sprintln(n, last, dsn)
+		},
+		Connect: func(t testing.TB, place string) (stores []histories.Store) {
+			var n, last int
+			var dsn string
+			if _, err := fmt.Sscan(place, &n, &last, &dsn); err != nil {
+				t.Fatal(err)
+			}
+			db := openDatabase(t, dsn)
+			for i := range n {
+				stores = append(stores, open(t, db, fmt.Sprint("history", last-i)))
+			}
+			return stores
 		},
 		// One that is in the middle of something, if there is one.
 		Break: func(t testing.TB) {
@@ -50,18 +66,14 @@ func historiesIn(t *testing.T) (h histories.Harness, dsn string) {
 				pool.ExecContext(ctx, fmt.Sprint("KILL ", id)) // it may have gone by itself
 			}
 		},
-	}, dsn
+	}
 }
 
-func TestHistories(t *testing.T) {
-	h, _ := historiesIn(t)
-	h.Run(t, 4)
-}
+func TestHistories(t *testing.T) { mariadbHistories().Run(t, 4) }
 
-func TestHistoriesOfTwoPrograms(t *testing.T) {
-	h, _ := historiesIn(t)
-	h.RunShared(t, 4)
-}
+func TestHistoriesOfTwoPrograms(t *testing.T) { mariadbHistories().RunShared(t, 4) }
+
+func TestHistoriesOfTwoProcesses(t *testing.T) { mariadbHistories().RunProcesses(t, 4) }
 
 // TestTx: the program's own statements are committed with what a transaction writes
 // through its caches.

@@ -2,7 +2,6 @@ package mysqlstore_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 
 	"github.com/lockstep-cache/lockstep"
@@ -12,36 +11,27 @@ import (
 
 func TestHistoriesOfTables(t *testing.T) {
 	for _, version := range []string{"", "version"} {
-		t.Run("version="+version, func(t *testing.T) { mappedHistories(t, version).Run(t, 4) })
+		t.Run("version="+version, func(t *testing.T) { mappedHistories(version).Run(t, 4) })
 	}
 }
 
 func TestHistoriesOfTablesOfTwoPrograms(t *testing.T) {
-	mappedHistories(t, "version").RunShared(t, 4)
+	mappedHistories("version").RunShared(t, 4)
 }
 
-func mappedHistories(t *testing.T, version string) histories.Harness {
-	h, dsn := historiesIn(t)
-	tables := 0
-	h.Open = func(t testing.TB, n int) func(t testing.TB) []histories.Store {
-		tables += n
-		first := tables
-		for i := range n {
-			execute(t, connect(t, dsn), fmt.Sprintf("CREATE TABLE history%d (id INT PRIMARY KEY, n BIGINT NOT NULL, version BIGINT NOT NULL DEFAULT 0)", first-i))
+func TestHistoriesOfTablesOfTwoProcesses(t *testing.T) {
+	mappedHistories("version").RunProcesses(t, 4)
+}
+
+func mappedHistories(version string) histories.Harness {
+	const columns = "id INT PRIMARY KEY, n BIGINT NOT NULL, version BIGINT NOT NULL DEFAULT 0"
+	return historiesOf(columns, func(t testing.TB, db *mysqlstore.Database, table string) histories.Store {
+		s, err := mysqlstore.NewTableIn[int, number](t.Context(), db, table, mysqlstore.TableOptions{VersionColumn: version})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return func(t testing.TB) (stores []histories.Store) {
-			db := openDatabase(t, dsn)
-			for i := range n {
-				s, err := mysqlstore.NewTableIn[int, number](t.Context(), db, fmt.Sprint("history", first-i), mysqlstore.TableOptions{VersionColumn: version})
-				if err != nil {
-					t.Fatal(err)
-				}
-				stores = append(stores, numbers{s})
-			}
-			return stores
-		}
-	}
-	return h
+		return numbers{s}
+	})
 }
 
 type number struct {
