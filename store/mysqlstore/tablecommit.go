@@ -155,12 +155,22 @@ func (w *tableWork[K, V]) apply(ctx context.Context) error {
 	if err := w.lock(ctx, sets); err != nil {
 		return err
 	}
-	if !w.serial && w.reliesOnAbsence(sets) {
+	absences := w.absences(sets)
+	if !w.patient {
+		// A row that is being inserted is passed over as if it were absent, and then the
+		// gap is not locked: such a set has to wait for locks, and is committed apart.
+		for _, i := range absences {
+			w.Out[i] = lockstep.Outcome[V]{Err: unavailable("table %s: a set relies on the absence of a row, and waits for whoever may be inserting it", w.t.shape), Blocked: true}
+		}
+	} else if !w.serial && len(absences) > 0 {
 		return errSerial
 	}
 	w.Found()
 	for _, i := range sets {
 		set := &w.Sets[i]
+		if w.Out[i].Blocked {
+			continue
+		}
 		if k, ok := w.blockedIn(set); ok {
 			w.Out[i] = lockstep.Outcome[V]{Err: unavailable("table %s: key %v: somebody else has locked its row", w.t.shape, k), Blocked: true}
 			continue

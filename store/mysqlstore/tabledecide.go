@@ -179,28 +179,34 @@ func (w *tableWork[K, V]) keyText(cols []driver.Value) string {
 	return mapping.KeyText(key)
 }
 
-// reliesOnAbsence tells whether a set of several keys was decided by the absence of a
-// row that nothing inserts: until it is committed the row must not appear, or
-// somebody could see it and not yet the set's other rows. Where a set has one key, the
-// moment when it was looked at is the moment when it took effect; where it inserts the
-// row, the primary key says whether it was absent.
-func (w *tableWork[K, V]) reliesOnAbsence(sets []int) bool {
+// absences are the sets of several keys that are decided by the absence of a row that
+// nothing inserts: until such a set is committed the row must not appear, or somebody
+// could see it and not yet the set's other rows. Where a set has one key, the moment
+// when it was looked at is the moment when it took effect; where it inserts the row,
+// the primary key says whether it was absent.
+func (w *tableWork[K, V]) absences(sets []int) (relying []int) {
 	for _, i := range sets {
-		set := &w.Sets[i]
-		if len(set.Keys) < 2 {
-			continue
+		if w.reliesOnAbsence(&w.Sets[i]) {
+			relying = append(relying, i)
 		}
-		inserts := map[string]bool{}
-		for _, c := range set.Changes {
-			text := set.Text(c.Key)
-			if inserts[text] = !c.Delete; c.Delete && w.Rows[text] == nil && !w.blocked[text] {
-				return true
-			}
+	}
+	return relying
+}
+
+func (w *tableWork[K, V]) reliesOnAbsence(set *mapping.Set[K, V]) bool {
+	if len(set.Keys) < 2 {
+		return false
+	}
+	inserts := map[string]bool{}
+	for _, c := range set.Changes {
+		text := set.Text(c.Key)
+		if inserts[text] = !c.Delete; c.Delete && w.Rows[text] == nil && !w.blocked[text] {
+			return true
 		}
-		for _, c := range set.Checks {
-			if text := set.Text(c.Key); c.Absent && w.Rows[text] == nil && !inserts[text] && !w.blocked[text] {
-				return true
-			}
+	}
+	for _, c := range set.Checks {
+		if text := set.Text(c.Key); c.Absent && w.Rows[text] == nil && !inserts[text] && !w.blocked[text] {
+			return true
 		}
 	}
 	return false
