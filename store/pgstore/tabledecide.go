@@ -161,6 +161,9 @@ func (w *tableWork[K, V]) guard(ctx context.Context, s *session, sets []int, key
 		for _, c := range set.changes {
 			text := set.text(c.Key)
 			if w.rows[text] != nil {
+				if c.Delete && w.b.t.m.Versioned() {
+					alone[stripeOf(text)], relied = true, true
+				}
 				continue
 			}
 			inserts[text] = !c.Delete

@@ -50,6 +50,10 @@ func newTableSQL(s *shape, keys, values []mapping.Field, version int) tableSQL {
 		if f.Written || i == version {
 			name, element := add(f, fmt.Sprint("v", i))
 			assigns = append(assigns, name+" = "+element)
+			if i == version {
+				// See guard: this clock is read under the lock of the absent row.
+				elements[len(elements)-1] = s.column(f.Column).assign(wire(f.Type), "greatest(u."+fmt.Sprint("v", i)+", "+clockSQL+")")
+			}
 			ownParams = append(ownParams, fmt.Sprintf("$%d::%s", len(ownParams)+1, wire(f.Type).parameter()))
 			q.set = append(q.set, i)
 		}
