@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
@@ -153,6 +154,7 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt, p plan[K, V]) ([]
 	}
 	got := make(map[K]written, len(p.rows))
 	var broken error
+	a.result = b.leftOut()
 	a.verify = func(ctx context.Context, s *session) (bool, error) { return b.foundBlind(ctx, s, p) }
 	f, err := a.decisive(ctx, command{sql: query, args: args, row: func(scan func(...any) error) error {
 		var key any
@@ -174,6 +176,16 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt, p plan[K, V]) ([]
 		return nil, fateUnknown, &unknownOutcome{attempt: a, cause: decodeError(broken)}
 	}
 	return b.result(p, got), 0, nil
+}
+
+// leftOut are the outcomes of a statement whose reply was lost: that the other sets
+// were committed must not be taken to mean those that it did not have. It is nil where
+// it had them all.
+func (b *batch[K, V]) leftOut() any {
+	if len(b.active()) == len(b.Outcomes) {
+		return nil
+	}
+	return slices.Clone(b.Outcomes)
 }
 
 // result makes the outcomes, by playing the sets on what is known now: each row's
