@@ -146,19 +146,26 @@ func (a *attempt) settleOnce(ctx context.Context) (applied, again bool, err erro
 func (a *attempt) fence(ctx context.Context, s *session) (alive bool, err error) {
 	// The clock is heard again: rows that this attempt has written, if it has, had
 	// better not be ahead of what the next one goes by.
-	const terminate = `SELECT count(pg_terminate_backend(pid)), ` + clockSQL + ` FROM pg_stat_get_activity($1::int) WHERE ` + startedSQL + ` = $2::bigint`
+	//
+	// When a session of another role began is not shown to every role, and whose it is
+	// always.
+	const terminate = `SELECT count(CASE WHEN backend_start IS NOT NULL THEN pg_terminate_backend(pid) END), count(*), ` + clockSQL + `
+FROM pg_stat_get_activity($1::int) WHERE ` + startedSQL + ` = $2::bigint OR backend_start IS NULL AND usesysid::int8 = $3::int8`
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		var there, now int64
-		err := s.run(ctx, command{sql: terminate, args: []any{int32(a.id.pid), a.id.started},
-			row: func(scan func(...any) error) error { return scan(&there, &now) }})
+		var told, there, now int64
+		err := s.run(ctx, command{sql: terminate, args: []any{int32(a.id.pid), a.id.started, a.id.user},
+			row: func(scan func(...any) error) error { return scan(&told, &there, &now) }})
 		if err != nil {
 			return alive, err
 		}
 		a.db.heard(now, 0)
-		if there == 0 {
+		switch {
+		case there == 0:
 			return alive, nil
+		case told == 0:
+			return alive, unavailable("there is a session with pid %d, of another role, and this one may not see whether it is the one to be ended (pg_read_all_stats, pg_signal_backend)", a.id.pid)
 		}
 		alive = true
 		pause.Reset(wait)

@@ -15,6 +15,7 @@ type inspection struct {
 	pid         uint32
 	started     int64
 	server      int64
+	user        int64
 	clock       int64
 	encoding    string
 	client      string
@@ -28,6 +29,7 @@ type inspection struct {
 const inspectSQL = `SELECT current_setting('server_version_num')::int, pg_backend_pid(),
 	(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint,
 	coalesce((SELECT ` + startedSQL + ` FROM pg_stat_get_activity(pg_backend_pid())), 0),
+	coalesce((SELECT usesysid::int8 FROM pg_stat_get_activity(pg_backend_pid())), 0),
 	` + clockSQL + `,
 	current_setting('server_encoding'), current_setting('client_encoding'),
 	pg_is_in_recovery(), current_setting('transaction_read_only'),
@@ -46,7 +48,7 @@ const clockSQL = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
 
 func inspect(ctx context.Context, c *pgx.Conn) (inspection, error) {
 	var i inspection
-	err := c.QueryRow(ctx, inspectSQL, pgx.QueryExecModeExec).Scan(&i.version, &i.pid, &i.server, &i.started, &i.clock, &i.encoding, &i.client,
+	err := c.QueryRow(ctx, inspectSQL, pgx.QueryExecModeExec).Scan(&i.version, &i.pid, &i.server, &i.started, &i.user, &i.clock, &i.encoding, &i.client,
 		&i.recovery, &i.readOnly, &i.fsync, &i.pages, &i.synchronous)
 	return i, err
 }

@@ -92,6 +92,7 @@ func (l sqlLease) own(ctx context.Context) (*pgx.Conn, error) {
 type identity struct {
 	pid     uint32
 	started int64 // backend_start, in µs
+	user    int64 // the oid of the role that it was begun by
 	// born orders identities and attempts of this process: a session that was known
 	// before an attempt began, and lives, shows that the server has not crashed in
 	// between.
@@ -177,7 +178,7 @@ func (db *Database) look(ctx context.Context, c *pgx.Conn) (*identity, error) {
 	}
 	db.heard(seen.clock, 0)
 	db.server.met(seen.server)
-	return &identity{pid: seen.pid, started: seen.started, born: births.Add(1), server: seen.server}, nil
+	return &identity{pid: seen.pid, started: seen.started, user: seen.user, born: births.Add(1), server: seen.server}, nil
 }
 
 // closed tells whether the driver has given the connection up.
