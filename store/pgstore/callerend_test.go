@@ -37,7 +37,10 @@ func TestCallersSQLLeavesNothingInTheSession(t *testing.T) {
 		"SELECT pg_advisory_lock(1)": false, "SELECT pg_try_advisory_lock_shared(1)": false,
 		`SELECT "pg_advisory_lock"(1)`: false, "SELECT set_config('application_name', 'left', false)": false,
 		"DECLARE c CURSOR WITH HOLD FOR SELECT 1": false, "CREATE TEMP TABLE left_table (a int)": false,
-		"SELECT 1 INTO TEMPORARY left_table": false, "CALL sets()": false, "DO $$ BEGIN SET application_name = 'left'; END $$": false,
+		"UPDATE pg_catalog.pg_settings SET setting = 'left' WHERE name = 'application_name'": false,
+		`SELECT U&"set\005fconfig"('application_name', 'left', false)`:                       false,
+		"SET LOCAL search_path = 'pg_temp'; CREATE TABLE left_table (a int)":                 false,
+		"SELECT 1 INTO TEMPORARY left_table":                                                 false, "CALL sets()": false, "DO $$ BEGIN SET application_name = 'left'; END $$": false,
 	} {
 		for _, commit := range []bool{true, false} {
 			before := pid()

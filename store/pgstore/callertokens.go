@@ -35,13 +35,14 @@ func staysInside(query string) (stays bool, err error) {
 	return stays, admits(words, n, &stays)
 }
 
-// lasts tells whether a name stands for something that outlasts the transaction.
+// lasts tells whether a name stands for something that outlasts the transaction. One
+// with escapes, U&"…", may be any. A search path may be a string.
 func lasts(word string) bool {
 	switch word {
-	case "SET_CONFIG", "TEMP", "TEMPORARY", "PG_TEMP", "HOLD":
+	case "SET_CONFIG", "PG_SETTINGS", "TEMP", "TEMPORARY", "HOLD":
 		return true
 	}
-	return strings.HasPrefix(word, "PG_ADVISORY_LOCK") || strings.HasPrefix(word, "PG_TRY_ADVISORY_LOCK") ||
+	return strings.HasPrefix(word, `U&"`) || strings.Contains(word, "PG_TEMP") || strings.HasPrefix(word, "PG_ADVISORY_LOCK") || strings.HasPrefix(word, "PG_TRY_ADVISORY_LOCK") ||
 		strings.HasPrefix(word, "DBLINK")
 }
 
@@ -112,6 +113,9 @@ func nextToken(s string) (token, rest string) {
 			return s[:end], s[end:]
 		}
 		return s[:1], s[1:]
+	case (c == 'u' || c == 'U') && strings.HasPrefix(s[1:], `&"`):
+		end := 2 + quoteEnd(s[2:], false)
+		return s[:end], s[end:]
 	case isLetter(c):
 		end := 1
 		for end < len(s) && (isLetter(s[end]) || s[end] >= '0' && s[end] <= '9' || s[end] == '$') {
