@@ -109,7 +109,9 @@ func (w wire) inJSON(x any) (any, error) {
 }
 
 // jsonTimes are the forms of timestamps with and without time zone, and of dates.
-var jsonTimes = []string{"2006-01-02T15:04:05.999999999Z07:00", "2006-01-02T15:04:05.999999999", "2006-01-02"}
+// Before there were time zones, local times were seconds apart.
+var jsonTimes = []string{"2006-01-02T15:04:05.999999999Z07:00", "2006-01-02T15:04:05.999999999", "2006-01-02",
+	"2006-01-02T15:04:05.999999999Z07:00:00"}
 
 // ofJSON makes of an element what its converter scans. An array of several
 // dimensions has arrays for elements.

@@ -145,7 +145,7 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt, p plan[K, V]) ([]
 		}
 		expires, lifetimes, sure = append(expires, at), append(lifetimes, life), append(sure, f.sure)
 	}
-	query, args := b.s.sql.set, []any{b.keys(places), values.array(), p.least, p.stride, b.patience(ctx)}
+	query, args := b.s.sql.set, []any{b.keys(places), values.array(), p.least, p.stride, patience(ctx, len(b.Sets) > 1)}
 	if !p.plain {
 		query, args = b.s.sql.change, append(args, expires, lifetimes, sure)
 	}
@@ -266,7 +266,7 @@ func (b *batch[K, V]) foundBlind(ctx context.Context, s *session, p plan[K, V]) 
 		case c.Delete && (!there || r.deleted):
 		case !there || r.version < p.least:
 			return false, nil
-		case c.Delete || r.deleted || !bytes.Equal(r.data, c.Prepared.(*kv.Prepared).Data):
+		case c.Delete || r.deleted || !bytes.Equal(r.data, c.Prepared.(*kv.Prepared).Data) || !endsAs(c, r, p.least):
 			untold = true
 		}
 	}
@@ -276,10 +276,21 @@ func (b *batch[K, V]) foundBlind(ctx context.Context, s *session, p plan[K, V]) 
 	return true, nil
 }
 
+// endsAs tells whether a row ends as a change of it asks. A lifetime that began before
+// the commit is somebody else's: the server's clock was at least least then, or as much
+// less as versions may be ahead of it.
+func endsAs[K comparable, V any](c lockstep.Change[K, V], r foundRow, least int64) bool {
+	if c.Lifetime > 0 {
+		return r.expires-c.Lifetime.Microseconds() >= least-ahead.Microseconds()
+	}
+	return r.expires == kv.ExpiresAt(c.ExpiresAt, 0, time.Time{})
+}
+
 // foundRow is a row as a settlement finds it.
 type foundRow struct {
 	version int64
 	data    []byte
+	expires int64 // 0: never
 	deleted bool
 }
 
@@ -288,9 +299,12 @@ func (b *batch[K, V]) find(ctx context.Context, s *session, places []int) (map[K
 	err := s.run(ctx, command{sql: b.s.sql.found, args: []any{b.keys(places)}, row: func(scan func(...any) error) error {
 		var key any
 		var r foundRow
-		var deleted *int64
-		if err := scan(&key, &r.version, &r.data, &deleted); err != nil {
+		var expires, deleted *int64
+		if err := scan(&key, &r.version, &r.data, &expires, &deleted); err != nil {
 			return err
+		}
+		if expires != nil {
+			r.expires = *expires
 		}
 		r.deleted = deleted != nil
 		k, err := b.s.rows.Key.Decode(key)

@@ -87,7 +87,7 @@ func (c *columnType) plainValue(t reflect.Type) (mapping.Converter, error) {
 		case texts, folded, padded, enums:
 			return c.text(mapping.Text(string(wireText))), nil
 		case numerics:
-			return mapping.Checked(mapping.Text(string(wireText)), mapping.CheckNumber), nil
+			return mapping.Checked(mapping.Text(string(wireText)), c.checkNumber), nil
 		case uuids:
 			return mapping.UUIDText(string(wireText), false), nil
 		case jsons:
@@ -182,6 +182,23 @@ func checkJSON(s string) error {
 	}
 	return checkText(s)
 }
+
+// checkNumber accepts what numeric does, so that one bad text does not stop the
+// statement that writes it with others. Infinity is for a column without a precision,
+// and from version 14.
+func (c *columnType) checkNumber(s string) error {
+	_, _, limited := c.precision()
+	if _, err := strconv.ParseFloat(s, 64); err != nil && !isRange(err) || strings.ContainsAny(s, "xXpP_") || limited && isInfinite(s) {
+		return fmt.Errorf("%.40q is no number", s)
+	}
+	return nil
+}
+
+func isRange(err error) bool {
+	return err.(*strconv.NumError).Err == strconv.ErrRange
+}
+
+func isInfinite(s string) bool { return strings.Contains(strings.ToLower(s), "inf") }
 
 // numericInt goes by text, where every number of the column fits an int64.
 func (c *columnType) numericInt(number mapping.Converter) (mapping.Converter, error) {

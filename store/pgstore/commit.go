@@ -56,19 +56,22 @@ const (
 	tries = 100
 )
 
-// patience is the lock_timeout of a batch. One of one set may wait as long as its
+// patience is the lock_timeout of a commit. One of one set may wait as long as its
 // context lasts, less what the server's answer takes: a statement that is cut off by
 // its context instead has an outcome that nobody knows.
-func (b *batch[K, V]) patience(ctx context.Context) string {
+func patience(ctx context.Context, several bool) string {
 	wait := time.Duration(0)
 	if deadline, ok := ctx.Deadline(); ok {
-		wait = max(time.Until(deadline)*9/10, time.Millisecond)
+		wait = min(max(time.Until(deadline)*9/10, time.Millisecond), longest)
 	}
-	if len(b.Sets) > 1 && (wait == 0 || wait > briefly) {
+	if several && (wait == 0 || wait > briefly) {
 		wait = briefly
 	}
 	return strconv.FormatInt(wait.Milliseconds(), 10) + "ms"
 }
+
+// longest is as long as a setting of PostgreSQL can say, 24 days.
+const longest = math.MaxInt32 * time.Millisecond
 
 func (b *batch[K, V]) commit(ctx context.Context) ([]lockstep.Outcome[V], error) {
 	divide := false

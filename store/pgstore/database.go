@@ -150,8 +150,11 @@ func (db *Database) Close() error {
 // is far ahead of the clock is the row's own affair: noted here it would push every
 // other row there.
 func (db *Database) heard(clock, version int64) {
-	raise(&db.seen, max(clock, min(version, clock+time.Second.Microseconds())))
+	raise(&db.seen, max(clock, min(version, clock+ahead.Microseconds())))
 }
+
+// ahead is how far versions may be ahead of the clock and be noted.
+const ahead = time.Second
 
 func raise(a *atomic.Int64, to int64) {
 	for {

@@ -166,11 +166,13 @@ ON CONFLICT (name) DO UPDATE SET layout = excluded.layout`, t.meta()), t.name, l
 func usable(ctx context.Context, c *pgx.Conn, t tableInfo) error {
 	var kind, persistence string
 	var rules, security bool
-	var triggers, lacking []string
+	var triggers, actions, heirs, lacking []string
 	err := c.QueryRow(ctx, `SELECT relkind::text, relpersistence::text, relhasrules, relrowsecurity AND row_security_active(c.oid),
 	ARRAY(SELECT tgname::text FROM pg_trigger g WHERE tgrelid = c.oid AND NOT tgisinternal AND NOT `+ours+` ORDER BY 1),
+	ARRAY(SELECT conname::text FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd')) ORDER BY 1),
+	ARRAY(SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = c.oid ORDER BY 1),
 	ARRAY(SELECT p FROM unnest(ARRAY['SELECT','INSERT','UPDATE','DELETE']) AS p WHERE NOT has_table_privilege(c.oid, p))
-FROM pg_class c WHERE c.oid = to_regclass($1)`, t.qualified()).Scan(&kind, &persistence, &rules, &security, &triggers, &lacking)
+FROM pg_class c WHERE c.oid = to_regclass($1)`, t.qualified()).Scan(&kind, &persistence, &rules, &security, &triggers, &actions, &heirs, &lacking)
 	if err != nil {
 		return fmt.Errorf("table %s: %w", t.qualified(), err)
 	}
@@ -185,6 +187,8 @@ FROM pg_class c WHERE c.oid = to_regclass($1)`, t.qualified()).Scan(&kind, &pers
 	fault(rules, "it has rules, which may rewrite what is written")
 	fault(security, "row security hides rows of it from this role")
 	fault(len(triggers) > 0, "it has the triggers %s; what they make of a row would not be read back", strings.Join(triggers, ", "))
+	fault(len(actions) > 0, "its foreign keys %s delete or change rows of it by themselves, without a version", strings.Join(actions, ", "))
+	fault(len(heirs) > 0, "%s inherits from it, and its rows would be seen as this one's", strings.Join(heirs, ", "))
 	fault(len(lacking) > 0, "the role lacks the privileges %s", strings.Join(lacking, ", "))
 	if len(faults) > 0 {
 		return invalid("table %s: %w", t.qualified(), errors.Join(faults...))

@@ -119,7 +119,7 @@ RETURNING version), raised AS (UPDATE {meta} SET floor = greatest(floor, (SELECT
 SELECT count(*), coalesce(max(version), 0) FROM purged`),
 
 		older: f(`SELECT EXISTS (SELECT FROM {table} WHERE deleted_at IS NULL AND version < $1::bigint)`),
-		found: f(`SELECT key, version, value, deleted_at FROM {table} WHERE key = ANY({keys})`),
+		found: f(`SELECT key, version, value, expires_at, deleted_at FROM {table} WHERE key = ANY({keys})`),
 	}
 }
 

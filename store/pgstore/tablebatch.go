@@ -12,6 +12,8 @@ type tableBatch[K comparable, V any] struct {
 	t        *Table[K, V]
 	sets     []tableSet[K, V]
 	outcomes []lockstep.Outcome[V]
+	// taken is how often a row has appeared where there was none.
+	taken int
 }
 
 type tableSet[K comparable, V any] struct {

@@ -356,7 +356,7 @@ func TestColumnValuesThatAreRefused(t *testing.T) {
 	bad("local", func(v *everything) { v.Local = time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC) })
 	bad("digits", func(v *everything) { v.Digits = "1,5" })
 	bad("digits", func(v *everything) { v.Digits = "0x10" })
-	bad("digits", func(v *everything) { v.Digits = "infinity" })
+	bad("digits", func(v *everything) { v.Digits = "-infinity" })
 	bad("rate", func(v *everything) { v.Rate = math.Inf(1) })
 	bad("uuids", func(v *everything) { v.UUIDs = "abc" })
 	bad("raw", func(v *everything) { v.Raw = json.RawMessage("{") })

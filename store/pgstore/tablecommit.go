@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -56,6 +54,9 @@ func (b *tableBatch[K, V]) commit(ctx context.Context) ([]lockstep.Outcome[V], e
 		case try == tries || ctx.Err() != nil:
 			return nil, notApplied(f, err)
 		case f == fateAgain:
+			if b.t.keyTaken(err) {
+				b.taken++
+			}
 			if err := pauseFor(ctx, try); err != nil {
 				return nil, err
 			}
@@ -107,33 +108,23 @@ var servers = strings.Fields("01 02 03 08 0A 25 26 28 34 3B 3D 3F 40 42 53 55 57
 // fate is tableFate, where the row of a key may have been inserted since it was
 // looked for: then it is looked for again. A partition that was added since the table
 // was opened has an index of another name; a commit is refused there.
-func (t *Table[K, V]) fate(err error) fate {
-	if t.keyTaken(err) {
+func (b *tableBatch[K, V]) fate(err error) fate {
+	if b.taken < rivals && b.t.keyTaken(err) {
 		return fateAgain
 	}
 	return tableFate(err)
 }
+
+// rivals is how often a row may appear where there was none, before it is taken for
+// the work of a trigger, which will not stop.
+const rivals = 10
 
 func (t *Table[K, V]) keyTaken(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, new(notGiven)) {
 		return false // it has not been looked for
 	}
-	return errors.As(err, &pg) && pg.Code == "23505" && slices.Contains(t.shape.keyIndexes, pg.ConstraintName)
-}
-
-// patience is the lock_timeout of a commit. One of one set may wait as long as its
-// context lasts, less what the server's answer takes: a statement that is cut off by
-// its context instead has an outcome that nobody knows.
-func patience(ctx context.Context, several bool) string {
-	wait := time.Duration(0)
-	if deadline, ok := ctx.Deadline(); ok {
-		wait = max(time.Until(deadline)*9/10, time.Millisecond)
-	}
-	if several && (wait == 0 || wait > briefly) {
-		wait = briefly
-	}
-	return strconv.FormatInt(wait.Milliseconds(), 10) + "ms"
+	return errors.As(err, &pg) && pg.Code == "23505" && slices.Contains(t.shape.keyIndexes, pg.SchemaName+"."+pg.ConstraintName)
 }
 
 // together commits the batch as one transaction.
@@ -154,8 +145,8 @@ func (b *tableBatch[K, V]) together(ctx context.Context, a *attempt) ([]lockstep
 	a.verify = func(ctx context.Context, s *session) (bool, error) { return b.found(ctx, s, w) }
 	f, err := a.decisive(ctx, append(commands, commitCommand)...)
 	if err != nil {
-		if f != fateUnknown {
-			f = b.t.fate(err)
+		if f != fateUnknown && fateOf(err) != fateUnknown { // the server has said why
+			f = b.fate(err)
 		}
 		return nil, f, err
 	}
@@ -165,7 +156,7 @@ func (b *tableBatch[K, V]) together(ctx context.Context, a *attempt) ([]lockstep
 
 // before is the fate of an attempt whose COMMIT was not sent.
 func (b *tableBatch[K, V]) before(ctx context.Context, a *attempt, err error) fate {
-	if f := b.t.fate(err); f != fateUnknown {
+	if f := b.fate(err); f != fateUnknown {
 		return f
 	}
 	return a.before(ctx, err)
@@ -198,29 +189,39 @@ func (b *tableBatch[K, V]) divided(ctx context.Context, a *attempt) ([]lockstep.
 // part makes some of the sets inside the transaction, or finds out which of them
 // cannot be made.
 func (b *tableBatch[K, V]) part(ctx context.Context, s *session, sets []int, out []lockstep.Outcome[V], done *[]*tableWork[K, V]) error {
-	waits := impatient
-	w, err := b.decide(ctx, s, sets, out, &waits, command{sql: savepointSQL})
-	if err == nil {
-		err = w.send(ctx, s)
-	}
-	if err == nil {
-		err = s.run(ctx, command{sql: immediateSQL}, command{sql: deferredSQL}, command{sql: releaseSQL})
-	}
-	if err == nil {
-		if w.wrote {
-			*done = append(*done, w)
+	var err error
+	var f fate
+	for try := 1; ; try++ {
+		waits := impatient
+		var w *tableWork[K, V]
+		w, err = b.decide(ctx, s, sets, out, &waits, command{sql: savepointSQL})
+		if err == nil {
+			err = w.send(ctx, s)
 		}
-		return nil
-	}
-	f := b.t.fate(err)
-	if f != fateBlocked && f != fateRefused {
-		return err
-	}
-	if err := s.takeBack(ctx); err != nil {
-		return err
-	}
-	for _, i := range sets {
-		out[i] = lockstep.Outcome[V]{}
+		if err == nil {
+			err = s.run(ctx, command{sql: immediateSQL}, command{sql: deferredSQL}, command{sql: releaseSQL})
+		}
+		if err == nil {
+			if w.wrote {
+				*done = append(*done, w)
+			}
+			return nil
+		}
+		if f = b.fate(err); f != fateBlocked && f != fateRefused {
+			return err
+		}
+		if err := s.takeBack(ctx); err != nil {
+			return err
+		}
+		for _, i := range sets {
+			out[i] = lockstep.Outcome[V]{}
+		}
+		if len(sets) > 1 || !b.t.keyTaken(err) || try == rivals {
+			break
+		}
+		if err := pauseFor(ctx, try); err != nil {
+			return err
+		}
 	}
 	if len(sets) > 1 {
 		for _, half := range [][]int{sets[:len(sets)/2], sets[len(sets)/2:]} {

@@ -298,9 +298,25 @@ func (w *tableWork[K, V]) commands() (commands []command) {
 			delete(w.rows, r.text)
 		}
 		commands = append(commands, w.read(t.sql.read, keysOf(w.wave.rows)))
+		commands = append(commands, w.kept()...)
 		commands = append(commands, w.watch.end(changed)...)
 	}
 	return commands
+}
+
+// kept fails if a row that the wave has written is not there: a trigger may have given
+// it another key, which nobody has named.
+func (w *tableWork[K, V]) kept() []command {
+	var there []*rowWrite
+	for _, r := range w.wave.rows {
+		if !r.delete {
+			there = append(there, r)
+		}
+	}
+	if !w.b.t.shape.triggers || len(there) == 0 {
+		return nil
+	}
+	return []command{{sql: w.b.t.sql.kept, args: append(w.b.t.keyArgs(keysOf(there)), int64(len(there)))}}
 }
 
 func keysOf(rows []*rowWrite) [][]any {

@@ -31,7 +31,8 @@ type shape struct {
 	watched                 bool // it has triggers of ours
 	counts                  bool // track_counts is on
 	deferredKey             bool // the primary key is DEFERRABLE
-	// keyIndexes are the names of its index, and of those of partitions.
+	// keyIndexes are the names of its index, and of those of partitions, with their
+	// schemas.
 	keyIndexes []string
 	privileges privileges
 }
@@ -170,7 +171,7 @@ WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER B
 func (s *shape) primaryKey(ctx context.Context, q querier) error {
 	rows, err := q.Query(ctx, `SELECT a.attname::text, k.place, NOT i.indimmediate, o.opcdefault,
 	coalesce(l.collname::text, ''), coalesce(l.collisdeterministic, true),
-	ARRAY(SELECT x.relname::text FROM pg_catalog.pg_class x WHERE x.oid = i.indexrelid OR x.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(i.indexrelid) p))
+	ARRAY(SELECT m.nspname || '.' || x.relname FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace m ON m.oid = x.relnamespace WHERE x.oid = i.indexrelid OR x.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(i.indexrelid) p))
 FROM pg_catalog.pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[]) WITH ORDINALITY AS k(attnum, opclass, coll, place)
 	JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 	JOIN pg_catalog.pg_opclass o ON o.oid = k.opclass

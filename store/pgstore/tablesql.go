@@ -16,6 +16,7 @@ type tableSQL struct {
 	give                   string // inserts a row without its key, and returns that
 	insert, update, remove string // update is empty where nothing is written
 	lockAll, removeAll     string
+	kept                   string // fails if some of the keys have no row
 	highest                string
 	set                    []int // the places in Value of the columns that are written
 }
@@ -82,6 +83,8 @@ SELECT u.place FROM %[1]s JOIN %[2]s ON %[3]s WHERE u.place NOT IN (SELECT place
 		q.update = counted(fmt.Sprintf("UPDATE %s SET %s FROM %s WHERE %s", table, strings.Join(assigns, ", "), allRows, on), len(names))
 	}
 	q.remove = counted(fmt.Sprintf("DELETE FROM %s USING %s WHERE %s", table, keyRows, on), len(keys))
+	q.kept = fmt.Sprintf(`SELECT CASE WHEN count(*) <> $%[1]d::int8 THEN (($%[1]d::int8 - count(*)) || ' rows are not there under their keys: a trigger has changed or deleted them')::int END FROM %[2]s JOIN %[3]s ON %[4]s`,
+		len(keys)+1, keyRows, table, on)
 	q.lockAll = "LOCK TABLE " + s.sql() + " IN SHARE ROW EXCLUSIVE MODE"
 	q.removeAll = "WITH gone AS (DELETE FROM " + table + " RETURNING 1) SELECT count(*) FROM gone"
 	if version >= 0 {

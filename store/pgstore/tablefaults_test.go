@@ -1,0 +1,92 @@
+package pgstore_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/store/pgstore"
+)
+
+// A trigger that gives a row another key than it was written with has written
+// somebody else's row.
+func TestATriggerThatChangesTheKey(t *testing.T) {
+	type V struct {
+		N int `db:"n"`
+	}
+	type set = lockstep.ChangeSet[string, V]
+	url := dbtest.Postgres(t)
+	s := mapTable[string, V](t, url, pgstore.TableOptions{}, "CREATE TABLE t (id text PRIMARY KEY, n int)",
+		"CREATE FUNCTION fold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.id := lower(NEW.id); RETURN NEW; END'",
+		"CREATE TRIGGER fold BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION fold()")
+	store1(t, s, "bob", V{1})
+	one := func(k string) set { return set{Changes: []lockstep.Change[string, V]{{Key: k, Value: V{2}}}} }
+	for _, k := range []string{"Alice", "BOB"} {
+		out, err := s.Commit(t.Context(), []set{one("x"), one(k), one("y")})
+		if err != nil {
+			t.Fatalf("%s: %v", k, err)
+		}
+		wantError(t, out[1].Err, lockstep.ErrInvalid)
+		for _, i := range []int{0, 2} {
+			if out[i].Err != nil {
+				t.Errorf("%s: set %d beside it: %v", k, i, out[i].Err)
+			}
+		}
+		if out, err = s.Commit(t.Context(), []set{one(k)}); err != nil || !errors.Is(out[0].Err, lockstep.ErrInvalid) {
+			t.Errorf("%s, alone: %+v, %v", k, out, err)
+		}
+	}
+	if load1(t, s, "alice").Exists || load1(t, s, "bob").Value.N != 1 {
+		t.Error("a row was written that nobody has named")
+	}
+}
+
+// A trigger's own table may have an index of the same name as the primary key's.
+func TestAnIndexOfTheSameNameElsewhere(t *testing.T) {
+	type V struct {
+		N int `db:"n"`
+	}
+	type set = lockstep.ChangeSet[string, V]
+	url := dbtest.Postgres(t)
+	s := mapTable[string, V](t, url, pgstore.TableOptions{}, "CREATE TABLE t (id text PRIMARY KEY, n int)",
+		"CREATE SCHEMA audit", "CREATE TABLE audit.t (id text PRIMARY KEY)", "INSERT INTO audit.t VALUES ('k')",
+		"CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO audit.t VALUES (NEW.id); RETURN NULL; END'",
+		"CREATE TRIGGER note AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION note()")
+	one := func(k string) set { return set{Changes: []lockstep.Change[string, V]{{Key: k, Value: V{2}}}} }
+	out, err := s.Commit(t.Context(), []set{one("x"), one("k"), one("y")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, out[1].Err, lockstep.ErrInvalid)
+	if out[0].Err != nil || out[2].Err != nil {
+		t.Errorf("the sets beside it: %v, %v", out[0].Err, out[2].Err)
+	}
+}
+
+// What Load returns can be copied, compared and written again.
+func TestWhatIsReadCanBeWrittenAgain(t *testing.T) {
+	type V struct {
+		N     string      `db:"n"`
+		Times []time.Time `db:"times"`
+	}
+	type set = lockstep.ChangeSet[int, V]
+	url := dbtest.Postgres(t)
+	run(t, connect(t, url), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET TimeZone TO %L', current_database(), 'Europe/Amsterdam'); END $$")
+	s := mapTable[int, V](t, url, pgstore.TableOptions{}, "CREATE TABLE t (id int PRIMARY KEY, n numeric, times timestamptz[])",
+		"INSERT INTO t VALUES (1, 'NaN', '{1850-01-01 00:00:00+00,2026-11-25 12:00:00.5+00}'), (2, '1e200', '{}')")
+	if connect(t, url).PgConn().ParameterStatus("server_version") >= "14" {
+		run(t, connect(t, url), "UPDATE t SET n = '-Infinity' WHERE id = 2")
+	}
+	for id := 1; id <= 2; id++ {
+		r := load1(t, s, id)
+		if _, err := s.Capabilities().Clone(r.Value); err != nil {
+			t.Errorf("a copy of %+v: %v", r, err)
+		}
+		out, err := s.Commit(t.Context(), []set{{Changes: []lockstep.Change[int, V]{{Key: id, Value: r.Value}}, Checks: []lockstep.Check[int]{{Key: id, Value: r.Value}}}})
+		if err != nil || out[0].Err != nil {
+			t.Errorf("%+v: %+v, %v", r, out, err)
+		}
+	}
+}
