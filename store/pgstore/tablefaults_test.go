@@ -90,3 +90,43 @@ func TestWhatIsReadCanBeWrittenAgain(t *testing.T) {
 		}
 	}
 }
+
+// After a crash, a row that looks as it did before tells nothing where the column has
+// a form of its own, and rows that contradict each other tell nothing either.
+func TestRowsThatCannotTellAreNotBelieved(t *testing.T) {
+	type V struct {
+		Doc  string `db:"doc"`
+		Name string `db:"name"`
+	}
+	type set = lockstep.ChangeSet[string, V]
+	type change = lockstep.Change[string, V]
+	server := dbtest.StartPostgres(t)
+	proxy, via := dbtest.Via(t, server.URL())
+	s := mapTable[string, V](t, via, pgstore.TableOptions{}, "CREATE TABLE t (id text PRIMARY KEY, doc jsonb NOT NULL, name text NOT NULL)",
+		`INSERT INTO t SELECT x, '{"a": 1}', 'old' FROM unnest('{same,written,gone,kept,kept2,kept3,kept4}'::text[]) AS x`)
+	store1(t, s, "warm", V{"{}", "warm"})
+
+	happened := proxy.CutReply("marker1")
+	_, applied := s.Commit(t.Context(), []set{{Changes: []change{{Key: "same", Value: V{`{"a":1}`, "old"}}, {Key: "written", Value: V{"{}", "marker1"}}}}})
+	<-happened
+	happened = proxy.CutRequest("marker2")
+	_, lost := s.Commit(t.Context(), []set{{Changes: []change{{Key: "kept", Value: V{"{}", "marker2"}}, {Key: "kept2", Value: V{"{}", "marker2"}},
+		{Key: "kept3", Value: V{"{}", "marker2"}}, {Key: "kept4", Value: V{"{}", "marker2"}}, {Key: "gone", Delete: true}}}})
+	<-happened
+	wantError(t, applied, lockstep.ErrUnknownOutcome)
+	wantError(t, lost, lockstep.ErrUnknownOutcome)
+	server.Kill()
+	server.Start()
+	c := connect(t, server.URL())
+	run(t, c, "UPDATE t SET name = 'theirs' WHERE id = 'written'")
+	run(t, c, "DELETE FROM t WHERE id = 'gone'")
+	settled, err := s.Capabilities().Settle(t.Context(), applied)
+	if err != nil || !settled.Applied && settled.Err == nil {
+		t.Errorf("what was committed is settled as %+v, %v", settled, err)
+	}
+	for range 10 { // the rows are asked in no order
+		if settled, err = s.Capabilities().Settle(t.Context(), lost); err != nil || settled.Applied {
+			t.Errorf("what was not committed is settled as %+v, %v", settled, err)
+		}
+	}
+}
