@@ -4,7 +4,9 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
+	"math"
 	"reflect"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -183,22 +185,16 @@ func checkJSON(s string) error {
 	return checkText(s)
 }
 
-// checkNumber accepts what numeric does, so that one bad text does not stop the
-// statement that writes it with others. Infinity is for a column without a precision,
-// and from version 14.
+// checkNumber is mapping.CheckNumber but for Infinity, which a column without a
+// precision takes, from version 14.
 func (c *columnType) checkNumber(s string) error {
-	_, _, limited := c.precision()
-	if _, err := strconv.ParseFloat(s, 64); err != nil && !isRange(err) || strings.ContainsAny(s, "xXpP_") || limited && isInfinite(s) {
-		return fmt.Errorf("%.40q is no number", s)
+	if _, _, limited := c.precision(); !limited {
+		if f, err := strconv.ParseFloat(s, 64); err == nil && math.IsInf(f, 0) {
+			return nil
+		}
 	}
-	return nil
+	return mapping.CheckNumber(s)
 }
-
-func isRange(err error) bool {
-	return err.(*strconv.NumError).Err == strconv.ErrRange
-}
-
-func isInfinite(s string) bool { return strings.Contains(strings.ToLower(s), "inf") }
 
 // numericInt goes by text, where every number of the column fits an int64.
 func (c *columnType) numericInt(number mapping.Converter) (mapping.Converter, error) {

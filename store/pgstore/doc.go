@@ -47,8 +47,8 @@
 //
 // A connection pooler such as PgBouncer is refused when the database is opened: the
 // session that commits could not be ended, and so no unknown outcome be settled.
-// Triggers, rules and row security on a table of ours are refused, too; but for the
-// triggers of a watch.
+// Triggers, rules, row security and foreign keys with actions on a table of ours are
+// refused, too; but for the triggers of a watch.
 //
 // # Changes made by others
 //
