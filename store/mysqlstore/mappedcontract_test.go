@@ -38,6 +38,10 @@ func TestContractTable(t *testing.T) {
 				refuses, opts = ", only VARCHAR(9) AS (IF(title = 'refused', title, NULL)) STORED UNIQUE", mysqlstore.TableOptions{}
 				lacks = append(lacks, storetest.Versions)
 			}
+			id := "id VARBINARY(3072) PRIMARY KEY DEFAULT (uuid())"
+			if c.tweak != nil {
+				lacks = append(lacks, storetest.Inserts) // no server but MariaDB tells such a key
+			}
 			database := func(t testing.TB) *mysqlstore.Database {
 				db, err := mysqlstore.OpenDatabase(t.Context(), pool, mysqlstore.DatabaseOptions{})
 				if err != nil {
@@ -50,7 +54,7 @@ func TestContractTable(t *testing.T) {
 				return db
 			}
 			in := func(t testing.TB, db *mysqlstore.Database, table string) storetest.Store {
-				execute(t, plain, `CREATE TABLE IF NOT EXISTS `+table+` (id VARBINARY(3072) PRIMARY KEY, `+c.version+`
+				execute(t, plain, `CREATE TABLE IF NOT EXISTS `+table+` (`+id+`, `+c.version+`
 					title LONGTEXT NOT NULL, count BIGINT NOT NULL, score DOUBLE NOT NULL, done BOOLEAN NOT NULL, body LONGBLOB`+refuses+`)`)
 				s, err := mysqlstore.NewTableIn[string, storetest.Doc](t.Context(), db, table, opts)
 				if err != nil {

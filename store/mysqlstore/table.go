@@ -44,6 +44,10 @@ type TableOptions struct {
 // InnoDB locks the gaps between rows. So do the transactions of several caches, and
 // those with SQL of the program's own, in a Database that has a mapped table.
 //
+// A table whose primary key is one column that the server fills takes insertions
+// (Cache.Insert): with AUTO_INCREMENT, and on MariaDB with a DEFAULT that is computed, as
+// uuid() and nextval(…) are. They cost a round trip each, after the batch's other writes.
+//
 // A write by which a trigger, or a foreign key's action (ON DELETE CASCADE and its
 // like), would change rows of another table that was mapped in the same Database is
 // refused, and so is one by which a foreign key's action would change other rows of its
@@ -189,7 +193,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	if t.opts.ReadOnly {
 		return caps
 	}
-	caps.Checks, caps.Atomic, caps.DeleteAll = true, true, true
+	caps.Checks, caps.Atomic, caps.DeleteAll, caps.Inserts = true, true, true, t.m.Inserts
 	caps.Batch = lockstep.BatchAdvice{MaxOps: maxRows, InFlight: 2}
 	caps.Prepare, caps.Settle = t.m.Prepare, settle[V]
 	caps.Database, caps.Begin, caps.Apply = t.db, t.db.begin, t.apply

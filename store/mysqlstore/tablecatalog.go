@@ -21,6 +21,7 @@ type tableColumn struct {
 	members             []string // of an enum or a set
 	notNull, hasDefault bool
 	autoIncrement       bool
+	computed            bool // its default is not the same in every row, where the server tells which it was
 	generated           bool
 	keyPlace            int  // in the primary key, from 1; 0: not in it
 	prefix              bool // the key has only the column's beginning
@@ -111,6 +112,12 @@ func (c *tableColumn) reads() string {
 		return "CAST(" + quote(c.name) + " AS CHAR)"
 	}
 	return quote(c.name)
+}
+
+// given tells whether the server fills the column, as a key, in a row that comes without
+// it, and says with what. A default that is a constant does for one row.
+func (c *tableColumn) given() bool {
+	return c.computed || c.autoIncrement && (c.family == integers || c.server.mariadb())
 }
 
 func (c *tableColumn) wire() wire {

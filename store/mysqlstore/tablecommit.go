@@ -220,6 +220,10 @@ func (w *tableWork[K, V]) decide(ctx context.Context, i int) error {
 	if w.Sets[i].DeleteAll {
 		return w.deleteAll(ctx, i)
 	}
+	if w.Sets[i].Inserts {
+		// The row may get the key of one that the batch has deleted.
+		w.Clock = max(w.Clock, w.t.clock.least())
+	}
 	if err := w.Plan(i); err != nil {
 		w.Out[i] = lockstep.Outcome[V]{Err: err}
 	}
@@ -320,6 +324,9 @@ func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.C
 		return lockstep.Outcome[V]{}, err
 	}
 	b := t.m.NewBatch([]lockstep.ChangeSet[K, V]{set})
+	if b.Sets[0].Inserts && b.Outcomes[0].Err == nil {
+		b.Outcomes[0].Err = unsupported("table %s: an insertion in a transaction", t.shape)
+	}
 	w := t.newWork(b, x.a)
 	w.patient, w.serial = true, x.a.serial
 	w.reset()

@@ -104,6 +104,9 @@ func (w *tableWork[K, V]) spare(ctx context.Context, sets []int, keys []keyed) (
 	}
 	for _, i := range sets {
 		set := &w.Sets[i]
+		if set.Inserts {
+			continue
+		}
 		own := map[string]bool{}
 		for _, c := range set.Changes {
 			text := set.Text(c.Key)
@@ -216,7 +219,7 @@ func (w *tableWork[K, V]) reliesOnAbsence(set *mapping.Set[K, V]) bool {
 // them, since a statement's triggers see, and change, only its own row and other
 // tables.
 func (w *tableWork[K, V]) flush(ctx context.Context) error {
-	if len(w.Wave.Rows) == 0 {
+	if w.Wave.Empty() {
 		return nil
 	}
 	w.wrote = true
@@ -239,6 +242,9 @@ func (w *tableWork[K, V]) flush(ctx context.Context) error {
 		}
 	}
 	if err := w.insert(ctx, insert); err != nil {
+		return err
+	}
+	if err := w.give(ctx); err != nil {
 		return err
 	}
 	var back [][]any

@@ -41,6 +41,10 @@
 // one is refused: char(n), an enum, and every other collation, utf8mb4_bin included, to
 // which "a" and "a " are the same.
 //
+// [lockstep.Cache.Insert] makes a row with a key of AUTO_INCREMENT, or on MariaDB of a
+// computed DEFAULT. Its key is known before COMMIT is sent: a lost reply is settled by
+// the row, and then it is known which one it was.
+//
 // A commit on a mapped table fails as one on a table of our own does, but that there is
 // no statement in autocommit mode: until COMMIT is sent nothing is unknown.
 package mysqlstore

@@ -118,7 +118,7 @@ func (s *shape) relation(ctx context.Context, conn *session, db *Database) error
 
 func (s *shape) readColumns(ctx context.Context, conn *session, sv *server) error {
 	number := func(v driver.Value) int64 { n, _ := integer(v); return n }
-	return conn.query(ctx, `SELECT COLUMN_NAME, COLUMN_DEFAULT IS NOT NULL, IS_NULLABLE, DATA_TYPE, COLUMN_TYPE, CHARACTER_MAXIMUM_LENGTH, CHARACTER_OCTET_LENGTH,
+	return conn.query(ctx, `SELECT COLUMN_NAME, COLUMN_DEFAULT, IS_NULLABLE, DATA_TYPE, COLUMN_TYPE, CHARACTER_MAXIMUM_LENGTH, CHARACTER_OCTET_LENGTH,
 	NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA, GENERATION_EXPRESSION
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION`,
 		[]any{s.schema, s.name}, func(row []driver.Value) error {
@@ -131,7 +131,8 @@ FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER 
 				generated:     text(row[13]) != "" || strings.Contains(extra, "virtual generated") || strings.Contains(extra, "stored generated"),
 				server:        sv,
 			}
-			c.hasDefault = number(row[1]) == 1 || c.autoIncrement
+			c.hasDefault = row[1] != nil || c.autoIncrement
+			c.computed = sv.mariadb() && !strings.HasPrefix(text(row[1]), "'") && strings.Contains(text(row[1]), "(")
 			c.resolve()
 			s.columns = append(s.columns, c)
 			return nil
@@ -168,7 +169,7 @@ func (s *shape) table() mapping.Table {
 	for i := range s.columns {
 		c := &s.columns[i]
 		t.Columns = append(t.Columns, mapping.Column{
-			Name: c.name, KeyPlace: c.keyPlace, NotNull: c.notNull, HasDefault: c.hasDefault, Generated: c.generated, Type: c,
+			Name: c.name, KeyPlace: c.keyPlace, NotNull: c.notNull, HasDefault: c.hasDefault, Generated: c.generated, Given: c.given(), Type: c,
 		})
 	}
 	return t

@@ -19,9 +19,11 @@ type tableSQL struct {
 	peek, peekShared             *listText // by keys; the keys alone
 	insert, update, remove       *listText // by rows; update is nil where nothing is written
 	insertNow, updateNow, delNow *listText // which do not wait for a lock
+	give, giveNow                string    // a row without its key; MariaDB returns that
 	scanFirst, scanNext          string
 	count, removeAll, witnesses  string
 	clock                        string
+	returns                      bool  // give does
 	set                          []int // the places in Value of the columns that are written
 	keys                         int   // columns of the key
 }
@@ -59,7 +61,7 @@ func newTableSQL(s *shape, keys, values []mapping.Field, version int, mariadb bo
 		reads = append(reads, s.column(f.Column).reads())
 	}
 	into = slices.Clone(names)
-	q := &tableSQL{keys: len(keys)}
+	q := &tableSQL{keys: len(keys), returns: mariadb}
 	for i, f := range values {
 		reads = append(reads, s.column(f.Column).reads())
 		if f.Written || i == version {
@@ -117,6 +119,15 @@ func newTableSQL(s *shape, keys, values []mapping.Field, version int, mariadb bo
 		return func(n int) string { return "SET STATEMENT innodb_lock_wait_timeout=0 FOR " + build(n) }
 	}
 	q.insert, q.insertNow = newListText(rows, insert), newListText(rows, now(insert))
+	give := func(int) string {
+		own := into[len(keys):]
+		text := "INSERT INTO " + table + " (" + strings.Join(own, ", ") + ") VALUES (" + strings.TrimPrefix(strings.Repeat(",?", len(own)), ",") + ")"
+		if mariadb {
+			text += " RETURNING " + reads[0]
+		}
+		return text
+	}
+	q.give, q.giveNow = give(1), now(give)(1)
 	q.remove, q.delNow = newListText(keySizes, remove), newListText(keySizes, now(remove))
 	if len(q.set) > 0 {
 		q.update, q.updateNow = newListText(updateSizes, update), newListText(updateSizes, now(update))

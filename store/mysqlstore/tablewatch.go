@@ -244,7 +244,7 @@ func (t *Table[K, V]) concern(reach []string) (name string, ok bool) {
 // unseen refuses a wave that would change other rows than its own that a cache may
 // hold.
 func (w *tableWork[K, V]) unseen(ctx context.Context) error {
-	events := map[string]bool{"INSERT": len(w.Wave.Inserts) > 0, "UPDATE": len(w.Wave.Updates) > 0, "DELETE": len(w.Wave.Deletes) > 0}
+	events := map[string]bool{"INSERT": len(w.Wave.Inserts)+len(w.Wave.Giving) > 0, "UPDATE": len(w.Wave.Updates) > 0, "DELETE": len(w.Wave.Deletes) > 0}
 	if err := w.unseenByTriggers(events); err != nil {
 		return err
 	}

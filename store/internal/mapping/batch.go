@@ -22,6 +22,7 @@ type Set[K comparable, V any] struct {
 	Changes   []lockstep.Change[K, V] // all prepared
 	Checks    []lockstep.Check[K]
 	DeleteAll bool
+	Inserts   bool // it makes a row whose key the database gives, and names none
 	// Keys are the distinct ones, of changes and then of checks, and Texts their
 	// KeyText.
 	Keys  [][]any
@@ -49,6 +50,10 @@ func (m *Mapping[K, V]) take(set lockstep.ChangeSet[K, V], own *Set[K, V]) error
 	if own.DeleteAll = set.DeleteAll; own.DeleteAll && len(set.Changes)+len(set.Checks) > 0 {
 		return kv.ErrNotAlone
 	}
+	var err error
+	if own.Inserts, err = kv.Insertion(set); err != nil && m.Inserts {
+		return err
+	}
 	own.index = make(map[K]int, len(set.Changes)+len(set.Checks))
 	add := func(k K, key []any) {
 		if _, ok := own.index[k]; !ok {
@@ -64,6 +69,9 @@ func (m *Mapping[K, V]) take(set lockstep.ChangeSet[K, V], own *Set[K, V]) error
 			}
 		}
 		own.Changes = append(own.Changes, c)
+		if own.Inserts {
+			return nil
+		}
 		add(c.Key, c.Prepared.(*Prepared).Key)
 	}
 	for _, c := range set.Checks {
@@ -115,10 +123,15 @@ type Write struct {
 // insert in that order, whatever the order of the sets: they have no row in common.
 type Wave struct {
 	Inserts, Updates, Deletes []*Write
-	// Rows are all its rows, for reading them back.
+	// Giving are rows without a key, to be made after all others; Given names them.
+	Giving []*Write
+	// Rows are all its rows that have a key, for reading them back.
 	Rows []*Write
 	keys map[string]bool
 }
+
+// Empty tells whether nothing has been planned.
+func (w *Wave) Empty() bool { return len(w.Rows)+len(w.Giving) == 0 }
 
 // Has tells whether the wave writes the row of a key.
 func (w *Wave) Has(text string) bool { return w.keys[text] }
@@ -181,6 +194,9 @@ func (w *Work[K, V]) Crosses(set *Set[K, V]) bool {
 // Plan decides one set, and adds what it writes to the wave. Its error is the set's.
 func (w *Work[K, V]) Plan(i int) error {
 	m, set := w.M, &w.Sets[i]
+	if set.Inserts {
+		return w.planInsertion(i)
+	}
 	n := len(m.Key)
 	err := m.Admits(set.Changes, set.Checks, func(k K) []driver.Value {
 		if row := w.Rows[set.Text(k)]; row != nil {
@@ -227,11 +243,42 @@ func (w *Work[K, V]) Plan(i int) error {
 	return nil
 }
 
+func (w *Work[K, V]) planInsertion(i int) (err error) {
+	r := &Write{Set: i, Columns: w.Sets[i].Changes[0].Prepared.(*Prepared).Columns}
+	if w.M.Versioned() {
+		if r.Version, err = kv.NextVersion(0, w.Clock); err != nil {
+			return w.M.d.invalid("the new row: %w", err)
+		}
+	}
+	w.Wave.Giving = append(w.Wave.Giving, r)
+	w.Out[i] = lockstep.Outcome[V]{Rows: make([]lockstep.Row[V], 1), Existed: make([]bool, 1)}
+	return nil
+}
+
+// Given names the row of an insertion by the key that the database has given it. Its
+// error is the set's.
+func (w *Work[K, V]) Given(r *Write, key []driver.Value) error {
+	k, err := w.M.ScanKey(key)
+	if err != nil {
+		return w.M.d.invalid("the new row: %w", err)
+	}
+	r.Text, r.Key = KeyText(key), make([]any, len(key))
+	for i, v := range key {
+		r.Key[i] = v
+	}
+	w.Sets[r.Set].Changes[0].Key = k
+	w.Out[r.Set].Keys = []any{k}
+	w.versions[r.Text] = r.Version
+	w.Wave.add(r, false)
+	return nil
+}
+
 // Written tells the outcomes what has become of the wave's rows, which have been read
 // into Rows, and begins a new wave.
 func (w *Work[K, V]) Written() {
 	n := len(w.M.Key)
 	for _, r := range w.Wave.Rows {
+		w.Last[r.Text] = r // one that was given its key is not there yet
 		out, row := &w.Out[r.Set], w.Rows[r.Text]
 		if row == nil || out.Rows == nil {
 			continue
