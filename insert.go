@@ -20,7 +20,8 @@ import (
 // database gives a key that has a row, as a sequence does that is behind.
 //
 // It needs a store that inserts, and is ErrUnsupported elsewhere: mapped tables of
-// PostgreSQL and SQLite can whose primary key is one column that the database fills.
+// PostgreSQL, MariaDB, MySQL and SQLite can whose primary key is one column that the
+// database fills.
 // The options are Lifetime and TTL. A transaction has no Insert: it writes when its
 // function has returned, which the key would come too late for.
 func (c *Cache[K, V]) Insert(ctx context.Context, value V, options ...WriteOption) (K, Version, error) {
