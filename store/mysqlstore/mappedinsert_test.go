@@ -278,6 +278,8 @@ func TestAnInsertionThatWaitsForARow(t *testing.T) {
 		if err != nil || out[0].Err != nil || out[2].Err != nil || !out[1].Blocked {
 			t.Fatal(err, out)
 		}
+		const waiting = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'INNODB_ROW_LOCK_CURRENT_WAITS'"
+		waitFor(t, connect(t, dsn), 0, waiting)
 		done := make(chan error, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -288,7 +290,7 @@ func TestAnInsertionThatWaitsForARow(t *testing.T) {
 			}
 			done <- err
 		}()
-		waitFor(t, connect(t, dsn), 1, "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'")
+		waitFor(t, connect(t, dsn), 1, waiting)
 		if err := other.Rollback(); err != nil {
 			t.Fatal(err)
 		}
