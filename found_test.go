@@ -100,12 +100,8 @@ func (d *plainDB) Delete(context.Context, string) error { return nil }
 func TestPlainUnknownAndUnavailableIsNeverSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &plainDB{rows: map[string]string{}}
-		c, err := lockstep.New(lockstep.FromDataStore[string, string](db), lockstep.Options[string, string]{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close(t.Context())
-		_, err = c.Set(t.Context(), "k", "new")
+		c := cachetest.Open(t, lockstep.FromDataStore[string, string](db), lockstep.Options[string, string]{})
+		_, err := c.Set(t.Context(), "k", "new")
 		var w *lockstep.WriteError
 		if !errors.As(err, &w) || w.Outcome != lockstep.Unknown {
 			t.Fatal(err)
@@ -153,13 +149,9 @@ func (d *jsonDB) Delete(context.Context, string) error { return nil }
 func TestPlainSettlementSaysNotAppliedOfAnAppliedWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &jsonDB{rows: map[string][]byte{}}
-		c, err := lockstep.New(lockstep.FromDataStore[string, event](db), lockstep.Options[string, event]{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close(t.Context())
+		c := cachetest.Open(t, lockstep.FromDataStore[string, event](db), lockstep.Options[string, event]{})
 		now := event{time.Now()} // with a monotonic reading, which no database keeps
-		_, err = c.Set(t.Context(), "k", now)
+		_, err := c.Set(t.Context(), "k", now)
 		var w *lockstep.WriteError
 		if !errors.As(err, &w) || w.Outcome != lockstep.Unknown {
 			t.Fatal(err)
@@ -322,12 +314,8 @@ func (d *panickyDB) Write(_ context.Context, key, value string) error {
 func TestPlainPanicIsNeverSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &panickyDB{plainDB{rows: map[string]string{}}}
-		c, err := lockstep.New(lockstep.FromDataStore[string, string](db), lockstep.Options[string, string]{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close(t.Context())
-		_, err = c.Set(t.Context(), "k", "new")
+		c := cachetest.Open(t, lockstep.FromDataStore[string, string](db), lockstep.Options[string, string]{})
+		_, err := c.Set(t.Context(), "k", "new")
 		var w *lockstep.WriteError
 		errors.As(err, &w)
 		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)

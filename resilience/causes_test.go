@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/cachetest"
 	"github.com/lockstep-cache/lockstep/resilience"
 	"github.com/lockstep-cache/lockstep/store/memstore"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
@@ -21,11 +22,7 @@ func TestRetryDoesNotPassAnotherCallsErrorOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := lockstep.New(store, lockstep.Options[string, int]{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close(t.Context())
+		c := cachetest.Open(t, store, lockstep.Options[string, int]{})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		go func() { time.Sleep(time.Millisecond); cancel(lockstep.ErrNotFound) }()
 		for _, err := range c.Scan(ctx) {

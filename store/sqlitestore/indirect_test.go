@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/cachetest"
 )
 
 type node struct {
@@ -21,18 +22,7 @@ func cached[K comparable, V any](t *testing.T, db *Database, table string) *lock
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := lockstep.New(s, lockstep.Options[K, V]{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		report, err := c.Audit(context.Background())
-		if err != nil || len(report.Differences) > 0 {
-			t.Errorf("%v, %v", report.Differences, err)
-		}
-		c.Close(context.Background())
-	})
-	return c
+	return cachetest.Open(t, s, lockstep.Options[K, V]{})
 }
 
 func openSchema(t *testing.T, schema ...string) *Database {
