@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"database/sql"
+	"testing"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,3 +22,10 @@ func RunInside(ctx context.Context, t lockstep.Txn, query string) error {
 // StaysInside tells whether a statement may be part of a transaction, and whether the
 // session can be used afterwards.
 func StaysInside(query string) (stays bool, err error) { return staysInside(query) }
+
+// Rivals makes n the losses after which an insertion is given up.
+func Rivals(t *testing.T, n int) {
+	before := rivals
+	rivals = n
+	t.Cleanup(func() { rivals = before })
+}

@@ -144,9 +144,9 @@ func stripeOf(text string) int32 {
 func (s *shape) class() int32 { return int32(s.oid ^ 0x6c6f636b) }
 
 // guard reads again, under locks that keep stores of this package from inserting
-// them, the absent rows on whose absence some set relies: by a check, or by a
+// them, the absent rows on whose absence some set relies: by a check, by a
 // deletion that belongs to something else, which has to happen at one moment with
-// it. The locks of the rows that the sets insert are taken in the same pass, for two
+// it, or by an insertion that somebody else's has come before once. The locks of the rows that the sets insert are taken in the same pass, for two
 // passes could wait for each other in a circle.
 func (w *tableWork[K, V]) guard(ctx context.Context, s *session, sets []int, keys [][]any, texts []string, hard bool) error {
 	alone := map[int32]bool{}
@@ -168,7 +168,11 @@ func (w *tableWork[K, V]) guard(ctx context.Context, s *session, sets []int, key
 			}
 			inserts[text] = !c.Delete
 			if !c.Delete {
-				alone[stripeOf(text)] = alone[stripeOf(text)] || false
+				// Who has found a row where there was none inserts it with nobody beside him:
+				// on a key that many write and delete, he could lose again and again.
+				again := w.b.taken > 0
+				alone[stripeOf(text)] = alone[stripeOf(text)] || again
+				relied = relied || again
 			} else if len(set.texts) > 1 || c.Expect.Kind != lockstep.ExpectAnything {
 				alone[stripeOf(text)], relied = true, true
 			}

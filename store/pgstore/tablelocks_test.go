@@ -108,10 +108,21 @@ func TestAbsenceIsHeldAgainstOtherDatabases(t *testing.T) {
 			t.Fatalf("round %d: %v, %v; committed %v", round, rows, err, committed)
 		}
 	}
-	// Blind writers of one absent key from two processes all succeed.
+}
+
+// Blind writers of one key that comes and goes all succeed, from two processes too:
+// who loses a race for its insertion may not lose them all.
+func TestBlindWritersOfAKeyThatComesAndGoesAllSucceed(t *testing.T) {
+	pgstore.Rivals(t, 2)
+	type V struct {
+		N int `db:"n"`
+	}
+	url := dbtest.Postgres(t)
+	first := mapTable[string, V](t, url, pgstore.TableOptions{}, `CREATE TABLE t (id text PRIMARY KEY, n int)`)
+	second := mapTable[string, V](t, url, pgstore.TableOptions{})
 	var wg sync.WaitGroup
 	for _, s := range []*pgstore.Table[string, V]{first, second} {
-		for range 4 {
+		for range 10 {
 			wg.Go(func() {
 				for n := range 25 {
 					if o := change1(t, s, lockstep.Change[string, V]{Key: "same", Value: V{n}, Delete: n%2 == 1}); o.Err != nil {

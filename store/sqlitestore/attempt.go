@@ -107,7 +107,11 @@ func (a *attempt) wait(ctx context.Context, run func()) (any, error) {
 		run()
 		return a.answer()
 	}
-	go run()
+	early := ctx.Err() != nil && a.phase.CompareAndSwap(working, abandoned)
+	go run() // an attempt that is abandoned already has to be ended
+	if early {
+		return nil, gaveUp(ctx, "the commit was not reached in time")
+	}
 	select {
 	case <-a.done:
 		return a.answer()
