@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/cachetest"
@@ -108,5 +111,127 @@ func TestALoneWriterLeavesALockedFile(t *testing.T) {
 	}
 	if applied, _, err := unknown.Wait(t.Context()); !applied || err != nil {
 		t.Errorf("Wait = %t, %v", applied, err)
+	}
+}
+
+// interruptible notes on which goroutines it commits. While it hangs, its commits end
+// with their contexts, by end.
+type interruptible struct {
+	*memstore.Store[string, int]
+	hangs atomic.Bool
+	began chan struct{}
+	end   func(ctx context.Context) error
+	mu    sync.Mutex
+	on    []string
+}
+
+func newInterruptible() *interruptible {
+	return &interruptible{Store: memstore.New(memstore.Options[string, int]{}), began: make(chan struct{}, 1)}
+}
+
+func (s *interruptible) Capabilities() lockstep.Capabilities[string, int] {
+	caps := s.Store.Capabilities()
+	caps.Interruptible = true
+	caps.Settle = func(context.Context, error) (lockstep.Settlement[int], error) {
+		return lockstep.Settlement[int]{}, nil
+	}
+	return caps
+}
+
+func (s *interruptible) Commit(ctx context.Context, sets []lockstep.ChangeSet[string, int]) ([]lockstep.Outcome[int], error) {
+	s.mu.Lock()
+	s.on = append(s.on, goroutine())
+	s.mu.Unlock()
+	if s.hangs.Load() {
+		s.began <- struct{}{}
+		<-ctx.Done()
+		return nil, s.end(ctx)
+	}
+	return s.Store.Commit(ctx, sets)
+}
+
+// A caller who has time commits a lone write himself; one in a hurry leaves it to the
+// queue, which is not interrupted when he goes.
+func TestALoneWriteThatCanBeInterruptedIsItsWritersOwn(t *testing.T) {
+	store := newInterruptible()
+	cache := cachetest.Open(t, store, options{})
+	long, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	short, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
+	defer cancel()
+	for i, ctx := range []context.Context{t.Context(), long, context.Background(), short} {
+		if _, err := cache.Set(ctx, "k", i); err != nil && ctx != short {
+			t.Fatal(err)
+		}
+		if here := store.on[i] == goroutine(); here != (ctx != short) {
+			t.Errorf("call %d: on its writer's goroutine: %t", i, here)
+		}
+	}
+}
+
+// The caller's own goroutine is in the store, and comes out when its context ends:
+// with what the store has said of the commit.
+func TestAWriterWhoInterruptsHisCommitIsAnsweredTheTruth(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		err     error
+		outcome lockstep.WriteOutcome
+	}{
+		{"NotSent", lockstep.ErrUnavailable, lockstep.NotApplied},
+		{"Sent", lockstep.ErrUnknownOutcome, lockstep.Unknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := newInterruptible()
+			cache := cachetest.Open(t, store, options{})
+			if _, err := cache.Set(t.Context(), "k", 1); err != nil {
+				t.Fatal(err)
+			}
+			store.end = func(ctx context.Context) error { return fmt.Errorf("%w: %w", c.err, context.Cause(ctx)) }
+			store.hangs.Store(true)
+			ctx, leave := context.WithCancel(t.Context())
+			go func() {
+				<-store.began
+				leave()
+			}()
+			_, err := cache.Set(ctx, "k", 2)
+			var failed *lockstep.WriteError
+			if !errors.As(err, &failed) || failed.Outcome != c.outcome || !errors.Is(err, context.Canceled) {
+				t.Fatalf("Set = %v", err)
+			}
+			if c.outcome == lockstep.Unknown {
+				if applied, _, err := failed.Wait(t.Context()); applied || err != nil {
+					t.Errorf("Wait = %t, %v", applied, err)
+				}
+			}
+			store.hangs.Store(false)
+			if _, err := cache.Set(t.Context(), "k", 3); err != nil {
+				t.Errorf("the next write: %v", err)
+			}
+			if value, err := cache.Get(t.Context(), "k"); value != 3 || err != nil {
+				t.Errorf("Get = %d, %v", value, err)
+			}
+		})
+	}
+}
+
+// Closing the cache interrupts the commit of a caller who would have waited.
+func TestCloseInterruptsACommitOnItsWritersGoroutine(t *testing.T) {
+	store := newInterruptible()
+	store.end = func(ctx context.Context) error {
+		return fmt.Errorf("%w: %w", lockstep.ErrUnavailable, context.Cause(ctx))
+	}
+	store.hangs.Store(true)
+	cache := cachetest.Open(t, store, options{})
+	done := make(chan error)
+	go func() {
+		_, err := cache.Set(context.Background(), "k", 1)
+		done <- err
+	}()
+	<-store.began
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	cache.Close(ctx)
+	if err := <-done; err == nil {
+		t.Error("the write of a closed cache")
 	}
 }

@@ -254,6 +254,14 @@ type Capabilities[K comparable, V any] struct {
 	// a Store whose Commit may wait for something of its own leaves it unset.
 	Immediate bool
 
+	// Interruptible: Commit returns soon after its context ends, whatever the
+	// database does, and Settle can tell what came of it. The cache then runs a write
+	// that finds nothing else queued or under way on the goroutine of its caller, as
+	// with Immediate, under a context that ends with the caller's; but not for callers
+	// who have less than a second left, for whom an interrupted commit, which costs a
+	// connection and a settlement, would be no rare thing.
+	Interruptible bool
+
 	// Batch is what the store advises for group commit. Zero fields stand for
 	// 512 sets and one commit at a time.
 	Batch BatchAdvice

@@ -61,7 +61,7 @@ func (c *Cache[K, V]) perform(ctx context.Context, w *write[K, V]) (Version, err
 		return 0, c.refuse(ended(ctx)) // it ended in the program's code: Update's function, or Validate
 	}
 	c.tell(c.options.Hooks.Pending, &w.set, nil, nil)
-	if !c.can.Immediate || !c.performHere(w) {
+	if !c.performHere(ctx, w) {
 		if err := c.queue.Submit(&w.op); err != nil {
 			c.dropped(&w.op, err)
 		}
@@ -80,11 +80,24 @@ func (c *Cache[K, V]) perform(ctx context.Context, w *write[K, V]) (Version, err
 }
 
 // performHere commits the write on this goroutine if it would be alone in its batch
-// and nothing is under way, and the store need not wait for anybody. It returns
-// false if the write is still to be queued.
-func (c *Cache[K, V]) performHere(w *write[K, V]) bool {
+// and nothing is under way, and the store allows it. It returns false if the write is
+// still to be queued.
+func (c *Cache[K, V]) performHere(ctx context.Context, w *write[K, V]) bool {
+	under := c.hasty
+	if !c.can.Immediate {
+		if deadline, ok := ctx.Deadline(); !c.can.Interruptible || ok && time.Until(deadline) < unhurried {
+			return false
+		}
+		under = c.life
+	}
 	if !c.queue.Start(&w.op) {
 		return false
+	}
+	if !c.can.Immediate {
+		var cancel context.CancelCauseFunc
+		under, cancel = context.WithCancelCause(under)
+		defer cancel(nil)
+		defer context.AfterFunc(ctx, func() { cancel(ended(ctx)) })()
 	}
 	batch := []*commit.Op[K, *write[K, V]]{&w.op}
 	committed := false
@@ -96,9 +109,13 @@ func (c *Cache[K, V]) performHere(w *write[K, V]) bool {
 		}
 	}()
 	committed = true // whatever ends this goroutine inside, commitBatch has dealt with it
-	committed = c.commitBatch(c.hasty, batch)
+	committed = c.commitBatch(under, batch)
 	return true
 }
+
+// unhurried is how far away the end of a caller's context has to be, for a commit
+// that would be interrupted by it.
+const unhurried = time.Second
 
 // leave is a caller who stops waiting. A write that is still queued is taken
 // out; one that is under way goes on without its caller, who no longer knows

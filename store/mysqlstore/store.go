@@ -201,10 +201,12 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Prepare:    s.rows.Prepare,
 		Clone:      s.rows.Clone,
 		Settle:     settle[V],
-		Scan:       s.scan,
-		Database:   s.db,
-		Begin:      s.db.begin,
-		Apply:      s.apply,
+
+		Interruptible: true,
+		Scan:          s.scan,
+		Database:      s.db,
+		Begin:         s.db.begin,
+		Apply:         s.apply,
 	}
 }
 

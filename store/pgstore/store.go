@@ -174,10 +174,12 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Prepare:    s.prepare,
 		Clone:      s.rows.Clone,
 		Settle:     settle[V],
-		Scan:       s.scan,
-		Database:   s.db,
-		Begin:      s.db.begin,
-		Apply:      s.apply,
+
+		Interruptible: true,
+		Scan:          s.scan,
+		Database:      s.db,
+		Begin:         s.db.begin,
+		Apply:         s.apply,
 	}
 	if s.outside != nil {
 		caps.Watch = s.watch

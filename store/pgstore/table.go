@@ -187,6 +187,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	caps.Checks, caps.Atomic, caps.DeleteAll, caps.Inserts = true, true, true, t.m.Inserts
 	caps.Batch = lockstep.BatchAdvice{MaxOps: 512, InFlight: 2}
 	caps.Prepare, caps.Settle = t.m.Prepare, settle[V]
+	caps.Interruptible = true
 	caps.Database, caps.Begin, caps.Apply = t.db, t.db.begin, t.apply
 	return caps
 }
