@@ -1,6 +1,7 @@
 package mysqlstore
 
 import (
+	"hash/fnv"
 	"math"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,24 @@ type tableClock struct {
 	server *serverClock
 	floor  atomic.Int64
 	seen   atomic.Int64
+}
+
+// removals are the highest versions that deletions of this process have given, by a
+// hash of the key: a mapped table keeps no tombstones. An insertion whose row was not
+// there when the clock was read may come after an insertion and a deletion of others;
+// it looks here once its row is locked, which no deletion is between then and its
+// commit. Two keys of one hash cost a retry now and then.
+//
+// Of another process's deletions there is only the clock, which the INSERT itself reads.
+// A statement that has read it, and then sleeps or waits until another process's
+// insertion and deletion of the same key are over, gives a version below theirs; that
+// is accepted.
+type removals [256]atomic.Int64
+
+func (r *removals) of(text string) *atomic.Int64 {
+	h := fnv.New32a()
+	h.Write([]byte(text))
+	return &r[h.Sum32()%uint32(len(r))]
 }
 
 func (c *tableClock) raise(floor int64) { raise(&c.floor, floor) }

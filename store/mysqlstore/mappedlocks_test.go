@@ -320,3 +320,40 @@ func TestNoUpdateOfATableIsLost(t *testing.T) {
 		waitFor(t, pool, 2*each/4, "SELECT COUNT(*) FROM log")
 	}
 }
+
+type countedVersion struct {
+	N       int   `db:"n"`
+	Version int64 `db:"version,version"`
+}
+
+// An insertion whose row has come and gone since the clock was read got a version
+// below the deletion's, or the same one.
+func TestAnInsertionHasAVersionAboveADeletionThatCameBetween(t *testing.T) {
+	dialects(t, func(t *testing.T, mysql bool) {
+		dsn := dbtest.MariaDB(t)
+		s := mapAs[string, countedVersion](t, dsn, mysql, mysqlstore.TableOptions{},
+			`CREATE TABLE t (id VARBINARY(9) PRIMARY KEY, n INT, version BIGINT NOT NULL)`,
+			`CREATE TRIGGER pause BEFORE INSERT ON t FOR EACH ROW IF NEW.n = 42 THEN DO GET_LOCK('pause', 60); END IF`)
+		pool := connect(t, dsn)
+		somebody := begin(t, pool)
+		execute(t, somebody, "DO GET_LOCK('pause', 0)")
+		inserted := make(chan lockstep.Outcome[countedVersion])
+		go func() {
+			inserted <- change1(t, s, lockstep.Change[string, countedVersion]{Key: "k", Value: countedVersion{N: 42}})
+		}()
+		waitFor(t, pool, 1, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'User lock'")
+		store1(t, s, "k", countedVersion{N: 1})
+		deleted := change1(t, s, lockstep.Change[string, countedVersion]{Key: "k", Delete: true})
+		execute(t, somebody, "DO RELEASE_LOCK('pause')")
+		o := <-inserted
+		if o.Err != nil || deleted.Err != nil || !deleted.Existed[0] {
+			t.Fatalf("%+v, %+v", o, deleted)
+		}
+		if o.Rows[0].Version <= deleted.Rows[0].Version {
+			t.Errorf("the insertion has version %d, the deletion before it %d", o.Rows[0].Version, deleted.Rows[0].Version)
+		}
+		if r := load1(t, s, "k"); r.Version != o.Rows[0].Version {
+			t.Errorf("version %d was told, and the row has %d", o.Rows[0].Version, r.Version)
+		}
+	})
+}

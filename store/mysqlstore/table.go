@@ -69,7 +69,9 @@ type Table[K comparable, V any] struct {
 	sql   *tableSQL
 	wires []wire // of the key's columns, and of the values'
 	clock *tableClock
-	acts  actions
+	// removed are what this process's deletions have left of their versions.
+	removed removals
+	acts    actions
 }
 
 // NewTable takes the database that pool's DSN names, and maps a table of it. Close

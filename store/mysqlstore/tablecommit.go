@@ -69,7 +69,10 @@ func (t *Table[K, V]) newWork(b *mapping.Batch[K, V], a *attempt) *tableWork[K, 
 // reset begins with nothing found out but what the outcomes are known to be.
 func (w *tableWork[K, V]) reset() {
 	w.Work = w.b.NewWork(slices.Clone(w.known))
-	w.Removed = w.t.clock.raise
+	w.Removed = func(text string, version int64) {
+		w.t.clock.raise(version)
+		raise(w.t.removed.of(text), version)
+	}
 	w.now, w.blocked, w.wrote = 0, map[string]bool{}, false
 }
 

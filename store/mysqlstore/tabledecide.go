@@ -264,7 +264,13 @@ func (w *tableWork[K, V]) flush(ctx context.Context) error {
 			return invalid("table %s: key %v: a trigger has given the row another key", w.t.shape, w.Sets[r.Set].Changes[r.Change].Key)
 		}
 	}
+	fresh := w.Wave.Inserts
 	w.Written()
+	for _, r := range fresh {
+		if w.M.Versioned() && r.Version <= w.t.removed.of(r.Text).Load() {
+			return errAppeared // and has gone again
+		}
+	}
 	return nil
 }
 

@@ -94,7 +94,15 @@ func newTableSQL(s *shape, keys, values []mapping.Field, version int, mariadb bo
 			rows = append(rows, n)
 		}
 	}
-	row := "(?" + strings.Repeat(",?", len(into)-1) + ")"
+	// A new row's version is made when it is made: those of a row of its key that has
+	// come and gone since the clock was read are lower.
+	marks := slices.Repeat([]string{"?"}, len(into))
+	for i, place := range q.set {
+		if place == version {
+			marks[len(keys)+i] = "GREATEST(?, " + clockSQL + ")"
+		}
+	}
+	row := "(" + strings.Join(marks, ",") + ")"
 	insert := func(n int) string {
 		return "INSERT INTO " + table + " (" + strings.Join(into, ", ") + ") VALUES " + row + strings.Repeat(","+row, n-1)
 	}
@@ -121,7 +129,7 @@ func newTableSQL(s *shape, keys, values []mapping.Field, version int, mariadb bo
 	q.insert, q.insertNow = newListText(rows, insert), newListText(rows, now(insert))
 	give := func(int) string {
 		own := into[len(keys):]
-		text := "INSERT INTO " + table + " (" + strings.Join(own, ", ") + ") VALUES (" + strings.TrimPrefix(strings.Repeat(",?", len(own)), ",") + ")"
+		text := "INSERT INTO " + table + " (" + strings.Join(own, ", ") + ") VALUES (" + strings.Join(marks[len(keys):], ",") + ")"
 		if mariadb {
 			text += " RETURNING " + reads[0]
 		}

@@ -167,8 +167,9 @@ type Work[K comparable, V any] struct {
 	Clock int64
 	// Wave is what has been planned and not been written.
 	Wave Wave
-	// Removed, when set, is told the version of every deletion: no tombstone keeps it.
-	Removed func(version int64)
+	// Removed, when set, is told the version of every deletion, and the key's text: no
+	// tombstone keeps it.
+	Removed func(text string, version int64)
 	// versions are the highest that the work has given each row.
 	versions map[string]int64
 }
@@ -229,7 +230,7 @@ func (w *Work[K, V]) Plan(i int) error {
 		w.versions[r.Text] = r.Version
 		if r.Delete {
 			if w.Removed != nil {
-				w.Removed(r.Version)
+				w.Removed(r.Text, r.Version)
 			}
 			out.Rows[j].Version = lockstep.Version(r.Version)
 			if !out.Existed[j] {
@@ -274,12 +275,17 @@ func (w *Work[K, V]) Given(r *Write, key []driver.Value) error {
 }
 
 // Written tells the outcomes what has become of the wave's rows, which have been read
-// into Rows, and begins a new wave.
+// into Rows, and begins a new wave. The versions are what the rows have: a statement may
+// have raised them.
 func (w *Work[K, V]) Written() {
 	n := len(w.M.Key)
 	for _, r := range w.Wave.Rows {
 		w.Last[r.Text] = r // one that was given its key is not there yet
 		out, row := &w.Out[r.Set], w.Rows[r.Text]
+		if row != nil && w.M.Versioned() {
+			r.Version = w.M.VersionOf(row[n:])
+			w.versions[r.Text] = max(w.versions[r.Text], r.Version)
+		}
 		if row == nil || out.Rows == nil {
 			continue
 		}

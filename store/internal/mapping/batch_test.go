@@ -33,7 +33,7 @@ func TestSetsArePlannedInOrder(t *testing.T) {
 	}
 	var removed []int64
 	w := b.NewWork(slices.Clone(b.Outcomes))
-	w.Removed = func(version int64) { removed = append(removed, version) }
+	w.Removed = func(_ string, version int64) { removed = append(removed, version) }
 	w.Clock = 10
 	for _, key := range []int64{1, 2} {
 		row := []driver.Value{key, "old", 10 * key}
