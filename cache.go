@@ -39,6 +39,9 @@ type Cache[K comparable, V any] struct {
 	// plainHits: a hit is nothing but the value, without Clone and without a hook.
 	plainHits bool
 
+	// unlisten ends the store's calls of replaced.
+	unlisten func()
+
 	// id orders caches in a transaction; owners numbers the holders of keys.
 	id     uint64
 	owners atomic.Uint64
@@ -103,6 +106,10 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		},
 		Dropped: c.dropped,
 	})
+	c.unlisten = func() {}
+	if can.Replaced != nil {
+		c.unlisten = can.Replaced(c.replaced)
+	}
 	if can.Watch != nil {
 		c.gate.HoldAll() // until it has begun
 		c.tasks.begin()
@@ -183,6 +190,7 @@ func (c *Cache[K, V]) Close(ctx context.Context) error {
 	if err := c.events.drain(ctx); err != nil {
 		left = errors.Join(left, fmt.Errorf("lockstep: close: %w: hooks still running", err))
 	}
+	c.unlisten()
 	c.memory.Close()
 	c.clock.Close()
 	return left

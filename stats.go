@@ -70,6 +70,10 @@ type Stats struct {
 	Watching                    bool
 	WatchLosses, OutsideChanges uint64
 
+	// Replacements counts how often the store has found its server to be another than
+	// before, and memory was emptied.
+	Replacements uint64
+
 	// HooksDropped counts events that were not delivered because the hooks were
 	// too slow to take them.
 	HooksDropped uint64
@@ -112,7 +116,7 @@ type counters struct {
 	batches, batchedRows, blocked                       atomic.Uint64
 	evictions, expirations                              atomic.Uint64
 	audited, differences                                atomic.Uint64
-	watchLosses, outsideChanges                         atomic.Uint64
+	watchLosses, outsideChanges, replacements           atomic.Uint64
 	watching                                            atomic.Bool
 	loadLatency, commitLatency, queueWait, writeLatency latency.Histogram
 }
@@ -166,6 +170,7 @@ func (c *Cache[K, V]) Stats() Stats {
 		Batches: n.batches.Load(), Blocked: n.blocked.Load(),
 		Evictions: n.evictions.Load(), Expirations: n.expirations.Load(),
 		Watching: n.watching.Load(), WatchLosses: n.watchLosses.Load(), OutsideChanges: n.outsideChanges.Load(),
+		Replacements:   n.replacements.Load(),
 		HooksDropped:   c.events.droppedCount(),
 		AuditedEntries: n.audited.Load(), AuditDifferences: n.differences.Load(),
 		LoadLatency:   distribution(&n.loadLatency),

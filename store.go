@@ -309,6 +309,13 @@ type Capabilities[K comparable, V any] struct {
 	// not be told, and may be.
 	Watch func(ctx context.Context, f func(Event[K])) error
 
+	// Replaced, when set, has f called whenever the store finds that its server is not
+	// the one it was: another one has taken over, an older copy was restored, or it was
+	// started again. f has returned before what the new one says is returned by anything,
+	// and from then on nothing is asked of the one before. f is quick, and calls nothing
+	// of the store's. After stop it is not called any more.
+	Replaced func(f func()) (stop func())
+
 	// Report, when set, adds the store's own counters to the cache's statistics.
 	Report func(*Stats)
 }

@@ -26,6 +26,8 @@ const patience = time.Minute
 type engine interface {
 	// name is what people call it.
 	name() string
+	// data is the data directory.
+	data(s *Server) string
 	// create makes the data directory of a server that has not run yet.
 	create(s *Server) error
 	// command is what runs the server, in the foreground.
@@ -156,6 +158,58 @@ func (s *Server) Start() {
 	}
 	if err := s.launch(false); err != nil {
 		s.t.Fatalf("dbtest: starting %s again: %v", s.engine.name(), err)
+	}
+}
+
+// Backup copies the data of a server that is down. The function that it returns puts the
+// copy in the place of what there is then, and leaves the server down, too.
+func (s *Server) Backup() (restore func()) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	backup := filepath.Join(s.dir, "backup")
+	s.replace(backup, s.engine.data(s))
+	return func() {
+		s.t.Helper()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.replace(s.engine.data(s), backup)
+	}
+}
+
+// replace makes a directory a copy of another one.
+func (s *Server) replace(to, from string) {
+	s.t.Helper()
+	if s.process != nil {
+		s.t.Fatalf("dbtest: copying the data of a %s that is running", s.engine.name())
+	}
+	err := os.RemoveAll(to)
+	if err == nil {
+		err = os.CopyFS(to, os.DirFS(from))
+	}
+	if err == nil {
+		err = filepath.WalkDir(to, func(path string, d os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if d.IsDir() { // PostgreSQL wants it to be nobody else's
+				err = os.Chmod(path, 0o700)
+			}
+			return errors.Join(err, giveAway(path))
+		})
+	}
+	if err != nil {
+		s.t.Fatalf("dbtest: copying the data of a %s: %v", s.engine.name(), err)
+	}
+}
+
+// Demote makes a PostgreSQL that is down a standby, of nobody, from when it is started
+// again.
+func (s *Server) Demote() {
+	s.t.Helper()
+	file := filepath.Join(s.engine.data(s), "standby.signal")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), giveAway(file)); err != nil {
+		s.t.Fatalf("dbtest: %v", err)
 	}
 }
 

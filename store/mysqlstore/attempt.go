@@ -182,6 +182,10 @@ func (a *attempt) finish(ctx context.Context, err error) error {
 		err = &unknownOutcome{attempt: a, cause: err}
 	case err != nil:
 		a.rollback()
+		if n := number(err); n == errOption || n == errReadOnlyMode {
+			a.db.which.Refused(a.s.server)
+			a.s.broken = true
+		}
 		if ctx.Err() != nil && !isNamed(err) {
 			err = unavailable("%w (%w)", context.Cause(ctx), err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/serverid"
 )
 
 // DatabaseOptions are the options of OpenDatabase. The zero value is sound.
@@ -47,6 +48,12 @@ type Database struct {
 	opts   DatabaseOptions
 	server server
 	name   string // of the database in the server
+
+	// which is the server that the latest new session was of. Its listeners are caches.
+	which  serverid.Tracker[serverID]
+	starts starts
+	// inspected: what a server must be like has been said of the first one.
+	inspected bool
 
 	clock  serverClock
 	clocks sync.Map // table, folded, to *tableClock
@@ -105,6 +112,7 @@ func OpenDatabase(ctx context.Context, pool *sql.DB, opts DatabaseOptions) (*Dat
 		db.cancel()
 		return nil, openError(err)
 	}
+	db.inspected = true
 	db.keeper.start(db)
 	return db, nil
 }
@@ -160,7 +168,7 @@ func (db *Database) acquire(ctx context.Context) (*session, error) {
 		if s == nil {
 			break
 		}
-		if s.usable(ctx) {
+		if db.which.Is(s.server) && s.usable(ctx) {
 			return s, nil
 		}
 		s.close()

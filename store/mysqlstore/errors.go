@@ -42,6 +42,9 @@ const (
 	errDeniedDB    = 1044
 	errInterrupted = 1317
 	errKilled      = 1927
+	// The server has become read-only.
+	errOption       = 1290
+	errReadOnlyMode = 1836
 )
 
 // fateOf classifies what the statement that commits has said: COMMIT itself, or a
@@ -87,7 +90,7 @@ func fateOf(err error) fate {
 	}
 	switch me.Number {
 	case errLockWait, errDeadlock, errChanged, errReprepare, errNoWait, errNoStatement, errOverruled,
-		1290, 1792, 1836,
+		errOption, 1792, errReadOnlyMode,
 		1021, 1114, 1041, 1037, 1040, 1203, 1206, 1226, 1461, 1637:
 		return fateGone
 	case 1053, errInterrupted, errKilled, 1969, 3024, 3169,

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// keeper is a database's background work, on one goroutine: it sweeps the tables and
-// closes sessions that nobody uses.
+// keeper is a database's background work: it sweeps the tables, closes sessions that
+// nobody uses, and looks whether the server is still the one it was.
 type keeper struct {
-	db   *Database
-	done chan struct{}
+	db      *Database
+	running sync.WaitGroup
 
 	mu     sync.Mutex
 	sweeps map[string]sweep // by table
@@ -32,12 +32,17 @@ const (
 
 func (k *keeper) start(db *Database) {
 	k.db = db
-	k.done = make(chan struct{})
 	k.sweeps = map[string]sweep{}
-	go k.run()
+	k.running.Go(func() {
+		k.every(sweepEvery, func() {
+			k.db.trim(time.Now().Add(-idleAfter))
+			k.sweepAll()
+		})
+	})
+	k.running.Go(func() { k.every(noticeEvery, func() { db.notice(db.ctx) }) })
 }
 
-func (k *keeper) wait() { <-k.done }
+func (k *keeper) wait() { k.running.Wait() }
 
 func (k *keeper) add(table string, s sweep) {
 	k.mu.Lock()
@@ -45,15 +50,13 @@ func (k *keeper) add(table string, s sweep) {
 	k.sweeps[table] = s
 }
 
-func (k *keeper) run() {
-	defer close(k.done)
-	ticker := time.NewTicker(sweepEvery)
+func (k *keeper) every(interval time.Duration, work func()) {
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			k.db.trim(time.Now().Add(-idleAfter))
-			k.sweepAll()
+			work()
 		case <-k.db.ctx.Done():
 			return
 		}

@@ -20,9 +20,10 @@ import (
 //
 // It belongs to one goroutine at a time.
 type session struct {
-	conn  *sql.Conn
-	fence fence
-	stmts map[string]driver.Stmt
+	conn   *sql.Conn
+	fence  fence
+	server serverID
+	stmts  map[string]driver.Stmt
 
 	// lockWait is the session's innodb_lock_wait_timeout in seconds.
 	lockWait int
@@ -86,7 +87,7 @@ func (db *Database) open(ctx context.Context) (_ *session, err error) {
 	if err := s.run(ctx, settings); err != nil {
 		return nil, err
 	}
-	row, err := s.row(ctx, "SELECT CONNECTION_ID(), GET_LOCK('"+s.fence.name+"', 0), "+db.server.identity+", "+clockSQL)
+	row, err := s.row(ctx, "SELECT CONNECTION_ID(), GET_LOCK('"+s.fence.name+"', 0), "+db.server.identity+", "+clockSQL+", SUBSTR(UUID(), 20), "+readOnlySQL)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +98,8 @@ func (db *Database) open(ctx context.Context) (_ *session, err error) {
 	}
 	now, _ := integer(row[3])
 	db.clock.read(now)
-	return s, nil
+	readOnly, _ := integer(row[5])
+	return s, db.meet(ctx, s, text(row[4]), now, readOnly != 0)
 }
 
 // close ends the session for good.

@@ -201,12 +201,13 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Prepare:    s.rows.Prepare,
 		Clone:      s.rows.Clone,
 		Settle:     settle[V],
+		Scan:       s.scan,
+		Database:   s.db,
+		Begin:      s.db.begin,
+		Replaced:   s.db.which.Listen,
+		Apply:      s.apply,
 
 		Interruptible: true,
-		Scan:          s.scan,
-		Database:      s.db,
-		Begin:         s.db.begin,
-		Apply:         s.apply,
 	}
 }
 

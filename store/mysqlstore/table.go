@@ -191,6 +191,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Versions: t.m.Versioned(),
 		Clone:    t.m.Clone,
 		Scan:     t.scan,
+		Replaced: t.db.which.Listen,
 	}
 	if t.opts.ReadOnly {
 		return caps

@@ -61,7 +61,21 @@ func (db *Database) opened(t lockstep.Txn) (*txn, error) {
 	if x.over != nil {
 		return nil, invalid("%w", x.over)
 	}
+	if err := x.moved(); err != nil {
+		x.fail(err)
+		return nil, err
+	}
 	return x, nil
+}
+
+// moved is an error where the transaction's session is at another server than the
+// latest. Whoever commits it has the keys held by then, so that a change that comes
+// after this look keeps what it publishes out of memory.
+func (t *txn) moved() error {
+	if t.a.db.which.Is(t.a.s.server) {
+		return nil
+	}
+	return unavailable("the transaction was begun at another server than the one that there is now")
 }
 
 // apply implements Capabilities.Apply.
@@ -114,6 +128,9 @@ func (t *txn) Commit(ctx context.Context) error {
 		t.over = t.sql.broken()
 	}
 	t.sql.close()
+	if t.over == nil {
+		t.over = t.moved()
+	}
 	if t.over != nil {
 		t.finish(ctx, t.over)
 		return notApplied(t.over)
