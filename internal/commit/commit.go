@@ -26,6 +26,7 @@ package commit
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -286,6 +287,12 @@ func (q *Queue[K, T]) run(batch []*Op[K, T], more chan []*Op[K, T]) (next []*Op[
 	}()
 	q.config.Run(batch)
 	returned = true
+	if len(batch) > 1 {
+		// Its writers have been woken and most will write again. Who takes the next batch
+		// before they have run takes what the first of them has queued, and the others
+		// wait for that: a commit for one, and then one for a hundred.
+		runtime.Gosched()
+	}
 	return q.done(batch, more)
 }
 
