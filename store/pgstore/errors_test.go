@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/errortable"
 )
 
 func TestFates(t *testing.T) {
@@ -34,6 +37,58 @@ func TestFates(t *testing.T) {
 		if got := fateOf(err); got != fateUnknown {
 			t.Errorf("%v is %d", err, got)
 		}
+	}
+}
+
+// The table in docs/design/unknown.md and the code say the same of every SQLSTATE.
+func TestTheTableOfFates(t *testing.T) {
+	fates, rest := errortable.Fates(t, errortable.Read(t, "PostgreSQL"))
+	names := map[fate]string{fateAgain: "again", fateBlocked: "blocked", fateRefused: "refused", fateGone: "gone", fateUnknown: "unknown"}
+	says := func(severity, code string) {
+		want := rest
+		for _, name := range []string{code[:2], code, severity} {
+			if f := fates[name]; f != "" {
+				want = f
+			}
+		}
+		if got := names[fateOf(&pgconn.PgError{SeverityUnlocalized: severity, Code: code})]; got != want {
+			t.Errorf("%s %s is %s, and the table says %s", severity, code, got, want)
+		}
+	}
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	for _, a := range digits {
+		for _, b := range digits {
+			for _, last := range []string{"000", "001", "P01"} {
+				says("ERROR", string(a)+string(b)+last)
+			}
+			says("FATAL", string(a)+string(b)+"000")
+			says("PANIC", string(a)+string(b)+"000")
+		}
+	}
+	for name := range fates {
+		switch {
+		case len(name) == 5 && name != "FATAL" && name != "PANIC":
+			for _, severity := range []string{"ERROR", "FATAL"} {
+				says(severity, name)
+			}
+			for _, last := range digits { // its neighbours
+				says("ERROR", name[:4]+string(last))
+			}
+		case len(name) != 2 && name != "FATAL" && name != "PANIC":
+			t.Errorf("the table names %s, which is no SQLSTATE", name)
+		}
+	}
+}
+
+// The same for the classes that do not refuse a row of a mapped table.
+func TestTheClassesThatSayNothingOfARow(t *testing.T) {
+	text, err := os.ReadFile("../../docs/design/unknown.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	classes := strings.Join(servers[:len(servers)-1], ", ") + " and " + servers[len(servers)-1]
+	if !strings.Contains(string(text), "all but "+classes+".") {
+		t.Errorf("docs/design/unknown.md does not say: all but %s.", classes)
 	}
 }
 

@@ -51,7 +51,11 @@ func fateOf(err error) fate {
 	if !errors.As(err, &se) {
 		return fateUnknown
 	}
-	switch se.Code() & 0xff {
+	return fateOfCode(se.Code())
+}
+
+func fateOfCode(code int) fate {
+	switch code & 0xff {
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED, lib.SQLITE_INTERRUPT, lib.SQLITE_NOMEM,
 		lib.SQLITE_PROTOCOL, lib.SQLITE_FULL, lib.SQLITE_CANTOPEN, lib.SQLITE_PERM,
 		lib.SQLITE_READONLY:
