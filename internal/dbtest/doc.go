@@ -3,8 +3,8 @@
 //
 // [Postgres] and [MariaDB] make a database on a server that the process's tests
 // share. [StartPostgres] and [StartMariaDB] start a server of the test's own, to
-// be killed, or to have other settings. A [Proxy] stands between a client and a
-// server.
+// be killed, or to have other settings. [PgBouncer] starts a pooler, and a [Proxy]
+// stands between a client and a server.
 //
 // Servers are those that are installed (scripts/databases installs them). They
 // listen on a free port of the loopback, keep their files in a temporary

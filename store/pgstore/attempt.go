@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/lockstep-cache/lockstep"
@@ -17,8 +19,10 @@ import (
 type attempt struct {
 	db      *Database
 	session *session
-	id      identity
-	born    uint64 // see identity.born
+	id      identity // the session's
+	born    uint64   // see identity.born
+	// lane is the commit's fence where its session is none; nil otherwise.
+	lane *lane
 
 	// xact is the transaction's id where the server has told it, 0 where the only
 	// reply was lost with the outcome.
@@ -52,7 +56,14 @@ func (db *Database) attempt(ctx context.Context) (*attempt, error) {
 	if err != nil {
 		return nil, notApplied(fateGone, err)
 	}
-	return &attempt{db: db, session: s, id: *s.id, born: births.Add(1)}, nil
+	a := &attempt{db: db, session: s, id: *s.id, born: births.Add(1)}
+	if db.lanes != nil {
+		if a.lane, err = db.lanes.take(ctx, s); err != nil {
+			db.drop(s)
+			return nil, notApplied(fateGone, err)
+		}
+	}
+	return a, nil
 }
 
 // decisive sends what commits, in one round trip, and gives the session back. Its
@@ -60,17 +71,27 @@ func (db *Database) attempt(ctx context.Context) (*attempt, error) {
 // nothing was applied. The attempt is over.
 func (a *attempt) decisive(ctx context.Context, commands ...command) (fate, error) {
 	if a.session.closed() {
+		a.over(false)
 		a.db.drop(a.session)
 		return fateGone, unavailable("the connection was lost before the commit was sent")
 	}
-	err := a.session.run(ctx, commands...)
-	if err == nil {
+	if a.lane != nil {
+		commands = a.fenced(commands)
+	}
+	err := a.session.send(ctx, commands...)
+	switch {
+	case err == nil:
+		a.over(true)
 		a.db.release(a.session)
 		return 0, nil
-	}
-	if errors.Is(err, errRolledBack) {
+	case errors.Is(err, errRolledBack):
+		a.over(false)
 		a.db.release(a.session)
 		return fateGone, unavailable("%w", err)
+	case errors.Is(err, errLane):
+		a.lane = nil // somebody has removed it, for one
+		a.lookAgain(ctx)
+		return fateAgain, unavailable("%w", err)
 	}
 	f := fateOf(err)
 	switch {
@@ -80,12 +101,44 @@ func (a *attempt) decisive(ctx context.Context, commands ...command) (fate, erro
 	case f == fateUnknown:
 		a.db.drop(a.session)
 		return f, &unknownOutcome{attempt: a, cause: err}
+	}
+	a.over(false)
+	switch {
 	case len(commands) > 1:
 		a.db.rollback(ctx, a.session)
 	default:
 		a.db.release(a.session)
 	}
 	return f, err
+}
+
+// fenced puts the lane's guard into the transaction, as its last statement.
+func (a *attempt) fenced(commands []command) []command {
+	guard := a.lane.guard(&a.id)
+	last := len(commands) - 1
+	if commands[last].sql != commitCommand.sql {
+		// What is sent in one round trip outside of a transaction is one.
+		return append(slices.Clone(commands), guard)
+	}
+	return append(slices.Clone(commands[:last]), guard, commands[last])
+}
+
+// over ends the use of the lane.
+func (a *attempt) over(committed bool) {
+	a.lane.give(committed)
+	a.lane = nil
+}
+
+// lookAgain ends an attempt whose lane has failed: all are told if that is because the
+// server is another one.
+func (a *attempt) lookAgain(ctx context.Context) {
+	if a.session.send(ctx, command{sql: "ROLLBACK"}) == nil {
+		a.session.lease.use(func(c *pgx.Conn) error {
+			a.db.again(ctx, c)
+			return nil
+		})
+	}
+	a.db.drop(a.session)
 }
 
 // before is the fate of an attempt whose COMMIT was not sent, which was not committed
@@ -102,7 +155,10 @@ func (a *attempt) before(ctx context.Context, err error) fate {
 }
 
 // abandon ends an attempt, with nothing that commits sent.
-func (a *attempt) abandon(ctx context.Context) { a.db.rollback(ctx, a.session) }
+func (a *attempt) abandon(ctx context.Context) {
+	a.over(false)
+	a.db.rollback(ctx, a.session)
+}
 
 // errUntold is verify's answer when the rows do not tell.
 var errUntold = errors.New("every row of the commit has been changed since")
@@ -110,7 +166,7 @@ var errUntold = errors.New("every row of the commit has been changed since")
 // settle makes sure that the attempt is over, and tells whether it was applied. An
 // errUntold says that it is over but cannot be told.
 //
-// The fence is the end of the attempt's session. Its transaction is no more when
+// The fence is the end of the attempt's session, where there is no lane. Its transaction is no more when
 // its backend is: a backend leaves pg_stat_activity after it has ended its
 // transaction, and nothing else can send the COMMIT. A locking read instead would
 // prove nothing: a backend that is stopped before its INSERT holds no lock yet.
@@ -129,9 +185,13 @@ func (a *attempt) settleOnce(ctx context.Context) (applied, again bool, err erro
 	if err != nil {
 		return false, false, err
 	}
-	alive, err := a.fence(ctx, s)
-	if err == nil {
-		applied, err = a.outcome(ctx, s, alive)
+	if a.db.lanes != nil {
+		applied, err = a.outcomeByLane(ctx, s)
+	} else {
+		var alive bool
+		if alive, err = a.fence(ctx, s); err == nil {
+			applied, err = a.outcome(ctx, s, alive)
+		}
 	}
 	if err != nil && !errors.Is(err, errUntold) {
 		a.db.drop(s)
@@ -139,6 +199,32 @@ func (a *attempt) settleOnce(ctx context.Context) (applied, again bool, err erro
 		a.db.release(s)
 	}
 	return applied, s.stale(ctx, err), err
+}
+
+// mayTerminate refuses a server whose sessions this role may not end.
+func mayTerminate(ctx context.Context, s *session) error {
+	const query = `SELECT coalesce(bool_and(has_function_privilege(p.oid, 'EXECUTE')), false)
+FROM pg_catalog.pg_proc p WHERE p.proname = 'pg_terminate_backend' AND p.pronamespace = 'pg_catalog'::regnamespace`
+	var may bool
+	err := s.run(ctx, command{sql: query, row: func(scan func(...any) error) error { return scan(&may) }})
+	if err == nil && !may {
+		err = unsupported("this role may not call pg_terminate_backend, and so the outcome of a commit whose reply is lost cannot be settled; " +
+			"DatabaseOptions.Pooled settles in another way")
+	}
+	return err
+}
+
+// outcomeByLane asks the lane, which is fence and answer. Where it does not know the
+// commit any more, or the transaction has ended without it, nothing can come any more,
+// and the rows may tell.
+func (a *attempt) outcomeByLane(ctx context.Context, s *session) (applied bool, err error) {
+	if a.lane != nil {
+		applied, err = a.lane.settle(ctx, s)
+	}
+	if a.lane == nil || errors.Is(err, errUntold) {
+		return a.verify(ctx, s)
+	}
+	return applied, err
 }
 
 // fence ends the attempt's session, and waits until it has gone. It reports whether

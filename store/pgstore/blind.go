@@ -119,6 +119,7 @@ type written struct {
 // blindly commits a plan as one statement in autocommit mode.
 func (b *batch[K, V]) blindly(ctx context.Context, a *attempt, p plan[K, V]) ([]lockstep.Outcome[V], fate, error) {
 	if len(p.rows) == 0 { // sets without changes
+		a.over(false)
 		a.db.release(a.session)
 		return b.result(p, nil), 0, nil
 	}

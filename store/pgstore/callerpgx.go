@@ -132,7 +132,9 @@ func (x *callerTx) Prepare(ctx context.Context, name, query string) (*pgconn.Sta
 	if err := x.loan.admit(query); err != nil {
 		return nil, err
 	}
-	x.loan.session.spent = true
+	if x.loan.spend(); x.loan.session.db.opts.Pooled {
+		return nil, errPooledStay
+	}
 	d, err := x.inner.Prepare(ctx, name, query)
 	return d, x.loan.note(err)
 }
@@ -140,12 +142,12 @@ func (x *callerTx) Prepare(ctx context.Context, name, query string) (*pgconn.Sta
 // LargeObjects and Conn lead past what is looked at. The session is closed when the
 // transaction is over, and with it whatever still has a hold of it.
 func (x *callerTx) LargeObjects() pgx.LargeObjects {
-	x.loan.session.spent = true
+	x.loan.spend()
 	return x.inner.LargeObjects()
 }
 
 func (x *callerTx) Conn() *pgx.Conn {
-	x.loan.session.spent = true
+	x.loan.spend()
 	return x.inner.Conn()
 }
 

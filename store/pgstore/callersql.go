@@ -33,7 +33,8 @@ import (
 // the transaction, and those that would outlast it: SET without LOCAL, LISTEN, PREPARE
 // and their like. What may leave something behind in the session all the same (session
 // locks, set_config, temporary tables, cursors WITH HOLD, DO, CALL, Prepare, Conn,
-// LargeObjects) costs a connection: it is closed when the transaction is over. What is
+// LargeObjects) costs a connection: it is closed when the transaction is over; with
+// DatabaseOptions.Pooled it is refused (ErrUnsupported). What is
 // done by functions and triggers of the database's own is not seen.
 //
 // The statements are for rows that no cache keeps: those are written through the
@@ -120,10 +121,23 @@ func (l *loan) admit(query string) error {
 		return invalid("standard_conforming_strings is off, with which a statement cannot be told from a string")
 	}
 	stays, err := staysInside(query)
-	if !stays {
+	switch {
+	case stays || err != nil && l.session.db.opts.Pooled:
+	case l.session.db.opts.Pooled:
+		return errPooledStay
+	default:
 		l.session.spent = true
 	}
 	return err
+}
+
+// spend notes that the session is of no use to others any more.
+func (l *loan) spend() {
+	if l.session.db.opts.Pooled {
+		l.fail(errPooledStay)
+		return
+	}
+	l.session.spent = true
 }
 
 // usable tells whether the loan goes on.
@@ -251,6 +265,7 @@ func (t *txn) vanished(ctx context.Context) error {
 	err := t.a.session.run(ctx, command{sql: statusSQL, args: []any{strconv.FormatUint(t.a.xact, 10)},
 		row: func(scan func(...any) error) error { return scan(&status, new(*int64)) }})
 	t.a.xact, t.a.verify = 0, t.verify
+	t.a.over(false) // it was not asked for
 	if err == nil && status != nil {
 		applied := *status == "committed"
 		t.a.verify = func(context.Context, *session) (bool, error) { return applied, nil }

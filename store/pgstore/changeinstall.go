@@ -54,6 +54,9 @@ func (db *Database) WatchSQL(ctx context.Context, table string, opts WatchOption
 // A writer of the table pays for it with a row a key in an unlogged table. Rows stay
 // there for an hour or two, and are removed by any process that has the table open.
 func (db *Database) InstallWatch(ctx context.Context, table string, opts WatchOptions) error {
+	if db.opts.Pooled {
+		return errNotWatchable(table)
+	}
 	statements, err := db.WatchSQL(ctx, table, opts)
 	if err != nil {
 		return err

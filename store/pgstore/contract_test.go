@@ -3,6 +3,7 @@ package pgstore_test
 import (
 	"database/sql"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -35,9 +36,9 @@ func TestContract(t *testing.T) {
 		{"Pool/cbor", overPool(newPool(t, url)), codec.CBOR[storetest.Doc]()},
 		{"SQL/json", overSQL(newSQL(t, url)), codec.JSON[storetest.Doc]()},
 		{"SQL/cbor", overSQL(newSQL(t, url)), codec.CBOR[storetest.Doc]()},
-		// The caller's pool may be set to another of pgx's ways to run a statement; these
-		// two differ most from its default.
-		{"Exec/json", overPool(newPoolIn(t, url, pgx.QueryExecModeExec)), codec.JSON[storetest.Doc]()},
+		// The caller's pool may be set to another of pgx's ways to run a statement; exec,
+		// without which there is no pooler, and simple differ most from its default.
+		{"Pooled/json", overPooled(newPool(t, pooledURL(t, url))), codec.JSON[storetest.Doc]()},
 		{"Simple/cbor", overPool(newPoolIn(t, url, pgx.QueryExecModeSimpleProtocol)), codec.CBOR[storetest.Doc]()},
 	} {
 		t.Run(c.name, func(t *testing.T) { contract(t, c.open, c.values, false) })
@@ -125,7 +126,9 @@ func newPoolIn(t testing.TB, url string, mode pgx.QueryExecMode) *pgxpool.Pool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.ConnConfig.DefaultQueryExecMode = mode
+	if !strings.Contains(url, "default_query_exec_mode") {
+		config.ConnConfig.DefaultQueryExecMode = mode
+	}
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)

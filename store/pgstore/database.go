@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/serverid"
 )
 
 // DatabaseOptions are the options of OpenDatabase. The zero value is sound.
@@ -22,6 +23,17 @@ type DatabaseOptions struct {
 	// have changed, at the latest: as a rule it is woken by NOTIFY, and looks at once. 0
 	// stands for 100 ms. Looking costs the server about as much as reading a row.
 	WatchInterval time.Duration
+	// Pooled is for connections by way of a pooler that hands out the server's sessions
+	// transaction by transaction, as PgBouncer's pool_mode transaction does, and for
+	// roles that may not call pg_terminate_backend. A pooler is found out at open, and
+	// refused where this is not set.
+	//
+	// Statements are then not prepared, for which the pool has to be set, too
+	// (default_query_exec_mode=exec): a load costs the server about as much again.
+	// Commits are fenced by rows of a table lockstep_lanes, which is made in the first
+	// schema of the search path: a commit updates one row more, in the same round trip.
+	// A watched table is refused with ErrUnsupported.
+	Pooled bool
 }
 
 const defaultWatchInterval = 100 * time.Millisecond
@@ -42,8 +54,11 @@ type Database struct {
 	// floors has, for each of our own tables, a *floor.
 	floors  sync.Map
 	silence time.Duration // watchTimeout, but in tests
-	// server is the one that the latest new session was of.
-	server server
+	// server is the one that the latest new session was of. Its listeners are caches,
+	// its watchers those of tables.
+	server serverid.Tracker[serverID]
+	// lanes fence commits whose sessions cannot be ended; nil where they can.
+	lanes *lanes
 	// mapped has a watched for each mapped table, by its oid.
 	mapped sync.Map
 
@@ -58,8 +73,8 @@ type Database struct {
 
 // OpenDatabase looks at the server behind pool. It returns an error that is
 // ErrInvalid, and names the setting, when the server is a replica or would lose
-// acknowledged commits in a crash; ErrUnsupported for a server that is too old or
-// behind a connection pooler; ErrUnavailable, naming the address, when it cannot be
+// acknowledged commits in a crash; ErrUnsupported for a server that is too old, or
+// whose sessions cannot be ended, as behind a pooler, without DatabaseOptions.Pooled; ErrUnavailable, naming the address, when it cannot be
 // reached. The pool stays the caller's: Close leaves it open.
 //
 // A pool that is shared with other code must give its sessions back as they were:
@@ -99,12 +114,24 @@ func openDatabase(ctx context.Context, src source, opts DatabaseOptions) (*Datab
 		db.drop(s)
 		return nil, openError(err)
 	}
-	db.release(s)
 	if schema != nil {
 		db.schema = *schema
 	}
+	if opts.Pooled {
+		err = db.openPooled(ctx, s)
+	} else {
+		err = mayTerminate(ctx, s)
+	}
+	if err != nil {
+		db.drop(s)
+		return nil, openError(err)
+	}
+	db.release(s)
 	db.opened = true
 	db.keeper.start(db)
+	if db.lanes != nil {
+		db.keeper.add(db.lanes.table, func(ctx context.Context) (bool, error) { return db.lanes.sweep(ctx, db) })
+	}
 	return db, nil
 }
 

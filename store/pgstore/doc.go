@@ -45,8 +45,6 @@
 //
 // # What is not there
 //
-// A connection pooler such as PgBouncer is refused when the database is opened: the
-// session that commits could not be ended, and so no unknown outcome be settled.
 // Triggers, rules, row security and foreign keys with actions on a table of ours are
 // refused, too; but for the triggers of a watch.
 //
@@ -66,6 +64,27 @@
 // statements are told, in a transaction that it shares with a cache, too. A table that
 // is partitioned cannot be watched; DROP TABLE, and a change of the primary key's
 // columns, end the watch, which has to be installed again.
+//
+// # Behind a pooler
+//
+// By way of PgBouncer and its like, whose pool_mode is transaction, a program's
+// statements come to a session of the server's that may be another one for each
+// transaction. OpenDatabase finds that out, and refuses it with an error that names
+// DatabaseOptions.Pooled. With it, and with connections that prepare nothing
+// (default_query_exec_mode=exec in the pool's URL), the same is promised as without a
+// pooler, and settling, which cannot end a session there, goes by rows of a table
+// lockstep_lanes: see lane.go. A table cannot be watched by way of a pooler.
+//
+// # Another server
+//
+// A Database notices that the server behind its pool is another than before, after a
+// failover, a restore or a restart: with the next connection that is opened, and within
+// about a second where nothing else opens one. Memory is emptied before anything that
+// the new one says is reported, and connections to the old one are closed when they are
+// next taken out of the pool. A server that has become a standby is refused
+// (ErrUnavailable) until it is promoted. What cannot be noticed is an old server that
+// goes on beside the new one as long as no new connection reaches the new one: let the
+// pool's connections end now and then (MaxConnLifetime).
 //
 // # How it is built
 //

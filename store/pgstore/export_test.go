@@ -29,3 +29,9 @@ func Rivals(t *testing.T, n int) {
 	rivals = n
 	t.Cleanup(func() { rivals = before })
 }
+
+// SweepLanes removes the lanes that nobody uses.
+func SweepLanes(ctx context.Context, db *Database) error {
+	_, err := db.lanes.sweep(ctx, db)
+	return err
+}

@@ -15,13 +15,19 @@ import (
 
 // postgresHistories breaks sessions of the first program's database, whose URL is
 // known when it has a place.
-func postgresHistories() histories.Harness {
+//
+// By way of a pooler it breaks sessions that are nobody's, or somebody's, by turns.
+func postgresHistories(pooled bool) histories.Harness {
 	var url string
 	return histories.Harness{
 		Calls: 400,
 		Place: func(t testing.TB, n int) string {
 			url = dbtest.Postgres(t)
-			return fmt.Sprintln(n, tables.Add(int64(n)), url)
+			via := url
+			if pooled {
+				via = pooledURL(t, url)
+			}
+			return fmt.Sprintln(n, tables.Add(int64(n)), via)
 		},
 		Connect: func(t testing.TB, place string) (stores []histories.Store) {
 			var n int
@@ -30,9 +36,13 @@ func postgresHistories() histories.Harness {
 			if _, err := fmt.Sscan(place, &n, &last, &url); err != nil {
 				t.Fatal(err)
 			}
-			db := openPool(t, url)
+			db := openPool
+			if pooled {
+				db = func(t testing.TB, url string) *pgstore.Database { return overPooled(newPool(t, url))(t) }
+			}
+			in := db(t, url)
 			for i := range n {
-				s, err := pgstore.OpenIn[int, int64](t.Context(), db, pgstore.Options{Table: fmt.Sprint("history", last-int64(i))})
+				s, err := pgstore.OpenIn[int, int64](t.Context(), in, pgstore.Options{Table: fmt.Sprint("history", last-int64(i))})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -59,8 +69,10 @@ func postgresHistories() histories.Harness {
 	}
 }
 
-func TestHistories(t *testing.T) { postgresHistories().Run(t, 4) }
+func TestHistories(t *testing.T) { postgresHistories(false).Run(t, 4) }
 
-func TestHistoriesOfTwoPrograms(t *testing.T) { postgresHistories().RunShared(t, 4) }
+func TestHistoriesOfTwoPrograms(t *testing.T) { postgresHistories(false).RunShared(t, 4) }
 
-func TestHistoriesOfTwoProcesses(t *testing.T) { postgresHistories().RunProcesses(t, 4) }
+func TestHistoriesOfTwoProcesses(t *testing.T) { postgresHistories(false).RunProcesses(t, 4) }
+
+func TestHistoriesBehindAPooler(t *testing.T) { postgresHistories(true).RunShared(t, 2) }

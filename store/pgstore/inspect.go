@@ -14,7 +14,7 @@ type inspection struct {
 	version     int
 	pid         uint32
 	started     int64
-	server      int64
+	server      serverID
 	user        int64
 	clock       int64
 	encoding    string
@@ -27,13 +27,16 @@ type inspection struct {
 }
 
 const inspectSQL = `SELECT current_setting('server_version_num')::int, pg_backend_pid(),
-	(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint,
+	` + runSQL + `,
 	coalesce((SELECT ` + startedSQL + ` FROM pg_stat_get_activity(pg_backend_pid())), 0),
 	coalesce((SELECT usesysid::int8 FROM pg_stat_get_activity(pg_backend_pid())), 0),
-	` + clockSQL + `,
+	` + clockSQL + `, coalesce(` + epochSQL + `, 0),
 	current_setting('server_encoding'), current_setting('client_encoding'),
 	pg_is_in_recovery(), current_setting('transaction_read_only'),
 	current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')`
+
+// runSQL is when the server was started.
+const runSQL = `(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint`
 
 // startedSQL is backend_start as a number: its text depends on the session's DateStyle
 // and TimeZone, and is compared by other sessions. The function is the view
@@ -48,8 +51,14 @@ const clockSQL = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
 
 func inspect(ctx context.Context, c *pgx.Conn) (inspection, error) {
 	var i inspection
-	err := c.QueryRow(ctx, inspectSQL, pgx.QueryExecModeExec).Scan(&i.version, &i.pid, &i.server, &i.started, &i.user, &i.clock, &i.encoding, &i.client,
-		&i.recovery, &i.readOnly, &i.fsync, &i.pages, &i.synchronous)
+	err := c.QueryRow(ctx, inspectSQL, pgx.QueryExecModeExec).Scan(&i.version, &i.pid, &i.server.started, &i.started, &i.user, &i.clock, &i.server.crash,
+		&i.encoding, &i.client, &i.recovery, &i.readOnly, &i.fsync, &i.pages, &i.synchronous)
+	if err == nil {
+		err = lineage(ctx, c, &i.server)
+	}
+	if i.fsync == "on" && i.synchronous != "off" {
+		i.server.crash = 0 // no commit is lost by one
+	}
 	return i, err
 }
 
@@ -58,10 +67,12 @@ func (i inspection) check(o DatabaseOptions, pid uint32) error {
 	switch {
 	case i.version < 130000:
 		return unsupported("the server has version %d.%d; 13 is the oldest that is supported", i.version/10000, i.version%10000)
-	case i.pid != pid:
-		return unsupported("between this program and the server there is a connection pooler (the session's pid is %d, and the connection was told %d); connect to the server itself", i.pid, pid)
-	case i.started == 0:
-		return unsupported("pg_stat_get_activity does not show this session, and without it the outcome of a commit whose reply is lost cannot be settled")
+	case i.pid != pid && !o.Pooled:
+		return unsupported("between this program and the server there is a connection pooler (the session's pid is %d, and the connection was told %d); "+
+			"connect to the server itself, or set DatabaseOptions.Pooled", i.pid, pid)
+	case i.started == 0 && !o.Pooled:
+		return unsupported("pg_stat_get_activity does not show this session, and without it the outcome of a commit whose reply is lost cannot be settled; " +
+			"DatabaseOptions.Pooled settles in another way")
 	case i.encoding != "UTF8":
 		return invalid("server_encoding is %s; only UTF8 keeps every text as it is", i.encoding)
 	case i.client != "UTF8":

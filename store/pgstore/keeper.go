@@ -9,9 +9,10 @@ import (
 )
 
 // keeper is a database's background work: it sweeps the tables that have rows to
-// end. It takes a session from the pool once a minute.
+// end, for which it takes a session from the pool once a minute, and looks whether the
+// server is still there, once a second while there are caches.
 type keeper struct {
-	done chan struct{}
+	running sync.WaitGroup
 
 	mu     sync.Mutex
 	sweeps map[string]sweep // by table
@@ -34,12 +35,12 @@ const (
 )
 
 func (k *keeper) start(db *Database) {
-	k.done = make(chan struct{})
 	k.sweeps = map[string]sweep{}
-	go k.run(db)
+	k.running.Go(func() { k.every(db, sweepEvery, k.sweepAll) })
+	k.running.Go(func() { k.every(db, noticeEvery, db.notice) })
 }
 
-func (k *keeper) wait() { <-k.done }
+func (k *keeper) wait() { k.running.Wait() }
 
 func (k *keeper) add(table string, s sweep) {
 	k.mu.Lock()
@@ -47,8 +48,8 @@ func (k *keeper) add(table string, s sweep) {
 	k.sweeps[table] = s
 }
 
-func (k *keeper) run(db *Database) {
-	defer close(k.done)
+// every does the work again and again, until the database is closed.
+func (k *keeper) every(db *Database, interval time.Duration, work func(ctx context.Context)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	stop := make(chan struct{})
@@ -60,12 +61,12 @@ func (k *keeper) run(db *Database) {
 		case <-stop:
 		}
 	}()
-	ticker := time.NewTicker(sweepEvery)
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			k.sweepAll(ctx)
+			work(ctx)
 		case <-db.closing:
 			return
 		}

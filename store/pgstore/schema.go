@@ -214,7 +214,7 @@ func (db *Database) splitTable(name string) (schema, table string, err error) {
 		return "", "", invalid("the search_path has no schema that exists; name it: schema.%s", name)
 	case strings.Contains(table, "."), !validName(schema), !validName(table):
 		return "", "", invalid("%q is not a table's name", name)
-	case table == metaName, table == logName, table == horizonName:
+	case table == metaName, table == logName, table == horizonName, table == lanesName:
 		return "", "", invalid("the table's name %q is reserved", name)
 	}
 	return schema, table, nil

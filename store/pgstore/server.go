@@ -1,38 +1,79 @@
 package pgstore
 
-import "sync"
+import (
+	"context"
+	"errors"
+	"time"
 
-// server is the server behind a Database, by the moment when it was started. A
-// failover or a restore may leave sessions at two of them: a watcher's at the old one,
-// where nothing changes any more, and those of its cache's reads and writes at the
-// new one. So it ends when a new session meets another server than it has.
-type server struct {
-	mu      sync.Mutex
-	started int64
-	changed chan struct{} // closed when it is another
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// serverID tells the server behind a session from every other, and a run of it from the
+// next. A failover or a restore may leave sessions at two servers: those of a pool, say,
+// at the old one, where nothing changes any more, and new ones at the other. A server
+// that was merely started again is taken for another, too: nothing in it says that an
+// older copy of its files was not put in their place.
+//
+// A session cannot outlive its server's run, so that looking at a new one is enough, and
+// loads and commits cost nothing more.
+type serverID struct {
+	started int64 // when, in µs
+	// system and timeline are of the files: the first from initdb, the second raised by
+	// each promotion. Both are 0 where the server does not tell them.
+	system, timeline int64
+	// crash changes when a backend has crashed and taken the others with it, in the same
+	// run: where commits may be lost by that. See epochSQL.
+	crash int64
 }
 
-// met notes the server of a new session.
-func (s *server) met(started int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.started == started {
+const (
+	// noticeEvery is how long memory may answer for a server that has ended, where
+	// nothing else is asked of it.
+	noticeEvery   = time.Second
+	noticeTimeout = 5 * time.Second
+)
+
+// notice finds out whether there is another server. A cache whose reads are all hits
+// would not: its sessions lie idle in the pool, and one that has been ended does not
+// show that before it is used.
+func (db *Database) notice(ctx context.Context) {
+	if !db.server.Heard() {
 		return
 	}
-	s.started = started
-	if s.changed != nil {
-		close(s.changed)
-		s.changed = nil
+	ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
+	defer cancel()
+	for {
+		s, err := db.session(ctx)
+		if err != nil {
+			return
+		}
+		if !s.fresh {
+			err = s.run(ctx, command{sql: "SELECT 1"})
+		}
+		if err == nil {
+			db.release(s)
+			return
+		}
+		db.drop(s)
+		if !s.stale(ctx, err) {
+			return
+		}
 	}
 }
 
-// is tells whether the latest session was of this server, and returns a channel that
-// is closed when one is not.
-func (s *server) is(started int64) (same bool, changed <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.changed == nil {
-		s.changed = make(chan struct{})
+// lineageSQL is a statement of its own because a server may refuse it: the functions can
+// be revoked, and what only speaks PostgreSQL's protocol lacks them. The timeline of
+// pg_control_checkpoint() would be that of the last checkpoint.
+const lineageSQL = `SELECT system_identifier, CASE WHEN pg_is_in_recovery() THEN 0
+	ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int8 END FROM pg_control_system()`
+
+// lineage asks for the identity of the server's files.
+func lineage(ctx context.Context, c *pgx.Conn, id *serverID) error {
+	err := c.QueryRow(ctx, lineageSQL, pgx.QueryExecModeExec).Scan(&id.system, &id.timeline)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && fateOfServer(refused) != fateUnknown {
+		return nil
 	}
-	return s.started == started, s.changed
+	return err
 }

@@ -96,9 +96,8 @@ type identity struct {
 	// born orders identities and attempts of this process: a session that was known
 	// before an attempt began, and lives, shows that the server has not crashed in
 	// between.
-	born uint64
-	// server is when its server was started, in µs, which tells two servers apart.
-	server int64
+	born   uint64
+	server serverID
 }
 
 var births atomic.Uint64
@@ -106,6 +105,7 @@ var births atomic.Uint64
 // session is a connection that we have to ourselves, and whose server has been
 // looked at.
 type session struct {
+	db    *Database
 	lease lease
 	id    *identity
 	// fresh: this is the connection's first use. One that was idle in its pool may have
@@ -126,9 +126,20 @@ func (s *session) stale(ctx context.Context, err error) bool {
 // identityKey is where a connection keeps its *identity.
 const identityKey = "github.com/lockstep-cache/lockstep/store/pgstore"
 
-// session takes a connection. Its first use of each costs a round trip more, in
-// which the server and the settings of the session are looked at.
+// session takes a connection. Its first use of each costs two round trips more, in
+// which the server and the settings of the session are looked at. Those that are still
+// at another server than the latest are closed.
 func (db *Database) session(ctx context.Context) (*session, error) {
+	for {
+		s, err := db.anySession(ctx)
+		if err != nil || db.server.Is(s.id.server) {
+			return s, err
+		}
+		db.drop(s)
+	}
+}
+
+func (db *Database) anySession(ctx context.Context) (*session, error) {
 	if err := db.enter(); err != nil {
 		return nil, err
 	}
@@ -141,7 +152,7 @@ func (db *Database) session(ctx context.Context) (*session, error) {
 		db.leave()
 		return nil, err
 	}
-	s := &session{lease: l}
+	s := &session{db: db, lease: l}
 	err = l.use(func(c *pgx.Conn) error {
 		data := c.PgConn().CustomData()
 		if id, ok := data[identityKey].(*identity); ok {
@@ -165,19 +176,27 @@ func (db *Database) session(ctx context.Context) (*session, error) {
 
 // look looks at the server of a connection that is used for the first time.
 func (db *Database) look(ctx context.Context, c *pgx.Conn) (*identity, error) {
+	if db.opts.Pooled {
+		if err := poolable(c); err != nil {
+			return nil, err
+		}
+	}
 	seen, err := inspect(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	if err := seen.check(db.opts, c.PgConn().PID()); err != nil {
 		if db.opened {
+			if seen.recovery {
+				db.server.Refused(seen.server)
+			}
 			// It is no fault of a key or of a set.
 			return nil, unavailable("a new session: %v", err)
 		}
 		return nil, err
 	}
 	db.heard(seen.clock, 0)
-	db.server.met(seen.server)
+	db.server.Met(seen.server)
 	return &identity{pid: seen.pid, started: seen.started, user: seen.user, born: births.Add(1), server: seen.server}, nil
 }
 
@@ -238,6 +257,29 @@ type command struct {
 // session without a transaction several commands are one. When a connection meets a
 // statement for the first time, the driver has it prepared, in a round trip before.
 func (s *session) run(ctx context.Context, commands ...command) error {
+	if !s.db.opts.Pooled {
+		return s.send(ctx, commands...)
+	}
+	outside := false
+	s.lease.use(func(c *pgx.Conn) error {
+		outside = c.PgConn().TxStatus() == 'I'
+		return nil
+	})
+	if outside {
+		commands = s.ask(commands)
+	}
+	err := s.send(ctx, commands...)
+	if errors.Is(err, errMoved) {
+		s.lease.use(func(c *pgx.Conn) error {
+			s.db.again(ctx, c)
+			return nil
+		})
+	}
+	return err
+}
+
+// send is run for what commits, which asks by itself where it is (lane.guard).
+func (s *session) send(ctx context.Context, commands ...command) error {
 	return s.lease.use(func(c *pgx.Conn) error {
 		if len(commands) == 1 {
 			m := commands[0]

@@ -15,7 +15,10 @@ import (
 func TestALostReplyIsSettled(t *testing.T) {
 	url := dbtest.Postgres(t)
 	proxy, via := dbtest.Via(t, url)
-	s, direct := openStore(t, via), openStore(t, url)
+	lostReplies(t, proxy, openStore(t, via), openStore(t, url))
+}
+
+func lostReplies(t *testing.T, proxy *dbtest.Proxy, s, direct *store) {
 	commit := func(sets ...changeSet) func() error {
 		return func() error {
 			_, err := s.Commit(t.Context(), sets)

@@ -70,6 +70,82 @@ func TestASessionThatIsStopped(t *testing.T) {
 	wantRow(t, direct, "k", "new")
 }
 
+// Behind a pooler nobody can end the backend. Its commit is settled while the kernel does
+// not run it, and when it goes on, it changes nothing.
+func TestALateCommitBehindAPoolerChangesNothing(t *testing.T) {
+	url := dbtest.Postgres(t)
+	proxy, via := dbtest.Via(t, pooledURL(t, url))
+	s, direct := openPooledStore(t, via), openStore(t, url)
+	// A row's lock is had before anything that commits is sent, for a mapped table; what
+	// it waits for afterwards is a trigger's.
+	execute(t, url, `CREATE TABLE mapped (id text PRIMARY KEY, name text);
+CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM FROM rows WHERE key = 'k' FOR UPDATE; RETURN new; END $$;
+CREATE TRIGGER wait BEFORE INSERT ON mapped FOR EACH ROW EXECUTE FUNCTION wait()`)
+	type thing struct {
+		Name string `db:"name"`
+	}
+	mapped, err := pgstore.NewTableIn[string, thing](t.Context(), s.Database(), "mapped", pgstore.TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, commit := range map[string]func() error{
+		"Mapped": func() error {
+			_, err := mapped.Commit(t.Context(), []lockstep.ChangeSet[string, thing]{{Changes: []lockstep.Change[string, thing]{{Key: "m", Value: thing{"late"}}}}})
+			return err
+		},
+		"Blind": func() error {
+			_, err := s.Commit(t.Context(), []changeSet{set(put("k", "late"))})
+			return err
+		},
+		"Folded": func() error {
+			_, err := s.Commit(t.Context(), []changeSet{set(put("k", "early")), set(put("k", "late")), set(put("l", "late"))})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(t, s, put("k", "old"))
+			somebody := connect(t, url)
+			run(t, somebody, "BEGIN")
+			run(t, somebody, "SELECT FROM rows WHERE key = 'k' FOR UPDATE")
+			failed := make(chan error, 1)
+			go func() { failed <- commit() }()
+			await(t, url, waiting)
+			var pid int
+			if err := somebody.QueryRow(t.Context(), `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&pid); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			defer syscall.Kill(pid, syscall.SIGCONT)
+			proxy.CutAll()
+			err := <-failed
+			wantError(t, err, lockstep.ErrUnknownOutcome)
+			settled, serr := s.Capabilities().Settle(t.Context(), err)
+			if serr != nil || settled.Err != nil || settled.Applied {
+				t.Fatalf("settled as %+v, %v, want not applied", settled, serr)
+			}
+			again, serr := s.Capabilities().Settle(t.Context(), err)
+			if serr != nil || again.Err != nil || again.Applied {
+				t.Errorf("settled once more as %+v, %v", again, serr)
+			}
+			run(t, somebody, "ROLLBACK") // the stopped session has its lock, and only has to go on
+			before := get(t, direct, "k")
+			if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			await(t, url, `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, pid)
+			if r := get(t, direct, "k"); r != before || r.Value != "old" {
+				t.Errorf("the row is %+v, and was %+v when the commit was settled", r, before)
+			}
+			wantAbsent(t, direct, "l")
+			await(t, url, "SELECT count(*) = 0 FROM mapped")
+			write(t, s, put("k", "new"))
+			wantRow(t, direct, "k", "new")
+		})
+	}
+}
+
 // A pool whose connections belong to several roles, as where passwords are given out
 // for an hour, may have to settle what a session of another role has done. The server
 // does not show it when that session began, which must not be taken for its end.

@@ -119,6 +119,9 @@ func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options
 	if s.outside, err = s.findOutside(ctx); err != nil {
 		return nil, err
 	}
+	if s.outside != nil && db.opts.Pooled {
+		return nil, errNotWatchable(t.qualified())
+	}
 	s.sql = newStatements(t, s.outside)
 	raise(&s.floor.Int64, purged)
 	db.keeper.add(t.qualified(), s.sweep)
@@ -179,6 +182,7 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Scan:          s.scan,
 		Database:      s.db,
 		Begin:         s.db.begin,
+		Replaced:      s.db.server.Listen,
 		Apply:         s.apply,
 	}
 	if s.outside != nil {

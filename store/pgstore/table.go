@@ -135,6 +135,9 @@ func NewTableIn[K comparable, V any](ctx context.Context, db *Database, table st
 	case s.persistence == "u" && !db.opts.AllowUnsafeDurability:
 		return nil, invalid("table %s is unlogged: a crash empties it; DatabaseOptions.AllowUnsafeDurability accepts that", s)
 	}
+	if o != nil && db.opts.Pooled {
+		return nil, errNotWatchable(s.String())
+	}
 	m, err := mapTo[K, V](s, mapping.Options(opts))
 	if err != nil {
 		return nil, err
@@ -177,6 +180,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Versions: t.m.Versioned(),
 		Clone:    t.m.Clone,
 		Scan:     t.scan,
+		Replaced: t.db.server.Listen,
 	}
 	if t.outside != nil {
 		caps.Watch = t.watchChanges

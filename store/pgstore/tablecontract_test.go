@@ -29,7 +29,7 @@ func TestContractTable(t *testing.T) {
 	}{
 		{"WithVersion", version, overPool(newPool(t, url)), false},
 		{"WithVersion/Simple", version, overPool(newPoolIn(t, url, pgx.QueryExecModeSimpleProtocol)), true},
-		{"WithoutVersion/SQL", without, overSQL(newSQL(t, url)), false},
+		{"WithoutVersion/SQL/Pooled", without, overPooledSQL(newSQL(t, pooledURL(t, url))), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			table := func() string { return fmt.Sprint("mapped", tables.Add(1)) }

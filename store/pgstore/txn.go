@@ -54,10 +54,23 @@ func (db *Database) open(ctx context.Context, t lockstep.Txn) (*txn, error) {
 	if x.over != nil {
 		return nil, invalid("%w", x.over)
 	}
-	if x.over = x.recall(ctx); x.over != nil {
+	if x.over = x.recall(ctx); x.over == nil {
+		x.over = x.moved()
+	}
+	if x.over != nil {
 		return nil, notApplied(fateGone, x.over)
 	}
 	return x, nil
+}
+
+// moved is an error where the transaction's session is at another server than the
+// latest. Whoever commits it has the keys held by then, so that a change that comes
+// after this look keeps what it publishes out of memory.
+func (t *txn) moved() error {
+	if t.a.db.server.Is(t.a.id.server) {
+		return nil
+	}
+	return unavailable("the transaction was begun at another server than the one that there is now")
 }
 
 // apply implements Capabilities.Apply. It waits for a row that is locked by
@@ -100,6 +113,9 @@ func (t *txn) Commit(ctx context.Context) error {
 	}
 	if t.over == nil {
 		t.over = t.recall(ctx)
+	}
+	if t.over == nil {
+		t.over = t.moved()
 	}
 	if errors.Is(t.over, errVanished) {
 		t.done = true

@@ -98,7 +98,7 @@ func watchError(l *changeLog, err error) error {
 // alive is ctx until the database is closed, or has turned out to be another.
 func (w *watcher[K]) alive(ctx context.Context, id *identity) (_ context.Context, end func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	same, changed := w.db.server.is(id.server)
+	same, changed := w.db.server.Watch(id.server)
 	if !same {
 		cancel(errOtherServer)
 	}

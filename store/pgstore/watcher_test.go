@@ -332,7 +332,7 @@ func TestAWatchThatIsChangedEnds(t *testing.T) {
 func TestAnotherServerEndsTheWatch(t *testing.T) {
 	w := watchThings(t, DatabaseOptions{})
 	w.start()
-	w.db.server.met(1)
+	w.db.server.Met(serverID{started: 1})
 	w.ends(errOtherServer)
 }
 
