@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		kong.Name("lockstep"),
 		kong.Description("Keeps a cache and a database in step."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"stores": storesHelp(), "watched": watchHelp()},
+		kong.Vars{"stores": storesHelp(), "watched": watchHelp(), "watchedsecrets": watchSecrets()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exit(code)) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),

@@ -17,20 +17,21 @@ type watchVerb struct {
 
 // watchTarget is the table that a watch is of.
 type watchTarget struct {
-	Store string `required:"" placeholder:"URL" help:"The database: ${watched}. A password is better given in PGPASSWORD or a password file."`
+	Store string `required:"" placeholder:"URL" help:"The database: ${watched}. A password is better given in ${watchedsecrets} or a password file."`
 	Table string `arg:"" help:"The table, as in SQL: users, app.users."`
 }
 
 // watchOptions are those of a watch that is to be installed.
 type watchOptions struct {
 	VersionColumn string `help:"The column, a bigint, in which the program keeps the version of a row."`
-	Role          string `help:"The role that caches connect as, if it is not the one that installs: it is granted what they need."`
+	Role          string `help:"The role or user that caches connect as, if it is not the one that installs: it is granted what they need."`
 }
 
 // watchKind is a kind of database whose tables can be watched. Its file is
 // watch_KIND.go.
 type watchKind struct {
 	form    string // of its URLs
+	secret  string // the variable that may have the password
 	schemes []string
 	open    func(ctx context.Context, url string) (watchedDatabase, error)
 }
@@ -41,10 +42,12 @@ type watchedDatabase interface {
 	install(ctx context.Context, table string, o watchOptions) error
 	removeSQL(ctx context.Context, table string) ([]string, error)
 	remove(ctx context.Context, table string) error
+	// script is what a person can give to the database's own program.
+	script(statements []string) string
 	close() error
 }
 
-var watchKinds = []watchKind{postgresWatch}
+var watchKinds = []watchKind{postgresWatch, mysqlWatch}
 
 func watchHelp() string {
 	var forms []string
@@ -52,6 +55,15 @@ func watchHelp() string {
 		forms = append(forms, k.form)
 	}
 	return strings.Join(forms, " or ")
+}
+
+// watchSecrets are the variables that may have a password.
+func watchSecrets() string {
+	var names []string
+	for _, k := range watchKinds {
+		names = append(names, k.secret)
+	}
+	return strings.Join(names, ", ")
 }
 
 // open opens the database. The URL, which may have a password in it, is in no error.
@@ -87,7 +99,7 @@ func (t watchTarget) do(ctx context.Context, out io.Writer, yes bool,
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(out, "BEGIN;\n%s;\nCOMMIT;\n", strings.Join(statements, ";\n")); err != nil {
+	if _, err := io.WriteString(out, db.script(statements)); err != nil {
 		return err
 	}
 	if execute == nil {

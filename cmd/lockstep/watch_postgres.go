@@ -15,6 +15,7 @@ const postgresForm = "postgres://USER@HOST/DATABASE"
 
 var postgresWatch = watchKind{
 	form:    postgresForm,
+	secret:  "PGPASSWORD",
 	schemes: []string{"postgres", "postgresql"},
 	open:    openPostgresWatch,
 }
@@ -43,12 +44,16 @@ func openPostgresWatch(ctx context.Context, url string) (watchedDatabase, error)
 func watchFault(err error) error {
 	if errors.Is(err, lockstep.ErrInvalid) || errors.Is(err, lockstep.ErrUnsupported) {
 		text := err.Error()
-		for _, prefix := range []string{lockstep.ErrInvalid.Error() + ": ", "postgres: "} {
+		for _, prefix := range []string{lockstep.ErrInvalid.Error() + ": ", "postgres: ", "mysql: "} {
 			text = strings.TrimPrefix(text, prefix)
 		}
 		return usagef("%s", text)
 	}
 	return err
+}
+
+func (w postgresWatched) script(statements []string) string {
+	return "BEGIN;\n" + strings.Join(statements, ";\n") + ";\nCOMMIT;\n"
 }
 
 func (w postgresWatched) close() error {

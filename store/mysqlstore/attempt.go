@@ -49,10 +49,10 @@ func (e *unknownOutcome) Error() string {
 func (e *unknownOutcome) Unwrap() error        { return e.cause }
 func (e *unknownOutcome) Is(target error) bool { return target == lockstep.ErrUnknownOutcome }
 
-// write runs body as one attempt. Its error is an *unknownOutcome or says that
+// write runs body as one attempt, whose changes are those of a writer: session.mark. Its error is an *unknownOutcome or says that
 // nothing was applied.
-func (db *Database) write(ctx context.Context, body func(ctx context.Context, a *attempt) error) (any, error) {
-	a, err := db.newAttempt(ctx)
+func (db *Database) write(ctx context.Context, writer string, body func(ctx context.Context, a *attempt) error) (any, error) {
+	a, err := db.newAttempt(ctx, writer)
 	if err != nil {
 		return nil, err
 	}
@@ -62,10 +62,15 @@ func (db *Database) write(ctx context.Context, body func(ctx context.Context, a 
 	return a.result, nil
 }
 
-func (db *Database) newAttempt(ctx context.Context) (*attempt, error) {
-	s, err := db.acquire(ctx)
+func (db *Database) newAttempt(ctx context.Context, writer string) (*attempt, error) {
+	s, err := db.acquireFor(ctx, writer)
 	if err != nil {
 		return nil, err
+	}
+	if err := s.mark(ctx, writer); err != nil {
+		s.broken, s.alive = true, s.alive || ctx.Err() != nil
+		db.release(s)
+		return nil, unasked(err)
 	}
 	return &attempt{db: db, s: s, stamp: 1 + rand.Int64N(1<<63-1)}, nil
 }

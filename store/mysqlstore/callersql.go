@@ -64,6 +64,9 @@ func (c *callerSQL) open(s *session) (*sql.Tx, error) {
 		return c.tx, nil
 	}
 	ctx := context.Background()
+	if err := s.mark(ctx, ""); err != nil {
+		return nil, err
+	}
 	if err := s.run(ctx, "SAVEPOINT "+lentSavepoint); err != nil {
 		return nil, err
 	}

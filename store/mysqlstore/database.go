@@ -24,6 +24,10 @@ type DatabaseOptions struct {
 	// opened for a moment to settle an unknown outcome. A pool with a limit of its
 	// own (SetMaxOpenConns) must leave room for these and for the program.
 	MaxSessions int
+	// WatchInterval is how often each cache over a watched table looks for what others
+	// have changed; 0 stands for 100 ms. Looking costs the server about as much as
+	// reading three rows, and once a second a millisecond.
+	WatchInterval time.Duration
 }
 
 const (
@@ -48,6 +52,11 @@ type Database struct {
 	opts   DatabaseOptions
 	server server
 	name   string // of the database in the server
+	// silence and printEvery are watchTimeout and watchPrint, but in tests.
+	silence, printEvery time.Duration
+	// watched are the stores that watch their tables, and watching their sessions.
+	watched  atomic.Int64
+	watching sync.WaitGroup
 
 	// which is the server that the latest new session was of. Its listeners are caches.
 	which  serverid.Tracker[serverID]
@@ -88,6 +97,12 @@ func OpenDatabase(ctx context.Context, pool *sql.DB, opts DatabaseOptions) (*Dat
 	if err != nil {
 		return nil, err
 	}
+	if opts.WatchInterval < 0 {
+		return nil, invalid("DatabaseOptions.WatchInterval is %v, and must not be negative", opts.WatchInterval)
+	}
+	if opts.WatchInterval == 0 {
+		opts.WatchInterval = defaultWatchInterval
+	}
 	if pool == nil {
 		return nil, invalid("the *sql.DB is nil")
 	}
@@ -106,7 +121,7 @@ func OpenDatabase(ctx context.Context, pool *sql.DB, opts DatabaseOptions) (*Dat
 	if ctx.Err() != nil {
 		return nil, gaveUp(ctx, "opening")
 	}
-	db := &Database{pool: pool, opts: opts, slots: make(chan struct{}, n)}
+	db := &Database{pool: pool, opts: opts, silence: watchTimeout, printEvery: watchPrint, slots: make(chan struct{}, n)}
 	db.ctx, db.cancel = context.WithCancel(context.Background())
 	if err := db.inspect(ctx); err != nil {
 		db.cancel()
@@ -122,8 +137,11 @@ func OpenDatabase(ctx context.Context, pool *sql.DB, opts DatabaseOptions) (*Dat
 // *sql.DB. Closing again does nothing.
 func (db *Database) Close() error {
 	db.closeOnce.Do(func() {
+		db.mu.Lock() // behind which no watch begins
 		db.cancel()
+		db.mu.Unlock()
 		db.keeper.wait()
+		db.watching.Wait()
 		for range cap(db.slots) {
 			db.slots <- struct{}{} // whoever has one gives it back first
 		}
@@ -145,7 +163,10 @@ func (db *Database) closed() error {
 }
 
 // acquire lends a session, for which it may have to wait.
-func (db *Database) acquire(ctx context.Context) (*session, error) {
+func (db *Database) acquire(ctx context.Context) (*session, error) { return db.acquireFor(ctx, "") }
+
+// acquireFor lends one that was a writer's last, if there is one.
+func (db *Database) acquireFor(ctx context.Context, writer string) (*session, error) {
 	if err := db.closed(); err != nil {
 		return nil, err
 	}
@@ -164,7 +185,7 @@ func (db *Database) acquire(ctx context.Context) (*session, error) {
 		}
 	}
 	for {
-		s := db.popIdle()
+		s := db.popIdle(writer)
 		if s == nil {
 			break
 		}
@@ -181,16 +202,58 @@ func (db *Database) acquire(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-func (db *Database) popIdle() *session {
+func (db *Database) popIdle(writer string) *session {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	n := len(db.idle)
 	if n == 0 {
 		return nil
 	}
-	s := db.idle[n-1]
-	db.idle = db.idle[:n-1]
+	i := n - 1
+	for j := i; j >= 0 && db.watched.Load() > 0; j-- {
+		if db.idle[j].writer == writer {
+			i = j
+			break
+		}
+	}
+	s := db.idle[i]
+	db.idle = append(db.idle[:i], db.idle[i+1:]...)
 	return s
+}
+
+// enterWatch counts a watcher's session. Of a pool that is limited it takes one of
+// those that are ours.
+func (db *Database) enterWatch(ctx context.Context) (release func(), err error) {
+	db.mu.Lock()
+	if err := db.closed(); err != nil {
+		db.mu.Unlock()
+		return nil, err
+	}
+	db.watching.Add(1)
+	db.mu.Unlock()
+	if db.pool.Stats().MaxOpenConnections == 0 {
+		return db.watching.Done, nil
+	}
+	select {
+	case db.slots <- struct{}{}:
+		return func() { <-db.slots; db.watching.Done() }, nil
+	case <-db.ctx.Done():
+		err = lockstep.ErrClosed
+	case <-ctx.Done():
+		err = gaveUp(ctx, "waiting for a session")
+	}
+	db.watching.Done()
+	return nil, err
+}
+
+// countWatch makes room for the session of one more store that watches its table.
+func (db *Database) countWatch() error {
+	n := db.watched.Add(1)
+	if limit := db.pool.Stats().MaxOpenConnections; limit > 0 && n >= int64(cap(db.slots)) {
+		db.watched.Add(-1)
+		return invalid("the *sql.DB is limited to %d open connections (SetMaxOpenConns), and each store over a watched table takes one for itself, of which there are %d", limit, n)
+	}
+	return nil
 }
 
 // release takes a session back. One that is broken is closed, and if the server may

@@ -51,6 +51,23 @@
 // works, by doing it. Behind a proxy that changes servers, a failover must not leave
 // the old one taking writes.
 //
+// # Changes made by others
+//
+// [Database.InstallWatch] puts triggers on a table that exists, which write down which
+// rows are changed, whoever changes them. Stores that open the table afterwards watch
+// it, each in a session of its own: a row that somebody else has changed leaves memory as
+// soon as the watcher has looked, DatabaseOptions.WatchInterval later at the latest. No
+// change is left out, whatever the order in which transactions are committed, and however
+// long they are. When the watcher's session is lost, memory is emptied, and keeps
+// nothing until there is another one.
+//
+// What a store commits is not told to that store, so that its cache keeps what it has
+// written: two caches over a watched table have a store each. The caller's own
+// statements are told, in a transaction that it shares with a cache, too. TRUNCATE,
+// and DDL that removes rows, is not told: invalidate the caches after it. ALTER TABLE
+// ends the watch, which begins again. A table whose key's columns are renamed
+// cannot be written until its watch is installed again.
+//
 // # How it is built
 //
 // A session (session.go) is a connection of ours; it talks to the driver directly,

@@ -164,15 +164,9 @@ func variables(ctx context.Context, s *session, names ...string) (map[string]str
 
 // rowsOf sends a query as text and returns all of its rows.
 func rowsOf(ctx context.Context, s *session, query string) (all [][]driver.Value, err error) {
-	err = s.raw(func(c driver.Conn) error {
-		rows, err := c.(driver.QueryerContext).QueryContext(ctx, query, nil)
-		if err != nil {
-			return err
-		}
-		return each(rows, func(cols []driver.Value) error {
-			all = append(all, keep(cols))
-			return nil
-		})
+	err = s.stream(ctx, query, func(cols []driver.Value) error {
+		all = append(all, keep(cols))
+		return nil
 	})
 	return all, err
 }

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -99,27 +100,36 @@ func (db *Database) ensureTable(ctx context.Context, t tableInfo) (floor int64, 
 	return floor, nil
 }
 
-// migrate runs DDL, under a lock among all that open tables of this database.
-func (db *Database) migrate(ctx context.Context, s *session, t tableInfo) (floor int64, err error) {
+// lockDDL takes a lock among all that make tables of this database, for a session.
+func (db *Database) lockDDL(ctx context.Context, s *session) (unlock func(), err error) {
 	sum := sha256.Sum256([]byte(db.name))
 	lock := "'lockstep-ddl-" + hex.EncodeToString(sum[:12]) + "'"
 	for {
 		row, err := s.row(ctx, "SELECT GET_LOCK("+lock+", 1)")
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		if locked, _ := integer(row[0]); locked == 1 {
 			break
 		}
 		if ctx.Err() != nil {
-			return 0, gaveUp(ctx, "waiting for another process that makes tables")
+			return nil, gaveUp(ctx, "waiting for another process that makes tables")
 		}
 	}
-	defer func() {
-		if rerr := s.run(ctx, "DO RELEASE_LOCK("+lock+")"); rerr != nil {
+	return func() {
+		if err := s.run(ctx, "DO RELEASE_LOCK("+lock+")"); err != nil {
 			s.broken = true // closing it gives the lock up
 		}
-	}()
+	}, nil
+}
+
+// migrate runs DDL.
+func (db *Database) migrate(ctx context.Context, s *session, t tableInfo) (floor int64, err error) {
+	unlock, err := db.lockDDL(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
 	if err := s.run(ctx, db.metaTable()); err != nil {
 		return 0, err
 	}
@@ -261,7 +271,7 @@ func checkTableName(name string) error {
 	case name == "" || utf8.RuneCountInString(name) > 64 || !utf8.ValidString(name) || strings.ContainsAny(name, "\x00/\\") ||
 		strings.HasSuffix(name, " ") || strings.IndexFunc(name, func(r rune) bool { return r > 0xffff }) >= 0:
 		return invalid("not a table's name: %q", name)
-	case strings.EqualFold(name, metaName):
+	case slices.ContainsFunc([]string{metaName, logName, horizonName, watchedName}, func(n string) bool { return strings.EqualFold(name, n) }):
 		return invalid("not a table's name: %q is reserved", name)
 	}
 	return nil

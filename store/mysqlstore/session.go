@@ -32,6 +32,9 @@ type session struct {
 	broken, alive bool
 	idleSince     time.Time
 
+	// writer is what @lockstep_writer is: mark.
+	writer string
+
 	args []driver.NamedValue // for one call
 }
 
@@ -164,6 +167,18 @@ func (s *session) row(ctx context.Context, query string) (row []driver.Value, er
 		})
 	})
 	return row, err
+}
+
+// stream sends a query as text and calls f with each of its rows, whose bytes are only
+// lent.
+func (s *session) stream(ctx context.Context, query string, f func(row []driver.Value) error) error {
+	return s.raw(func(c driver.Conn) error {
+		rows, err := c.(driver.QueryerContext).QueryContext(ctx, query, nil)
+		if err != nil {
+			return err
+		}
+		return each(rows, f)
+	})
 }
 
 // keep copies a row, whose bytes are the driver's buffer.

@@ -72,6 +72,8 @@ type Table[K comparable, V any] struct {
 	// removed are what this process's deletions have left of their versions.
 	removed removals
 	acts    actions
+	// outside is nil where the table is not watched.
+	outside *outside
 }
 
 // NewTable takes the database that pool's DSN names, and maps a table of it. Close
@@ -150,6 +152,15 @@ func (t *Table[K, V]) open(ctx context.Context, conn *session, table string) (er
 			return err
 		}
 	}
+	if t.outside, err = t.findOutside(ctx, conn); err != nil {
+		return err
+	}
+	if t.outside != nil {
+		if err := t.db.countWatch(); err != nil {
+			return err
+		}
+		t.db.keep(t.outside)
+	}
 	t.db.tables.Store(t.db.fold(s.sql()), s.String())
 	if !t.opts.ReadOnly {
 		t.db.mapped.Store(true)
@@ -192,6 +203,9 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Clone:    t.m.Clone,
 		Scan:     t.scan,
 		Replaced: t.db.which.Listen,
+	}
+	if t.outside != nil {
+		caps.Watch = t.watch
 	}
 	if t.opts.ReadOnly {
 		return caps

@@ -24,7 +24,7 @@ func (t *Table[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 	if len(b.Active()) == 0 {
 		return b.Outcomes, t.db.closed()
 	}
-	result, err := t.db.write(ctx, func(ctx context.Context, a *attempt) error {
+	result, err := t.db.write(ctx, t.outside.as(), func(ctx context.Context, a *attempt) error {
 		w := t.newWork(b, a)
 		w.retries = true
 		// A DeleteAll cannot leave out what is locked.
@@ -334,7 +334,7 @@ func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.C
 	w.patient, w.serial = true, x.a.serial
 	w.reset()
 	if b.Outcomes[0].Err == nil {
-		if err := w.applyOne(ctx, x); err != nil {
+		if err := x.as(ctx, t.outside.as(), func() error { return w.applyOne(ctx, x) }); err != nil {
 			return lockstep.Outcome[V]{}, err
 		}
 	}

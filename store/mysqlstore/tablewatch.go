@@ -169,6 +169,9 @@ func (l *looker) triggers(schema, table string) (triggers []trigger, err error) 
 	var bodies []string
 	err = l.conn.query(l.ctx, "SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_STATEMENT FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ?",
 		[]any{schema, table}, func(row []driver.Value) error {
+			if strings.HasPrefix(text(row[0]), watchPrefix) {
+				return nil // ours, which write to no table that is mapped
+			}
 			triggers = append(triggers, trigger{name: text(row[0]), event: text(row[1])})
 			bodies = append(bodies, text(row[2]))
 			return nil

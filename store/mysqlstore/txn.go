@@ -39,7 +39,7 @@ var errOver = errors.New("the transaction is over")
 
 // begin implements Capabilities.Begin.
 func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
-	a, err := db.newAttempt(ctx)
+	a, err := db.newAttempt(ctx, "")
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +78,28 @@ func (t *txn) moved() error {
 	return unavailable("the transaction was begun at another server than the one that there is now")
 }
 
+// as runs what a store writes in the transaction, as that store's. What the caller's own
+// SQL changes is nobody's.
+func (t *txn) as(ctx context.Context, writer string, write func() error) error {
+	if err := t.mark(ctx, writer); err != nil {
+		return err
+	}
+	err := write()
+	if err == nil && t.sql.tx != nil {
+		err = t.mark(ctx, "")
+	}
+	return err
+}
+
+func (t *txn) mark(ctx context.Context, writer string) error {
+	err := t.a.s.mark(ctx, writer)
+	if err != nil {
+		t.fail(err)
+		err = notApplied(err)
+	}
+	return err
+}
+
 // apply implements Capabilities.Apply.
 func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.ChangeSet[K, V]) (lockstep.Outcome[V], error) {
 	x, err := s.db.opened(t)
@@ -91,7 +113,7 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 	}
 	if !b.Idle() {
 		w := &work[K, V]{batch: b, a: x.a, patient: true}
-		if err := w.apply(ctx); err != nil {
+		if err := x.as(ctx, "", func() error { return w.apply(ctx) }); err != nil {
 			x.fail(err)
 			if refusesRow(err) {
 				return lockstep.Outcome[V]{Err: invalid("%w", err)}, nil
