@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -27,14 +25,13 @@ import (
 
 // jointPart is one cache's share of a joint transaction, its types forgotten.
 type jointPart interface {
-	host() host
+	stake
 	changes() bool
 
 	// enter counts the transaction with the cache, and with those that wait until
 	// begun; leave ends it.
 	enter() error
 	begun()
-	leave()
 
 	// await waits until none of the keys is in doubt.
 	await(ctx context.Context) error
@@ -44,54 +41,26 @@ type jointPart interface {
 	lapsed() error
 
 	hold()
-	// release ends hold. Memory keeps nothing of what was written, nothing older than
-	// what was read, and after a conflict nothing of that.
-	release(err error)
-	// block makes the cache's own writes of these keys wait, until unblock. abandon,
-	// before that, is for a doubt without an answer: they are dropped.
-	block()
-	abandon()
-	unblock()
-
-	// The states of a write, for the hooks.
 	pending()
-	unknown(err error)
-	finished(err error, wasDoubted bool)
-}
-
-// host is what there is of a cache without its types.
-type host struct {
-	life, closing, commits context.Context
-	timeout                time.Duration
-	logger                 *slog.Logger
-	counts                 *counters
 }
 
 // joint is a joint transaction under way.
 type joint struct {
-	verdict
+	ending
 	parts   []jointPart
-	lead    host // the first part's: its deadline, and its statistics, are the transaction's
-	purpose purpose
-	changes bool // false: it only checks what was read
-	txn     Txn  // the database's transaction, if it is begun already
+	txn     Txn // the database's transaction, if it is begun already
 	started time.Time
-	// ctx ends when the transaction is called off.
-	ctx    context.Context
-	cancel context.CancelFunc
-
-	mu   sync.Mutex
-	open []jointPart // the parts that want the outcome; guarded by mu
 }
 
 // commitJointly commits the parts in one transaction, in txn where it is begun
 // already. The parts are in the order in which every joint transaction takes them.
 func commitJointly(ctx context.Context, parts []jointPart, purpose purpose, txn Txn) error {
-	j := &joint{
-		verdict: newVerdict(), parts: parts, lead: parts[0].host(), purpose: purpose, txn: txn,
-		changes: txn != nil || slices.ContainsFunc(parts, jointPart.changes),
-		started: time.Now(), open: slices.Clone(parts),
+	stakes := make([]stake, len(parts))
+	for i, p := range parts {
+		stakes[i] = p
 	}
+	j := &joint{ending: newEnding(stakes, purpose), parts: parts, txn: txn, started: time.Now()}
+	j.changes = txn != nil || slices.ContainsFunc(parts, jointPart.changes)
 	if ctx.Err() != nil {
 		return notApplied(errors.Join(ended(ctx), rollback(j.lead, txn)))
 	}
@@ -119,56 +88,6 @@ func commitJointly(ctx context.Context, parts []jointPart, purpose purpose, txn 
 	j.lead.counts.writeLatency.Record(time.Since(j.started))
 	_, err := j.answer()
 	return err
-}
-
-// doubt answers the caller, who has left, or has waited for long enough. What has
-// not been sent by now never will be, and is not applied, because of unsent.
-func (j *joint) doubt(why, unsent error) {
-	if !j.changes {
-		// An unknown outcome of nothing is no unknown outcome.
-		j.end(unsent)
-		j.cancel()
-		return
-	}
-	if j.callOff(unsent, func(bool) { j.report(unsent, false) }) {
-		j.cancel()
-		return
-	}
-	j.verdict.doubt(why, func(err error) {
-		j.lead.counts.doubted()
-		for _, p := range j.parts {
-			p.block()
-			p.unknown(err)
-		}
-	})
-}
-
-// end makes the verdict final, and tells whether it had been in doubt.
-func (j *joint) end(err error) (wasDoubted bool) {
-	j.finish(0, err, func(doubted bool) {
-		wasDoubted = doubted
-		j.report(err, doubted)
-	})
-	return wasDoubted
-}
-
-// report counts the end, with the first of the caches, and tells it to all that
-// are open.
-func (j *joint) report(err error, wasDoubted bool) {
-	j.lead.counts.ended(j.purpose, err, wasDoubted)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, p := range j.open {
-		p.finished(err, wasDoubted)
-	}
-}
-
-func (j *joint) supervise() (ctx context.Context, stop func()) {
-	lives := make([]context.Context, len(j.parts))
-	for i, p := range j.parts {
-		lives[i] = p.host().life
-	}
-	return supervise(j.ctx, j.lead.timeout, lives, j.doubt)
 }
 
 func (j *joint) run() {
@@ -281,40 +200,4 @@ func (j *joint) begin(ctx context.Context) (txn Txn, err error) {
 		return err
 	})
 	return txn, err
-}
-
-// conclude ends a joint transaction, whose outcome is err.
-func (j *joint) conclude(txn Txn, err error) {
-	if !j.changes {
-		err = certain(err)
-	}
-	if errors.Is(err, ErrUnknownOutcome) {
-		j.doubt(err, err)
-		err = j.settle(txn.Settle)
-	}
-	j.mu.Lock()
-	open := slices.Clone(j.open)
-	j.mu.Unlock()
-	for _, p := range open {
-		if errors.Is(err, errUnsettled) {
-			p.abandon()
-		}
-		p.release(err)
-	}
-	doubted := j.end(err)
-	for _, p := range open {
-		if doubted {
-			p.unblock()
-		}
-		p.leave()
-	}
-}
-
-// certain is an error of a transaction that was never committed: whatever it
-// says, nothing was applied.
-func certain(err error) error {
-	if errors.Is(err, ErrUnknownOutcome) {
-		return fmt.Errorf("%w: %v", ErrUnavailable, err)
-	}
-	return err
 }
