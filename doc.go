@@ -20,6 +20,7 @@
 //	----------------------------------  ---------------------------  ----------------------------------
 //	committed                           nil and the version          holds what the database now holds;
 //	                                                                 after a transaction of several caches,
+//	                                                                 or one that the program began (Join),
 //	                                                                 nothing, and the next read loads it
 //	refused before it was queued        not applied: ErrInvalid,     untouched
 //	                                    ErrTooLarge, ErrUnsupported,
@@ -38,6 +39,9 @@
 //	                                                                 returns
 //	commit ran into CommitTimeout       ErrUnknownOutcome            dropped; set right when it returns
 //	the reply was lost                  ErrUnknownOutcome            dropped and in doubt until settled
+//	a joined transaction was ended by   ErrUnknownOutcome            dropped and in doubt until settled
+//	the driver's own Commit or Rollback
+//	a joined transaction was forgotten  not applied: ErrUnavailable  dropped until it is rolled back
 //	the store panicked in a commit, or  ErrUnknownOutcome            dropped and in doubt until settled
 //	ended its goroutine (t.FailNow)
 //	Close ran out of time               as above, or not applied:    empty

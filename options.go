@@ -209,6 +209,9 @@ var (
 	ofSet    = taker{"Set", optionSet{optIfVersion: true, optIfAbsent: true, optLifetime: true, optTTL: true}}
 	ofUpdate = taker{"Update", optionSet{optLifetime: true, optTTL: true}}
 	ofInsert = taker{"Insert", optionSet{optLifetime: true, optTTL: true}}
+	// What a joined transaction writes leaves no copy in memory.
+	ofJoinedSet = taker{"Set in a joined transaction", optionSet{optIfVersion: true, optIfAbsent: true, optLifetime: true}}
+
 	ofDelete = taker{"Delete", optionSet{optIfVersion: true}}
 )
 

@@ -36,7 +36,7 @@ type Stats struct {
 	Refused     uint64 // not applied: invalid, or refused by the database
 	Conflicts   uint64 // not applied: the row was not what the write expected
 	Unavailable uint64 // not applied: the database, or a place in the queue, could not be had; or the cache was closed
-	Abandoned   uint64 // not applied: the caller's context ended first
+	Abandoned   uint64 // not applied: the caller's context ended first, or the program rolled a joined transaction back
 	Unknown     uint64
 	Settled     uint64
 	// InDoubt is the number of writes whose outcome is unknown right now.
@@ -45,7 +45,8 @@ type Stats struct {
 	// Transactions are calls of Transact that committed, and Reruns how often
 	// Transact and Update ran their function again because a row had changed that
 	// it had read, whether the database found that out or memory. A transaction of
-	// several caches counts in one of them, the one that was opened first.
+	// several caches counts in one of them, the one that was opened first. One that the
+	// program began counts in the cache that joined it first (InJoined), once.
 	Transactions, Reruns uint64
 
 	// Batches are calls of Store.Commit; RowsPerBatch is the mean number of
@@ -144,7 +145,7 @@ func (n *counters) outcome(err error, wasDoubted bool) {
 		n.conflicts.Add(1)
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnsupported), errors.Is(err, ErrInTransaction):
 		n.refused.Add(1)
-	case !errors.Is(err, ErrUnavailable) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
+	case errors.Is(err, errUndone), !errors.Is(err, ErrUnavailable) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 		n.abandoned.Add(1)
 	default:
 		n.unavailable.Add(1)

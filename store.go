@@ -300,6 +300,10 @@ type Capabilities[K comparable, V any] struct {
 	// checking what the set expects. An Outcome with an Err leaves the
 	// transaction fit for nothing but Rollback.
 	Apply func(ctx context.Context, txn Txn, set ChangeSet[K, V]) (Outcome[V], error)
+	// Read is Load inside a transaction, which sees its own changes. It locks nothing.
+	// Where it is set the store can take part in a transaction that the program began
+	// (Join).
+	Read func(ctx context.Context, txn Txn, keys []K) (map[K]Row[V], error)
 
 	// Watch tells f what is changed in the table by others, until ctx ends. Its first
 	// call of f, with nothing perhaps, says that whatever is committed from then on

@@ -112,6 +112,38 @@ func (s *Store[K, V]) apply(ctx context.Context, open lockstep.Txn, set lockstep
 	return outcome, nil
 }
 
+// read is Capabilities.Read.
+func (s *Store[K, V]) read(ctx context.Context, open lockstep.Txn, keys []K) (map[K]lockstep.Row[V], error) {
+	t, ok := open.(*txn)
+	switch {
+	case !ok || t.db != s.db:
+		return nil, fmt.Errorf("memstore: read: %w: the transaction is another database's", lockstep.ErrInvalid)
+	case t.over:
+		return nil, fmt.Errorf("%w: %w", lockstep.ErrInvalid, errOver)
+	}
+	found, err := s.Load(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	d, ok := t.drafts[&s.table].(*draft[K, V])
+	if !ok {
+		return found, nil
+	}
+	now := time.Now()
+	for _, key := range keys {
+		r, ok := d.rows[key]
+		if !ok {
+			continue
+		}
+		row := r.view(now)
+		if err := s.disown(key, &row); err != nil {
+			return nil, err
+		}
+		found[key] = row
+	}
+	return found, nil
+}
+
 func (t *txn) Commit(ctx context.Context) error {
 	if t.over {
 		return fmt.Errorf("%w: %w", lockstep.ErrInvalid, errOver)

@@ -182,6 +182,7 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Database:   s.db,
 		Begin:      s.db.begin,
 		Apply:      s.apply,
+		Read:       s.read,
 	}
 }
 

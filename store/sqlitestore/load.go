@@ -62,6 +62,39 @@ func selectChunks(query string, key ...string) (out [len(chunks)]string) {
 // between two statements. A row that does not decode, or a key that can have no
 // row, is an error that is ErrInvalid and names the key.
 func (s *Store[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V], error) {
+	encoded, err := s.encode(keys)
+	if err != nil {
+		return nil, err
+	}
+	var rows map[K]lockstep.Row[V]
+	err = s.db.read(ctx, func(c *conn) (err error) {
+		rows, err = s.load(ctx, c, keys, encoded)
+		return err
+	})
+	if err != nil {
+		return nil, readError(s.db.path, err)
+	}
+	return rows, nil
+}
+
+// read implements Capabilities.Read.
+func (s *Store[K, V]) read(ctx context.Context, t lockstep.Txn, keys []K) (map[K]lockstep.Row[V], error) {
+	encoded, err := s.encode(keys)
+	if err != nil {
+		return nil, err
+	}
+	x, err := s.db.toRead(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.load(ctx, x.a.conn, keys, encoded)
+	if err != nil {
+		return nil, readError(s.db.path, err)
+	}
+	return rows, nil
+}
+
+func (s *Store[K, V]) encode(keys []K) ([]any, error) {
 	encoded := make([]any, len(keys))
 	for i, k := range keys {
 		var err error
@@ -69,35 +102,33 @@ func (s *Store[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V]
 			return nil, err
 		}
 	}
-	var rows map[K]lockstep.Row[V]
-	err := s.db.read(ctx, func(c *conn) error {
-		rows = make(map[K]lockstep.Row[V], len(keys))
-		return inChunks(encoded, 1, func(size int, args []any) error {
-			if ctx.Err() != nil {
-				return gaveUp(ctx, "loading")
+	return encoded, nil
+}
+
+func (s *Store[K, V]) load(ctx context.Context, c *conn, keys []K, encoded []any) (map[K]lockstep.Row[V], error) {
+	rows := make(map[K]lockstep.Row[V], len(keys))
+	err := inChunks(encoded, 1, func(size int, args []any) error {
+		if ctx.Err() != nil {
+			return gaveUp(ctx, "loading")
+		}
+		return c.query(s.sql.load[size], args, func(row []driver.Value) error {
+			// One key needs no decoding of what was just encoded.
+			k := keys[0]
+			if len(keys) > 1 {
+				var err error
+				if k, err = s.rows.Key.Decode(row[0]); err != nil {
+					return err
+				}
 			}
-			return c.query(s.sql.load[size], args, func(row []driver.Value) error {
-				// One key needs no decoding of what was just encoded.
-				k := keys[0]
-				if len(keys) > 1 {
-					var err error
-					if k, err = s.rows.Key.Decode(row[0]); err != nil {
-						return err
-					}
-				}
-				r, err := s.row(row, now())
-				if err != nil {
-					return fmt.Errorf("key %v: %w", k, err)
-				}
-				rows[k] = r
-				return nil
-			})
+			r, err := s.row(row, now())
+			if err != nil {
+				return fmt.Errorf("key %v: %w", k, err)
+			}
+			rows[k] = r
+			return nil
 		})
 	})
-	if err != nil {
-		return nil, readError(s.db.path, err)
-	}
-	return rows, nil
+	return rows, err
 }
 
 // readError is what a failed read says.

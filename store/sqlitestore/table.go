@@ -123,6 +123,9 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	caps.Batch = lockstep.BatchAdvice{MaxOps: 512, InFlight: 1}
 	caps.Prepare, caps.Settle = t.m.Prepare, settle[V]
 	caps.Database, caps.Begin, caps.Apply = t.db, t.db.begin, t.apply
+	if !t.acts {
+		caps.Read = t.read // see Join
+	}
 	return caps
 }
 

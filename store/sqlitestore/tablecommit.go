@@ -71,6 +71,9 @@ type step struct {
 	before, after []driver.Value
 }
 
+// changes tells whether the row is another one after it.
+func (s step) changes() bool { return !mapping.EqualRows(s.before, s.after) }
+
 func (t *Table[K, V]) newBatch(sets []lockstep.ChangeSet[K, V]) *tableBatch[K, V] {
 	b := &tableBatch[K, V]{
 		t:        t,
@@ -225,8 +228,8 @@ func (b *tableBatch[K, V]) found(c *conn) (bool, error) {
 }
 
 // apply implements Capabilities.Apply.
-func (t *Table[K, V]) apply(_ context.Context, tx lockstep.Txn, set lockstep.ChangeSet[K, V]) (lockstep.Outcome[V], error) {
-	x, err := t.db.open(tx)
+func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.ChangeSet[K, V]) (lockstep.Outcome[V], error) {
+	x, err := t.db.toWrite(ctx, tx, t.m.Table)
 	if err != nil {
 		return lockstep.Outcome[V]{}, err
 	}
@@ -251,7 +254,12 @@ func (t *Table[K, V]) apply(_ context.Context, tx lockstep.Txn, set lockstep.Cha
 	all, ok := x.tables[t].(*tableBatch[K, V])
 	if !ok {
 		all, x.tables[t] = b, b
-		x.found = append(x.found, b.found)
+		x.found = append(x.found, func(c *conn) (bool, error) {
+			if !slices.ContainsFunc(b.trail, step.changes) {
+				return false, errUntold
+			}
+			return b.found(c)
+		})
 	}
 	all.follow(&b.sets[0], steps)
 	return out, nil

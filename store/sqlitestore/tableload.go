@@ -13,7 +13,39 @@ import (
 // be held, is an error that is ErrInvalid and names the table, the key and the
 // column; it can be written and deleted like any other.
 func (t *Table[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V], error) {
-	var bound []any
+	bound, err := t.bind(keys)
+	if err != nil {
+		return nil, err
+	}
+	var rows map[K]lockstep.Row[V]
+	err = t.db.read(ctx, func(c *conn) (err error) {
+		rows, err = t.load(ctx, c, bound)
+		return err
+	})
+	if err != nil {
+		return nil, readError(t.db.path, err)
+	}
+	return rows, nil
+}
+
+// read implements Capabilities.Read.
+func (t *Table[K, V]) read(ctx context.Context, tx lockstep.Txn, keys []K) (map[K]lockstep.Row[V], error) {
+	bound, err := t.bind(keys)
+	if err != nil {
+		return nil, err
+	}
+	x, err := t.db.toRead(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := t.load(ctx, x.a.conn, bound)
+	if err != nil {
+		return nil, readError(t.db.path, err)
+	}
+	return rows, nil
+}
+
+func (t *Table[K, V]) bind(keys []K) (bound []any, err error) {
 	for _, k := range keys {
 		key, err := t.m.BindKey(k)
 		if err != nil {
@@ -21,27 +53,25 @@ func (t *Table[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V]
 		}
 		bound = append(bound, key...)
 	}
-	var rows map[K]lockstep.Row[V]
-	err := t.db.read(ctx, func(c *conn) error {
-		rows = make(map[K]lockstep.Row[V], len(keys))
-		return inChunks(bound, len(t.m.Key), func(size int, args []any) error {
-			if ctx.Err() != nil {
-				return gaveUp(ctx, "loading")
-			}
-			return c.query(t.sql.load[size], args, func(row []driver.Value) error {
-				k, err := t.m.ScanKey(row)
-				if err != nil {
-					return err
-				}
-				rows[k], err = t.m.Row(k, row[len(t.m.Key):])
+	return bound, nil
+}
+
+func (t *Table[K, V]) load(ctx context.Context, c *conn, bound []any) (map[K]lockstep.Row[V], error) {
+	rows := make(map[K]lockstep.Row[V], len(bound)/len(t.m.Key))
+	err := inChunks(bound, len(t.m.Key), func(size int, args []any) error {
+		if ctx.Err() != nil {
+			return gaveUp(ctx, "loading")
+		}
+		return c.query(t.sql.load[size], args, func(row []driver.Value) error {
+			k, err := t.m.ScanKey(row)
+			if err != nil {
 				return err
-			})
+			}
+			rows[k], err = t.m.Row(k, row[len(t.m.Key):])
+			return err
 		})
 	})
-	if err != nil {
-		return nil, readError(t.db.path, err)
-	}
-	return rows, nil
+	return rows, err
 }
 
 func (t *Table[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep.Page[K, V], error) {

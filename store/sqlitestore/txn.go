@@ -69,7 +69,7 @@ func (db *Database) open(t lockstep.Txn) (*txn, error) {
 
 // apply implements Capabilities.Apply.
 func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.ChangeSet[K, V]) (lockstep.Outcome[V], error) {
-	x, err := s.db.open(t)
+	x, err := s.db.toWrite(ctx, t, s.opts.Table)
 	if err != nil {
 		return lockstep.Outcome[V]{}, err
 	}

@@ -66,6 +66,7 @@ const (
 	Settle       Feature = "Settle"
 	Scan         Feature = "Scan"
 	Transactions Feature = "Transactions" // Database, Begin and Apply
+	Read         Feature = "Read"
 	// Restart: the rows outlive the store.
 	Restart Feature = "Restart"
 	// UnknownOutcomes: the harness can bring them about, with OpenUnreliable.
@@ -145,6 +146,9 @@ func (h Harness) declared(t *testing.T) {
 	if caps.Begin == nil != (caps.Apply == nil) || caps.Begin == nil != (caps.Database == nil) {
 		t.Error("Database, Begin and Apply come together or not at all")
 	}
+	if caps.Read != nil && caps.Begin == nil {
+		t.Error("Read is of no use without Begin")
+	}
 }
 
 // features are those of the store and of its harness.
@@ -166,5 +170,6 @@ func (h Harness) features(caps lockstep.Capabilities[string, Doc]) map[Feature]b
 		Settle:       caps.Settle != nil,
 		Scan:         caps.Scan != nil,
 		Transactions: caps.Begin != nil,
+		Read:         caps.Read != nil,
 	}
 }

@@ -271,6 +271,25 @@ var mutants = []struct {
 			return outcomes, err
 		}
 	}},
+	{"reads past a transaction", "TransactionReadsWhatItWrites", func(m *mutant) {
+		m.caps = func(c *lockstep.Capabilities[string, Doc]) {
+			c.Read = func(ctx context.Context, _ lockstep.Txn, keys []string) (map[string]row, error) {
+				return m.Store.Load(ctx, keys)
+			}
+		}
+	}},
+	{"reads in a transaction that is over", "TransactionReadsWhatItWrites", func(m *mutant) {
+		m.caps = func(c *lockstep.Capabilities[string, Doc]) {
+			read := c.Read
+			c.Read = func(ctx context.Context, txn lockstep.Txn, keys []string) (map[string]row, error) {
+				rows, err := read(ctx, txn, keys)
+				if err != nil {
+					return nil, nil
+				}
+				return rows, nil
+			}
+		}
+	}},
 	{"commits a transaction without it", "TransactionCommits", func(m *mutant) {
 		m.txns(func(txn lockstep.Txn) lockstep.Txn { return swapped{txn, txn.Rollback} }, nil)
 	}},

@@ -19,6 +19,7 @@ var txnLaws = []law{
 	{"TransactionSpansStores", txnSpans},
 	{"TransactionWaitsNoLongerThanItsContext", txnWaits},
 	{"TransactionsExcludeEachOther", txnSkew},
+	{"TransactionReadsWhatItWrites", txnReads},
 }
 
 // begin opens a transaction, which is rolled back at the end if it is still open.
@@ -82,6 +83,56 @@ func txnCommits(s *subject) {
 		s.expect(second.Rows[0].Version > first.Rows[0].Version, "two changes of a row have versions %d and %d", first.Rows[0].Version, second.Rows[0].Version)
 		s.expect(first.Rows[1].Version > before.Version, "a deletion has version %d, the row had %d", first.Rows[1].Version, before.Version)
 		s.expect(same(second.Rows[0], s.load1("a")), "Apply returned %s, Load has %s", show(second.Rows[0]), show(s.load1("a")))
+	}
+}
+
+// txnReads: a transaction sees its own changes and what is committed, and nobody else
+// sees them before.
+func txnReads(s *subject) {
+	if !s.has(Read) {
+		return // declared: there is nothing to call
+	}
+	a, b := s.put("a", doc(1)), s.put("b", doc(2))
+	for _, commits := range []bool{false, true} {
+		txn := s.begin()
+		read := func(keys ...string) map[string]row {
+			s.Helper()
+			rows, err := s.caps.Read(s.ctx, txn, keys)
+			if err != nil {
+				_ = txn.Rollback(s.ctx)
+				s.Fatalf("Read: %v", err)
+			}
+			return rows
+		}
+		s.expect(len(read()) == 0, "Read of no keys returns some")
+		rows := read("a", "b", "c")
+		s.expect(same(rows["a"], a) && same(rows["b"], b) && !rows["c"].Exists,
+			"Read returns %s, %s, %s of rows that are %s, %s and absent", show(rows["a"]), show(rows["b"]), show(rows["c"]), show(a), show(b))
+		s.apply(txn, set(put("c", doc(3)), erase("b")))
+		o := s.apply(txn, set(put("c", doc(4))))
+		rows = read("a", "b", "c")
+		s.expect(same(rows["a"], a), "beside its changes the transaction reads %s, want %s", show(rows["a"]), show(a))
+		s.expect(!rows["b"].Exists, "a row that the transaction has deleted is %s to itself", show(rows["b"]))
+		s.expect(rows["c"].Exists && rows["c"].Value.Equal(doc(4)), "a row that the transaction has written is %s to itself", show(rows["c"]))
+		if o.Rows != nil {
+			s.expect(same(rows["c"], o.Rows[0]), "Apply returned %s, Read %s", show(o.Rows[0]), show(rows["c"]))
+		}
+		s.holds("b", doc(2))
+		s.absent("c")
+		end, name := txn.Rollback, "Rollback"
+		if commits {
+			end, name = txn.Commit, "Commit"
+		}
+		if err := end(s.ctx); err != nil {
+			s.Fatalf("%s: %v", name, err)
+		}
+		if _, err := s.caps.Read(s.ctx, txn, []string{"a"}); err == nil {
+			s.Errorf("Read succeeds after %s", name)
+		}
+		if commits {
+			s.holds("c", doc(4))
+			s.absent("b")
+		}
 	}
 }
 

@@ -40,6 +40,9 @@ func Inject[K comparable, V any](inner lockstep.Store[K, V], script Script, seed
 		f.caps.Begin = f.begin
 		f.caps.Apply = f.apply
 	}
+	if f.below.Read != nil {
+		f.caps.Read = f.read
+	}
 	return f
 }
 

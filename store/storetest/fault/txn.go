@@ -70,6 +70,23 @@ func (f *Store[K, V]) apply(ctx context.Context, open lockstep.Txn, set lockstep
 	return outcome, err
 }
 
+// read is a load like any other, to the script.
+func (f *Store[K, V]) read(ctx context.Context, open lockstep.Txn, keys []K) (map[K]lockstep.Row[V], error) {
+	t, ok := open.(*txn)
+	if !ok {
+		return nil, fmt.Errorf("fault: read: %w: the transaction was not begun by a store of this package", lockstep.ErrInvalid)
+	}
+	v := f.in.arrive(Load, anys(keys))
+	if err := v.before(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := f.below.Read(ctx, t.inner, keys)
+	if lost := v.answered(ctx); err == nil && lost != nil {
+		return nil, lost
+	}
+	return rows, err
+}
+
 // lostTxn is the error of a transaction whose outcome is unknown.
 type lostTxn struct {
 	number int
