@@ -153,6 +153,9 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt, p plan[K, V]) ([]
 	if p.late {
 		query = b.s.sql.changeLate
 	}
+	if p.plain && len(places) == 1 {
+		query, args[0], args[1] = b.s.sql.setOne, b.Encoded[places[0]], values.one()
+	}
 	got := make(map[K]written, len(p.rows))
 	var broken error
 	a.result = b.leftOut()

@@ -280,6 +280,14 @@ func (c *columns) array() any {
 	return c.bytes
 }
 
+// one is the only value.
+func (c *columns) one() any {
+	if c.text {
+		return c.texts[0]
+	}
+	return c.bytes[0]
+}
+
 func nullable(us int64) *int64 {
 	if us == 0 {
 		return nil

@@ -10,9 +10,9 @@ type statements struct {
 	load, loadOne       string
 	scanFirst, scanNext string
 
-	// set, change and changeLate are the batches of changes that expect nothing, in
-	// autocommit mode; see blind.go.
-	set, change, changeLate string
+	// set, setOne, change and changeLate are the batches of changes that expect nothing,
+	// in autocommit mode; see blind.go.
+	set, setOne, change, changeLate string
 
 	lock, states, write string
 	removeAll, lockAll  string
@@ -56,6 +56,14 @@ func newStatements(t tableInfo, o *outside) statements {
 		return fmt.Sprintf(patience+` AND (SELECT `+markSQL+`) IS NOT NULL`, param, o.writer)
 	}
 
+	set := func(rows string) string {
+		return `INSERT INTO {table} AS r (key, value, version)
+` + rows + `
+ON CONFLICT (key) DO UPDATE SET value = excluded.value,
+	version = greatest(r.version + $4::bigint, greatest({clock}, $3::bigint) + $4::bigint - 1), expires_at = NULL, deleted_at = NULL
+RETURNING key, version, expires_at, {clock}`
+	}
+
 	// $1 keys, $2 values, $3 the least version, $4 the stride, $5 lock_timeout; $6
 	// expires_at, $7 lifetimes, $8 whether an absent row is to be locked.
 	change := func(first, and string) string {
@@ -81,13 +89,11 @@ RETURNING key, version, expires_at, {clock}`
 		scanFirst: f(`SELECT ` + columns + ` FROM {table} WHERE deleted_at IS NULL ORDER BY key LIMIT $1::bigint`),
 		scanNext:  f(`SELECT ` + columns + ` FROM {table} WHERE deleted_at IS NULL AND key > $2::{key} ORDER BY key LIMIT $1::bigint`),
 
-		set: f(`INSERT INTO {table} AS r (key, value, version)
-SELECT u.k, u.v, greatest({clock}, $3::bigint) + $4::bigint - 1
+		set: f(set(`SELECT u.k, u.v, greatest({clock}, $3::bigint) + $4::bigint - 1
 FROM unnest({keys}, $2::{value}[]) AS u(k, v) WHERE ` + waits("$5") + `
-ORDER BY {order}
-ON CONFLICT (key) DO UPDATE SET value = excluded.value,
-	version = greatest(r.version + $4::bigint, greatest({clock}, $3::bigint) + $4::bigint - 1), expires_at = NULL, deleted_at = NULL
-RETURNING key, version, expires_at, {clock}`),
+ORDER BY {order}`)),
+		// Without the lists it costs a tenth less.
+		setOne: f(set(`SELECT $1::{key}, $2::{value}, greatest({clock}, $3::bigint) + $4::bigint - 1 WHERE ` + waits("$5"))),
 		change: f(change("", "")),
 		changeLate: f(change(`WITH held AS MATERIALIZED (SELECT key FROM {table} WHERE key = ANY({keys}) AND `+waits("$5")+` ORDER BY key FOR UPDATE)`,
 			` AND (SELECT count(*) FROM held) >= 0`)),
