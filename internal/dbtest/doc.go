@@ -11,6 +11,12 @@
 // directory, and ask for a password that the process makes up. A server that is
 // not there fails the test; it is never skipped.
 //
+// LOCKSTEP_TEST_POSTGRES, a URL, and LOCKSTEP_TEST_MARIADB, a DSN, name servers that
+// run already, in a container for one, for what the tests share: each test makes a
+// database there and drops it, and the user has to be one who may do everything. Tests
+// that start servers of their own do so as ever; where the programs are missing then,
+// they say that they did not run, which is a failure with CI=true.
+//
 // # How servers end
 //
 // A server is the child of a shell that reads a pipe, and the other end of the

@@ -36,7 +36,8 @@ func StartMariaDB(t testing.TB, settings ...string) *Server {
 
 type mariadb struct{}
 
-func (mariadb) name() string { return "MariaDB" }
+func (mariadb) name() string     { return "MariaDB" }
+func (mariadb) variable() string { return "LOCKSTEP_TEST_MARIADB" }
 
 func (mariadb) program(name string) (string, error) {
 	return find(name, "/usr/sbin", "/usr/local/sbin")
@@ -96,6 +97,16 @@ func (e mariadb) ready(ctx context.Context, s *Server, _ int) error {
 }
 
 func (mariadb) config(s *Server, database string) *mysql.Config {
+	if s.given != "" {
+		cfg, err := mysql.ParseDSN(s.given)
+		if err != nil {
+			return &mysql.Config{Net: "LOCKSTEP_TEST_MARIADB is no DSN: " + err.Error()}
+		}
+		if database != "" {
+			cfg.DBName = database
+		}
+		return cfg
+	}
 	cfg := mysql.NewConfig()
 	cfg.User, cfg.Passwd, cfg.DBName = "lockstep", s.password, database
 	cfg.Net, cfg.Addr = "tcp", s.Addr()
@@ -103,7 +114,7 @@ func (mariadb) config(s *Server, database string) *mysql.Config {
 }
 
 func (e mariadb) url(s *Server, database string) string {
-	if database == "" {
+	if database == "" && s.given == "" {
 		database = "lockstep"
 	}
 	return e.config(s, database).FormatDSN()
@@ -120,7 +131,7 @@ func (mariadb) with(cfg *mysql.Config, f func(db *sql.DB) error) error {
 
 func (e mariadb) createDatabase(ctx context.Context, s *Server, name string) error {
 	return e.with(e.config(s, ""), func(db *sql.DB) error {
-		_, err := db.ExecContext(ctx, "CREATE DATABASE "+name)
+		_, err := db.ExecContext(ctx, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
 		return err
 	})
 }

@@ -30,7 +30,8 @@ func PgBouncer(t testing.TB, postgresURL string, settings ...string) *Server {
 
 type pgbouncer struct{ behind *url.URL }
 
-func (pgbouncer) name() string { return "PgBouncer" }
+func (pgbouncer) name() string     { return "PgBouncer" }
+func (pgbouncer) variable() string { return "" } // it is in front of a server of the test
 
 func (e pgbouncer) create(s *Server) error {
 	user := e.behind.User.Username()

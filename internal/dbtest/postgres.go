@@ -37,7 +37,8 @@ func StartPostgres(t testing.TB, settings ...string) *Server {
 
 type postgres struct{}
 
-func (postgres) name() string { return "PostgreSQL" }
+func (postgres) name() string     { return "PostgreSQL" }
+func (postgres) variable() string { return "LOCKSTEP_TEST_POSTGRES" }
 
 func (postgres) program(name string) (string, error) {
 	return find(name, "/usr/lib/postgresql/*/bin")
@@ -96,6 +97,16 @@ func (e postgres) ready(_ context.Context, s *Server, pid int) error {
 func (postgres) data(s *Server) string { return filepath.Join(s.dir, "data") }
 
 func (postgres) url(s *Server, database string) string {
+	if s.given != "" {
+		u, err := url.Parse(s.given)
+		if err != nil {
+			return s.given // the driver says what is wrong with it
+		}
+		if database != "" {
+			u.Path = "/" + database
+		}
+		return u.String()
+	}
 	if database == "" {
 		database = "postgres"
 	}
@@ -107,7 +118,7 @@ func (postgres) url(s *Server, database string) string {
 }
 
 func (e postgres) createDatabase(ctx context.Context, s *Server, name string) error {
-	return e.exec(ctx, s, "CREATE DATABASE "+name)
+	return e.exec(ctx, s, "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
 }
 
 func (e postgres) dropDatabase(ctx context.Context, s *Server, name string) error {

@@ -1,0 +1,60 @@
+package dbtest
+
+import (
+	"database/sql"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A server that runs already is used in the place of one that would be started, and
+// is left as it was.
+func TestAServerThatTheEnvironmentNames(t *testing.T) {
+	for _, c := range []struct {
+		engine engine
+		own    func(testing.TB, ...string) *Server
+		check  func(t *testing.T, url string) (databases int)
+	}{
+		{postgres{}, StartPostgres, func(t *testing.T, url string) (n int) {
+			conn, err := pgx.Connect(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(t.Context())
+			if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_database WHERE datname LIKE 'lockstep_test_%'").Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}},
+		{mariadb{}, StartMariaDB, func(t *testing.T, dsn string) (n int) {
+			db, err := sql.Open("mysql", dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if err := db.QueryRow("SELECT count(*) FROM information_schema.schemata WHERE schema_name LIKE 'lockstep_test_%'").Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}},
+	} {
+		t.Run(c.engine.name(), func(t *testing.T) {
+			running := c.own(t)
+			t.Setenv(c.engine.variable(), running.URL())
+			sh := shared{engine: c.engine}
+			t.Run("InUse", func(t *testing.T) {
+				one, two := sh.database(t), sh.database(t)
+				if one == two || !strings.Contains(one, running.Addr()) {
+					t.Errorf("%s, %s", one, two)
+				}
+				if n := c.check(t, one); n != 2 {
+					t.Errorf("%d databases", n)
+				}
+			})
+			if n := c.check(t, running.URL()); n != 0 {
+				t.Errorf("%d databases are left", n)
+			}
+		})
+	}
+}
