@@ -73,6 +73,7 @@ func TestOpenDatabaseRefuses(t *testing.T) {
 	}
 	for version, ok := range map[string]bool{
 		"10.11.6-MariaDB": true, "10.6.0-MariaDB-log": true, "11.4.2-MariaDB-ubu2404": true, "8.0.36": true, "8.4.0": true, "9.1.0": true,
+		"8.0.11-TiDB-v7.5.1": false, "8.0.30-Vitess": false,
 		"10.5.23-MariaDB": false, "5.7.44-log": false, "5.5.5-10.4.1-MariaDB": false, "?": false,
 	} {
 		if err := mysqlstore.ServerIs(version); ok != (err == nil) {

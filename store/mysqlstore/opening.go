@@ -60,6 +60,11 @@ func (db *Database) inspect(ctx context.Context) error {
 // is tells the dialect by what VERSION() has returned.
 func (sv *server) is(version string) error {
 	sv.version = version
+	for _, other := range []string{"TiDB", "Vitess"} {
+		if strings.Contains(strings.ToLower(version), strings.ToLower(other)) {
+			return unsupported("the server is %s (version %s), and not MariaDB or MySQL: what a lost commit is settled by, and how rows are locked, has not been tried there", other, version)
+		}
+	}
 	least := [2]int{8, 0}
 	*sv = server{dialect: "mysql", version: version, identity: "@@server_uuid",
 		txPrefix: "transaction", timeLimit: "max_execution_time"}

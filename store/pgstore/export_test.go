@@ -23,6 +23,11 @@ func RunInside(ctx context.Context, t lockstep.Txn, query string) error {
 // session can be used afterwards.
 func StaysInside(query string) (stays bool, err error) { return staysInside(query) }
 
+// Relative is what a server is taken for.
+func Relative(status map[string]string) string {
+	return relative(func(key string) string { return status[key] })
+}
+
 // Rivals makes n the losses after which an insertion is given up.
 func Rivals(t *testing.T, n int) {
 	before := rivals

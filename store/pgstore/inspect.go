@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -51,6 +52,9 @@ const clockSQL = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
 
 func inspect(ctx context.Context, c *pgx.Conn) (inspection, error) {
 	var i inspection
+	if other := relative(c.PgConn().ParameterStatus); other != "" {
+		return i, unsupported("the server is %s, and not PostgreSQL: what a lost commit is settled by, and how rows are locked, has not been tried there", other)
+	}
 	err := c.QueryRow(ctx, inspectSQL, pgx.QueryExecModeExec).Scan(&i.version, &i.pid, &i.server.started, &i.started, &i.user, &i.clock, &i.server.crash,
 		&i.encoding, &i.client, &i.recovery, &i.readOnly, &i.fsync, &i.pages, &i.synchronous)
 	if err == nil {
@@ -60,6 +64,19 @@ func inspect(ctx context.Context, c *pgx.Conn) (inspection, error) {
 		i.server.crash = 0 // no commit is lost by one
 	}
 	return i, err
+}
+
+// relative names a database that speaks PostgreSQL's protocol and has an engine of its
+// own, by what it says of itself when a connection is opened; "" for PostgreSQL. Those
+// that are not known here fail when they are asked for what they lack.
+func relative(status func(key string) string) string {
+	switch version := status("server_version"); {
+	case status("crdb_version") != "":
+		return status("crdb_version")
+	case strings.Contains(version, "-YB-"):
+		return "YugabyteDB " + version
+	}
+	return ""
 }
 
 // check refuses what the promise cannot be kept on.

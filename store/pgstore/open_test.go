@@ -186,6 +186,17 @@ func TestServersThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestRelativesOfPostgreSQLAreTold(t *testing.T) {
+	for version, other := range map[string]bool{"15.14 (Debian 15.14-0+deb12u1)": false, "11.2-YB-2.20.1.3-b0": true} {
+		if got := pgstore.Relative(map[string]string{"server_version": version}); (got != "") != other {
+			t.Errorf("%s is taken for %q", version, got)
+		}
+	}
+	if got := pgstore.Relative(map[string]string{"server_version": "13.0.0", "crdb_version": "CockroachDB CCL v24.1.0"}); !strings.Contains(got, "CockroachDB") {
+		t.Errorf("taken for %q", got)
+	}
+}
+
 func TestAServerThatIsDown(t *testing.T) {
 	server := dbtest.StartPostgres(t)
 	pool := newPool(t, server.URL())
