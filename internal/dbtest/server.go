@@ -185,6 +185,16 @@ func (s *Server) Backup() (restore func()) {
 	}
 }
 
+// Follow makes a server that is down a copy of another one that is down, with its users
+// and their passwords.
+func (s *Server) Follow(other *Server) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replace(s.engine.data(s), other.engine.data(other))
+	s.password = other.password
+}
+
 // replace makes a directory a copy of another one.
 func (s *Server) replace(to, from string) {
 	s.t.Helper()

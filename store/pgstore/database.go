@@ -56,7 +56,8 @@ type Database struct {
 	silence time.Duration // watchTimeout, but in tests
 	// server is the one that the latest new session was of. Its listeners are caches,
 	// its watchers those of tables.
-	server serverid.Tracker[serverID]
+	server     serverid.Tracker[serverID]
+	succession succession
 	// lanes fence commits whose sessions cannot be ended; nil where they can.
 	lanes *lanes
 	// mapped has a watched for each mapped table, by its oid.

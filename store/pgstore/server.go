@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,6 +27,32 @@ type serverID struct {
 	// run: where commits may be lost by that. See epochSQL.
 	crash int64
 }
+
+// succession knows which server took over from which.
+type succession struct {
+	mu     sync.Mutex
+	latest serverID
+	since  int64 // its clock when it was met first, in µs
+}
+
+// overtaken tells whether a new session is at a server from which the latest has taken
+// over, and which does not know: a pool may have connections to it that nobody has used
+// yet. It has the same origin and an earlier timeline, and runs since before the latest
+// was met; an older copy that was restored later has been started later. Who goes back to
+// the one before without starting it again has to start the program again.
+func (s *succession) overtaken(id serverID, now int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id.system != 0 && id.system == s.latest.system && id.timeline < s.latest.timeline && id.started < s.since {
+		return true
+	}
+	if id != s.latest {
+		s.latest, s.since = id, now
+	}
+	return false
+}
+
+var errOvertaken = errors.New("the server is one from which another has taken over (its timeline is an earlier one)")
 
 const (
 	// noticeEvery is how long memory may answer for a server that has ended, where

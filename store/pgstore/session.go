@@ -130,14 +130,22 @@ const identityKey = "github.com/lockstep-cache/lockstep/store/pgstore"
 // which the server and the settings of the session are looked at. Those that are still
 // at another server than the latest are closed.
 func (db *Database) session(ctx context.Context) (*session, error) {
-	for {
+	for overtaken := 0; ; {
 		s, err := db.anySession(ctx)
-		if err != nil || db.server.Is(s.id.server) {
+		switch {
+		case errors.Is(err, errOvertaken) && overtaken < maxOvertaken:
+			overtaken++
+		case err != nil || db.server.Is(s.id.server):
 			return s, err
+		default:
+			db.drop(s)
 		}
-		db.drop(s)
 	}
 }
+
+// maxOvertaken bounds how many connections to a server that was overtaken are passed
+// over: the pool may make nothing but such.
+const maxOvertaken = 10
 
 func (db *Database) anySession(ctx context.Context) (*session, error) {
 	if err := db.enter(); err != nil {
@@ -194,6 +202,9 @@ func (db *Database) look(ctx context.Context, c *pgx.Conn) (*identity, error) {
 			return nil, unavailable("a new session: %v", err)
 		}
 		return nil, err
+	}
+	if db.succession.overtaken(seen.server, seen.clock) {
+		return nil, unavailable("a new session: %w", errOvertaken)
 	}
 	db.heard(seen.clock, 0)
 	db.server.Met(seen.server)
