@@ -10,8 +10,9 @@ import (
 
 // WatchOptions are the options of InstallWatch. The zero value is sound.
 type WatchOptions struct {
-	// VersionColumn names the version's column, a signed bigint. A cache then keeps what
-	// is as new as a change that it is told of.
+	// VersionColumn names the version's column of a table that exists, a signed bigint. A
+	// cache then keeps what is as new as a change that it is told of. A key-value table of
+	// lockstep has its own.
 	VersionColumn string
 	// Role is who the caches connect as, where that is not who installs the watch: a
 	// user, as app or app@host, or a role. It is granted what a watcher needs, which
@@ -26,10 +27,11 @@ func (db *Database) WatchSQL(ctx context.Context, table string, opts WatchOption
 	return db.planWatch(ctx, table, func(s *session, shape *shape) ([]string, error) { return db.planInstall(ctx, s, shape, opts) })
 }
 
-// InstallWatch puts triggers on a table that exists that write down what is changed in
-// it, by whomever, so that stores that open the table from then on have
-// Capabilities.Watch. Those that have it open already go on as they were. The table is
-// named as NewTable's is. Installing again replaces what there is.
+// InstallWatch puts triggers on a table that write down what is changed in it, by
+// whomever, so that stores that open the table from then on have Capabilities.Watch.
+// Those that have it open already go on as they were. The table is a key-value table of
+// lockstep or one that exists, and is named as NewTable's is. Installing again replaces
+// what there is.
 //
 // It makes three tables and a procedure in the table's schema, lockstep_changes,
 // lockstep_horizon, lockstep_watched and lockstep_changed, and needs the privileges for
@@ -39,9 +41,8 @@ func (db *Database) WatchSQL(ctx context.Context, table string, opts WatchOption
 // transaction: an error may leave a watch that is not whole, by which no store is
 // opened, and which installing again mends.
 //
-// A key-value table of lockstep is refused with ErrUnsupported, and so is a table from
-// which a foreign key's action deletes rows, or changes their keys: the server runs no
-// trigger for that. It runs none for TRUNCATE either, nor for ALTER TABLE … DROP
+// A table from which a foreign key's action deletes rows, or changes their keys, is
+// refused with ErrUnsupported: the server runs no trigger for that. It runs none for TRUNCATE either, nor for ALTER TABLE … DROP
 // PARTITION and its like: invalidate the caches after those. A table without a primary
 // key that a store could map is ErrInvalid.
 //
@@ -164,8 +165,10 @@ func (db *Database) watchable(ctx context.Context, s *session, shape *shape, ver
 	}
 	l := &changeLog{schema: shape.schema, table: shape.name, versionColumn: versionColumn}
 	switch column := shape.column(versionColumn); {
+	case own && versionColumn != "":
+		return nil, invalid("WatchOptions.VersionColumn is %q, and table %s is a key-value table of lockstep, which has its own", versionColumn, shape)
 	case own:
-		return nil, unsupported("table %s is a key-value table of lockstep; on this kind of database only tables that exist can be watched", shape)
+		l.own, l.versionColumn = true, "version"
 	case versionColumn != "" && column == nil:
 		return nil, invalid("WatchOptions.VersionColumn: table %s has no column %q", shape, versionColumn)
 	case versionColumn != "" && column.Version() != nil:

@@ -40,6 +40,8 @@ type changeLog struct {
 	keys          []tableColumn
 	// versionColumn is the version's, "" where the table has none that grows.
 	versionColumn string
+	// own: a key-value table of ours, with tombstones.
+	own bool
 }
 
 const (
@@ -72,7 +74,9 @@ func (l *changeLog) triggers() []logTrigger {
 	}
 	var all []logTrigger
 	for _, t := range []struct{ event, body string }{
-		{"INSERT", l.call("NEW", "NULL")}, {"UPDATE", l.updated()}, {"DELETE", l.call("OLD", l.next())},
+		{"INSERT", l.unless("NEW.`deleted` = 1 AND NEW.`version` = 0", l.call("NEW", "NULL"))},
+		{"UPDATE", l.updated()},
+		{"DELETE", l.unless("OLD.`deleted` = 1", l.call("OLD", l.next()))},
 	} {
 		all = append(all, logTrigger{watchPrefix + strings.ToLower(t.event) + "_" + suffix, t.event, t.body})
 	}
@@ -105,8 +109,21 @@ func (l *changeLog) updated() string {
 	if l.versionColumn != "" {
 		version = fmt.Sprintf("IF(NEW.%[1]s > OLD.%[1]s, NEW.%[1]s, NULL)", quote(l.versionColumn))
 	}
-	return "BEGIN\n\tIF " + strings.Join(same, " AND ") + " THEN\n\t\t" + l.call("NEW", version) +
-		";\n\tELSE\n\t\t" + l.call("OLD", l.next()) + ";\n\t\t" + l.call("NEW", "NULL") + ";\n\tEND IF;\nEND"
+	change := "IF " + strings.Join(same, " AND ") + " THEN\n\t\t" + l.call("NEW", version) +
+		";\n\tELSE\n\t\t" + l.call("OLD", l.next()) + ";\n\t\t" + l.call("NEW", "NULL") + ";\n\tEND IF"
+	if l.own {
+		return l.unless("NEW.`deleted` = 1 AND OLD.`deleted` = 1 AND NEW.`version` = OLD.`version`", change)
+	}
+	return "BEGIN\n\t" + change + ";\nEND"
+}
+
+// unless leaves out what is no change of a table of ours: tombstones that lock an
+// absent row, and those that are purged.
+func (l *changeLog) unless(condition, change string) string {
+	if !l.own {
+		return change
+	}
+	return "BEGIN\n\tIF NOT (" + condition + ") THEN\n\t\t" + strings.ReplaceAll(change, "\n", "\n\t") + ";\n\tEND IF;\nEND"
 }
 
 func (l *changeLog) next() string {

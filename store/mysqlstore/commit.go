@@ -27,7 +27,7 @@ func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 	if b.Idle() {
 		return b.Outcomes, s.db.closed()
 	}
-	result, err := s.db.write(ctx, "", func(ctx context.Context, a *attempt) error {
+	result, err := s.db.write(ctx, s.outside.as(), func(ctx context.Context, a *attempt) error {
 		for _, way := range []func(ctx context.Context, a *attempt) (done bool, err error){b.alone, b.blindly} {
 			done, err := way(ctx, a)
 			if done || err != nil && !collided(err) {

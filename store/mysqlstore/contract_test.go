@@ -28,7 +28,7 @@ func TestContractKeyValue(t *testing.T) {
 		tweak  func(db *mysqlstore.Database)
 	}{
 		{"JSON", codec.JSON[storetest.Doc](), "", nil},
-		{"CBORWithAHostileDSN", codec.CBOR[storetest.Doc](), hostile, nil},
+		{"CBORWithAHostileDSNAndAWatch", codec.CBOR[storetest.Doc](), hostile, nil},
 		{"JSONAsOnMySQL", codec.JSON[storetest.Doc](), "", mysqlstore.AsMySQL},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -47,12 +47,17 @@ func TestContractKeyValue(t *testing.T) {
 				}
 				return db
 			}
-			in := func(t testing.TB, db *mysqlstore.Database, table string) storetest.Store {
+			var in func(t testing.TB, db *mysqlstore.Database, table string) storetest.Store
+			in = func(t testing.TB, db *mysqlstore.Database, table string) storetest.Store {
 				s, err := mysqlstore.OpenIn[string, storetest.Doc](t.Context(), db, mysqlstore.Options{Table: table, Codec: c.codec})
 				if err != nil {
 					t.Fatal(err)
 				}
 				tableOf[db] = table
+				if c.params == hostile && s.Capabilities().Watch == nil {
+					install(t, db, table, mysqlstore.WatchOptions{})
+					return in(t, db, table)
+				}
 				return s
 			}
 			open := func(t testing.TB) storetest.Store { return in(t, database(t), next()) }

@@ -53,8 +53,8 @@
 //
 // # Changes made by others
 //
-// [Database.InstallWatch] puts triggers on a table that exists, which write down which
-// rows are changed, whoever changes them. Stores that open the table afterwards watch
+// [Database.InstallWatch] puts triggers on a table, of ours or one that exists, which
+// write down which rows are changed, whoever changes them. Stores that open the table afterwards watch
 // it, each in a session of its own: a row that somebody else has changed leaves memory as
 // soon as the watcher has looked, DatabaseOptions.WatchInterval later at the latest. No
 // change is left out, whatever the order in which transactions are committed, and however

@@ -2,6 +2,7 @@ package mysqlstore
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -58,10 +59,32 @@ func (b *batch[K, V]) alone(ctx context.Context, a *attempt) (done bool, err err
 	case affected == 0:
 		return false, nil
 	}
+	if b.s.outside != nil {
+		if version, err = a.passed(ctx); err != nil {
+			return false, err
+		}
+	}
 	b.s.clock.saw(version)
 	b.fold(map[K]stamped{c.Key: {State: kv.State{Known: true, Version: version, Live: !c.Delete}, now: time.Time{}}})
 	a.result = b.Outcomes
 	return true, nil
+}
+
+// passed is what the statement that has just committed has passed to LAST_INSERT_ID:
+// where a trigger has inserted a row, as those of a watch do, the statement's own reply
+// does not have it.
+func (a *attempt) passed(ctx context.Context) (version int64, err error) {
+	row, err := a.s.row(ctx, "SELECT LAST_INSERT_ID()")
+	if err == nil {
+		version, _ = integer(row[0])
+	}
+	if version <= 0 {
+		a.unclear = true // its stamp tells, and the version with it
+		if err == nil {
+			err = errors.New("the version that was given is not told")
+		}
+	}
+	return version, err
 }
 
 // lone picks the statement and its arguments.

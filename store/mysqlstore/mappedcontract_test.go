@@ -24,7 +24,7 @@ func TestContractTable(t *testing.T) {
 		tweak                 func(db *mysqlstore.Database)
 	}{
 		{"WithVersion", version, "", nil},
-		{"WithVersion/HostileDSN", version, hostile, nil},
+		{"WithVersion/HostileDSNAndAWatch", version, hostile, nil},
 		{"WithoutVersion/AsMySQL", without, "", mysqlstore.AsMySQL},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -56,6 +56,9 @@ func TestContractTable(t *testing.T) {
 			in := func(t testing.TB, db *mysqlstore.Database, table string) storetest.Store {
 				execute(t, plain, `CREATE TABLE IF NOT EXISTS `+table+` (`+id+`, `+c.version+`
 					title LONGTEXT NOT NULL, count BIGINT NOT NULL, score DOUBLE NOT NULL, done BOOLEAN NOT NULL, body LONGBLOB`+refuses+`)`)
+				if c.params == hostile {
+					install(t, db, table, mysqlstore.WatchOptions{VersionColumn: opts.VersionColumn})
+				}
 				s, err := mysqlstore.NewTableIn[string, storetest.Doc](t.Context(), db, table, opts)
 				if err != nil {
 					t.Fatal(err)

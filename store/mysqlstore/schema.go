@@ -262,7 +262,10 @@ func (db *Database) checkTable(ctx context.Context, s *session, t tableInfo) err
 			if db.fold(text(row[0])) != db.fold(t.name) {
 				return nil
 			}
-			return invalid("table %s has the trigger %s, and a key-value table of lockstep can have none", t.name, text(row[1]))
+			if strings.HasPrefix(text(row[1]), watchPrefix) {
+				return nil
+			}
+			return invalid("table %s has the trigger %s, and a key-value table of lockstep can have none but those of a watch", t.name, text(row[1]))
 		})
 }
 

@@ -84,6 +84,8 @@ type Store[K comparable, V any] struct {
 	rows  kv.Rows[K, V]
 	sql   *statements
 	clock *tableClock
+	// outside is nil where the table is not watched.
+	outside *outside
 }
 
 // Open takes the database that pool's DSN names and opens in it the table that opts
@@ -131,6 +133,15 @@ func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options
 	}
 	s := &Store[K, V]{db: db, opts: opts, rows: rows, sql: newStatements(db.qualified(opts.Table), db.server.mariadb()), clock: db.tableClock(opts.Table)}
 	s.clock.raise(floor)
+	if s.outside, err = s.findOutside(ctx); err != nil {
+		return nil, openError(err)
+	}
+	if s.outside != nil {
+		if err := db.countWatch(); err != nil {
+			return nil, err
+		}
+		db.keep(s.outside)
+	}
 	db.keeper.add(db.fold(opts.Table), s.sweep)
 	return s, nil
 }
@@ -189,7 +200,7 @@ func (s *Store[K, V]) Close() error {
 
 // Capabilities implements lockstep.Store.
 func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
-	return lockstep.Capabilities[K, V]{
+	caps := lockstep.Capabilities[K, V]{
 		Name:       "mysql",
 		Versions:   true,
 		Checks:     true,
@@ -209,6 +220,10 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 
 		Interruptible: true,
 	}
+	if s.outside != nil {
+		caps.Watch = s.watch
+	}
+	return caps
 }
 
 // settle implements Capabilities.Settle for every store of this package.

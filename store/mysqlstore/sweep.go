@@ -22,7 +22,7 @@ const (
 // was absent already; the second raises the table's floor. It leaves alone what
 // somebody has locked. Several processes may sweep one table.
 func (s *Store[K, V]) sweep(ctx context.Context) (more bool, err error) {
-	result, err := s.db.write(ctx, "", func(ctx context.Context, a *attempt) error {
+	result, err := s.db.write(ctx, s.outside.as(), func(ctx context.Context, a *attempt) error {
 		if err := a.s.waits(ctx, impatience); err != nil {
 			return err
 		}

@@ -113,7 +113,7 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 	}
 	if !b.Idle() {
 		w := &work[K, V]{batch: b, a: x.a, patient: true}
-		if err := x.as(ctx, "", func() error { return w.apply(ctx) }); err != nil {
+		if err := x.as(ctx, s.outside.as(), func() error { return w.apply(ctx) }); err != nil {
 			x.fail(err)
 			if refusesRow(err) {
 				return lockstep.Outcome[V]{Err: invalid("%w", err)}, nil

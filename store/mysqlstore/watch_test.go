@@ -194,6 +194,32 @@ func TestARowThatTheClientChangesLeavesMemory(t *testing.T) {
 		client(t, dsn, "INSERT INTO people VALUES (4, 'again', 4, 1)")
 		told(t, cache, 4, versioned{"again", 4, 1})
 	})
+	t.Run("KeyValue", func(t *testing.T) {
+		key := "k\\:\xff"
+		open := func() *mysqlstore.Store[string, string] {
+			s, err := mysqlstore.OpenIn[string, string](t.Context(), db, mysqlstore.Options{Table: "kept"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		open()
+		install(t, db, "kept", mysqlstore.WatchOptions{})
+		cache := watchedCache(t, open())
+		version, err := cache.Set(t.Context(), key, "old")
+		if err != nil {
+			t.Fatal(err)
+		}
+		warm(t, cache, key, "old")
+		client(t, dsn, "UPDATE kept SET value = '\"new\"'")
+		gone(t, cache, key)
+		warm(t, cache, key, "new")
+		client(t, dsn, fmt.Sprintf("UPDATE kept SET value = '\"newer\"', version = %d", version-1))
+		gone(t, cache, key)
+		warm(t, cache, key, "newer")
+		client(t, dsn, "DELETE FROM kept")
+		gone(t, cache, key)
+	})
 	t.Run("ReadOnly", func(t *testing.T) {
 		s, err := mysqlstore.NewTableIn[int, person](t.Context(), db, "people", mysqlstore.TableOptions{ReadOnly: true})
 		if err != nil {
@@ -276,32 +302,49 @@ func TestWhatElseChangesRowsIsTold(t *testing.T) {
 // has written stays in memory. It is told of all others, of those of another cache of
 // the same process too.
 func TestAChangeOfOurOwnIsNotTold(t *testing.T) {
-	dsn := dbtest.MariaDB(t)
-	pool := connect(t, dsn)
-	db := watchDatabase(t, pool)
-	execute(t, pool, "CREATE TABLE people "+people)
-	execute(t, pool, "CREATE TABLE plain (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20) NOT NULL, n BIGINT NOT NULL)")
-	install(t, db, "people", mysqlstore.WatchOptions{VersionColumn: "version"})
-	install(t, db, "plain", mysqlstore.WatchOptions{})
-	t.Run("WithVersion", func(t *testing.T) {
-		ownChanges(t, openPeople[versioned](t, db, "people"), openPeople[versioned](t, db, "people"),
-			func(n int64) versioned { return versioned{Name: "ours", N: n} })
-	})
-	t.Run("WithoutVersion", func(t *testing.T) {
-		ownChanges(t, openPeople[person](t, db, "plain"), openPeople[person](t, db, "plain"), func(n int64) person { return person{"ours", n} })
-	})
-	t.Run("Inserts", func(t *testing.T) {
-		cache := watchedCache(t, openPeople[person](t, db, "plain"))
-		key, _, err := cache.Insert(t.Context(), person{"new", 1})
-		if err != nil {
-			t.Fatal(err)
+	dialects(t, func(t *testing.T, asMySQL bool) {
+		dsn := dbtest.MariaDB(t)
+		pool := connect(t, dsn)
+		db := watchDatabase(t, pool)
+		if asMySQL {
+			mysqlstore.AsMySQL(db)
 		}
-		warm(t, cache, key, person{"new", 1})
-		if n := cache.Stats().Loads; n != 0 {
-			t.Errorf("what was inserted was loaded %d times", n)
+		execute(t, pool, "CREATE TABLE people "+people)
+		execute(t, pool, "CREATE TABLE plain (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20) NOT NULL, n BIGINT NOT NULL)")
+		install(t, db, "people", mysqlstore.WatchOptions{VersionColumn: "version"})
+		install(t, db, "plain", mysqlstore.WatchOptions{})
+		kept := func() lockstep.Store[int, person] {
+			s, err := mysqlstore.OpenIn[int, person](t.Context(), db, mysqlstore.Options{Table: "kept"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
 		}
-		client(t, dsn, fmt.Sprintf("UPDATE plain SET n = 2 WHERE id = %d", key))
-		told(t, cache, key, person{"new", 2})
+		kept()
+		install(t, db, "kept", mysqlstore.WatchOptions{})
+		t.Run("KeyValue", func(t *testing.T) {
+			ownChanges(t, kept(), kept(), func(n int64) person { return person{"ours", n} })
+		})
+		t.Run("WithVersion", func(t *testing.T) {
+			ownChanges(t, openPeople[versioned](t, db, "people"), openPeople[versioned](t, db, "people"),
+				func(n int64) versioned { return versioned{Name: "ours", N: n} })
+		})
+		t.Run("WithoutVersion", func(t *testing.T) {
+			ownChanges(t, openPeople[person](t, db, "plain"), openPeople[person](t, db, "plain"), func(n int64) person { return person{"ours", n} })
+		})
+		t.Run("Inserts", func(t *testing.T) {
+			cache := watchedCache(t, openPeople[person](t, db, "plain"))
+			key, _, err := cache.Insert(t.Context(), person{"new", 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			warm(t, cache, key, person{"new", 1})
+			if n := cache.Stats().Loads; n != 0 {
+				t.Errorf("what was inserted was loaded %d times", n)
+			}
+			client(t, dsn, fmt.Sprintf("UPDATE plain SET n = 2 WHERE id = %d", key))
+			told(t, cache, key, person{"new", 2})
+		})
 	})
 }
 
@@ -315,7 +358,11 @@ func ownChanges[V comparable](t *testing.T, s, other lockstep.Store[int, V], val
 		}
 	}
 	must(cache.Set(ctx, 1, value(1)))
-	must(cache.Set(ctx, 2, value(2)))
+	if s.Capabilities().Versions {
+		must(cache.Set(ctx, 2, value(2), lockstep.IfAbsent()))
+	} else {
+		must(cache.Set(ctx, 2, value(2)))
+	}
 	must(cache.Set(ctx, 1, value(3)))
 	must(cache.Update(ctx, 2, func(V, bool) (V, error) { return value(4), nil }))
 	must(cache.Delete(ctx, 1))
@@ -436,7 +483,6 @@ func TestWatchesThatAreRefused(t *testing.T) {
 	} {
 		execute(t, pool, query)
 	}
-	openStore(t, dsn)
 	for _, c := range []struct {
 		table, version string
 		want           error
@@ -447,7 +493,6 @@ func TestWatchesThatAreRefused(t *testing.T) {
 		{"seen", "", lockstep.ErrInvalid, "view"},
 		{"nowhere", "", lockstep.ErrInvalid, "no such table"},
 		{"folded", "", lockstep.ErrInvalid, "utf8mb4_general_ci"},
-		{"lockstep", "", lockstep.ErrUnsupported, "key-value"},
 		{"cascaded", "", lockstep.ErrUnsupported, "ON DELETE CASCADE of a row of parents"},
 		{"keyed", "", lockstep.ErrUnsupported, "ON UPDATE CASCADE of a row of parents"},
 		{"fine", "v", lockstep.ErrInvalid, "bigint"},
@@ -461,6 +506,17 @@ func TestWatchesThatAreRefused(t *testing.T) {
 	_, err := mysqlstore.OpenIn[string, string](t.Context(), db, mysqlstore.Options{Table: "lockstep_changes"})
 	refuses(t, err, lockstep.ErrInvalid, "reserved")
 	refuses(t, openErr(t, pool, mysqlstore.DatabaseOptions{WatchInterval: -1}), lockstep.ErrInvalid, "WatchInterval")
+
+	openStore(t, dsn)
+	refuses(t, db.InstallWatch(t.Context(), "lockstep", mysqlstore.WatchOptions{VersionColumn: "version"}), lockstep.ErrInvalid, "lockstep", "has its own")
+	execute(t, pool, "CREATE TRIGGER theirs AFTER INSERT ON lockstep FOR EACH ROW SET @x = 1")
+	install(t, db, "lockstep", mysqlstore.WatchOptions{})
+	_, err = mysqlstore.OpenIn[string, string](t.Context(), db, mysqlstore.Options{})
+	refuses(t, err, lockstep.ErrInvalid, "theirs", "none but those of a watch")
+	execute(t, pool, "DROP TRIGGER theirs")
+	execute(t, pool, "DROP TRIGGER lockstep_watch_delete_lockstep")
+	_, err = mysqlstore.OpenIn[string, string](t.Context(), db, mysqlstore.Options{})
+	refuses(t, err, lockstep.ErrInvalid, "not whole", "lockstep_watch_delete_lockstep")
 
 	// A column that an action sets may be in no field, and then nothing is lost.
 	install(t, db, "nulled", mysqlstore.WatchOptions{})

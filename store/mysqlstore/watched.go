@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/keytext"
 )
 
 // outside is what a table's store knows of its watch; nil: it has none.
@@ -22,6 +23,10 @@ type outside struct {
 
 // writerBytes has room for a writer's name.
 const writerBytes = 16
+
+func newOutside(l *changeLog) *outside {
+	return &outside{log: l, writer: strconv.FormatUint(rand.Uint64(), 36)}
+}
 
 // as is the name under which the store writes.
 func (o *outside) as() string {
@@ -48,6 +53,35 @@ func (s *session) mark(ctx context.Context, writer string) error {
 	}
 	s.writer = writer
 	return nil
+}
+
+// findOutside looks for the watch of a key-value table.
+func (s *Store[K, V]) findOutside(ctx context.Context) (*outside, error) {
+	conn, err := s.db.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.db.release(conn)
+	l := &changeLog{schema: s.db.name, table: s.opts.Table, versionColumn: "version", own: true}
+	f, err := l.find(ctx, conn, s.db)
+	if err != nil || !f.there() {
+		return nil, err
+	}
+	shape, err := s.db.inspectTable(ctx, conn, s.db.qualified(s.opts.Table))
+	if err != nil {
+		return nil, err
+	}
+	l.table = shape.name
+	if l.keys, err = shape.watchedKey(); err != nil {
+		return nil, err
+	}
+	if err := checkIncrement(ctx, conn); err != nil {
+		return nil, err
+	}
+	if err := f.check(l); err != nil {
+		return nil, invalid("table %s: %w", shape, err)
+	}
+	return newOutside(l), nil
 }
 
 // findOutside looks for the watch of the table. One that is there and not whole is an
@@ -82,7 +116,7 @@ func (t *Table[K, V]) findOutside(ctx context.Context, conn *session) (*outside,
 	if first != nil {
 		return nil, invalid("table %s: %w", s, first)
 	}
-	return &outside{log: l, writer: strconv.FormatUint(rand.Uint64(), 36)}, nil
+	return newOutside(l), nil
 }
 
 // checkActions refuses a table of which a foreign key's action changes what the store
@@ -139,6 +173,27 @@ func (w wire) parse(text []byte) (v driver.Value, ok bool) {
 		return bytes.Clone(text), true
 	}
 	return string(text), true
+}
+
+// keyOf is that of a key-value table.
+func (s *Store[K, V]) keyOf(text []byte) (k K, ok bool) {
+	w := map[keytext.Form]wire{keytext.Text: wireBytes, keytext.Bytes: wireBytes, keytext.Integer: wireInt, keytext.Real: wireFloat}[s.rows.Key.Form]
+	_, rest, _ := bytes.Cut(text, []byte{':'})
+	v, ok := w.parse(rest)
+	if !ok {
+		return k, false
+	}
+	k, err := s.key(v)
+	return k, err == nil
+}
+
+// watch implements Capabilities.Watch.
+func (s *Store[K, V]) watch(ctx context.Context, f func(lockstep.Event[K])) error {
+	w := &watcher[K]{
+		db: s.db, log: s.outside.log, key: s.keyOf, f: f, skip: s.outside.writer, versions: true,
+		check: func(context.Context, *session) error { return nil },
+	}
+	return w.watch(ctx)
 }
 
 // watch implements Capabilities.Watch.
