@@ -25,8 +25,8 @@ type DatabaseOptions struct {
 	// own (SetMaxOpenConns) must leave room for these and for the program.
 	MaxSessions int
 	// WatchInterval is how often each cache over a watched table looks for what others
-	// have changed; 0 stands for 100 ms. Looking costs the server about as much as
-	// reading three rows, and once a second a millisecond.
+	// have changed; 0 stands for 100 ms. Looking is two short queries, and once a second
+	// another one that costs the server half a millisecond.
 	WatchInterval time.Duration
 }
 
