@@ -23,6 +23,8 @@ type attempt struct {
 	born    uint64   // see identity.born
 	// lane is the commit's fence where its session is none; nil otherwise.
 	lane *lane
+	// ended says that nothing can come of the attempt any more, whatever came of it.
+	ended bool
 
 	// xact is the transaction's id where the server has told it, 0 where the only
 	// reply was lost with the outcome.
@@ -123,10 +125,10 @@ func (a *attempt) fenced(commands []command) []command {
 	return append(slices.Clone(commands[:last]), guard, commands[last])
 }
 
-// over ends the use of the lane.
+// over ends the use of the lane, by an attempt that has ended itself.
 func (a *attempt) over(committed bool) {
 	a.lane.give(committed)
-	a.lane = nil
+	a.lane, a.ended = nil, true
 }
 
 // lookAgain ends an attempt whose lane has failed: all are told if that is because the
@@ -218,13 +220,15 @@ FROM pg_catalog.pg_proc p WHERE p.proname = 'pg_terminate_backend' AND p.proname
 // commit any more, or the transaction has ended without it, nothing can come any more,
 // and the rows may tell.
 func (a *attempt) outcomeByLane(ctx context.Context, s *session) (applied bool, err error) {
-	if a.lane != nil {
-		applied, err = a.lane.settle(ctx, s)
+	switch {
+	case a.lane != nil:
+		if applied, err = a.lane.settle(ctx, s); !errors.Is(err, errUntold) {
+			return applied, err
+		}
+	case !a.ended:
+		return false, unsupported("the transaction has no lane, and its session cannot be ended: DatabaseOptions.Pooled is set")
 	}
-	if a.lane == nil || errors.Is(err, errUntold) {
-		return a.verify(ctx, s)
-	}
-	return applied, err
+	return a.verify(ctx, s)
 }
 
 // fence ends the attempt's session, and waits until it has gone. It reports whether

@@ -29,7 +29,7 @@ type DatabaseOptions struct {
 	// refused where this is not set.
 	//
 	// Statements are then not prepared, for which the pool has to be set, too
-	// (default_query_exec_mode=exec): a load costs the server about as much again.
+	// (default_query_exec_mode=exec): a load takes two to three times as long.
 	// Commits are fenced by rows of a table lockstep_lanes, which is made in the first
 	// schema of the search path: a commit updates one row more, in the same round trip.
 	// A watched table is refused with ErrUnsupported.

@@ -193,3 +193,30 @@ func TestNothingIsLeftInAPooledSession(t *testing.T) {
 	tx.Conn()
 	wantError(t, txn.Commit(t.Context()), lockstep.ErrUnsupported)
 }
+
+// A transaction that the caller's own SQL has ended, unseen, has not touched its lane, which
+// would say that nothing was committed.
+func TestATransactionThatHasVanishedBehindAPooler(t *testing.T) {
+	s := openPooledStore(t, pooledURL(t, dbtest.Postgres(t)))
+	for _, end := range []string{"COMMIT", "ROLLBACK"} {
+		write(t, s, put("k", "before"))
+		txn, err := s.Capabilities().Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o, err := s.Capabilities().Apply(t.Context(), txn, set(put("k", end))); err != nil || o.Err != nil {
+			t.Fatal(err, o.Err)
+		}
+		if _, err := pgstore.Lend(txn); err != nil {
+			t.Fatal(err)
+		}
+		if err := pgstore.RunInside(t.Context(), txn, end); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, txn.Commit(t.Context()), lockstep.ErrUnknownOutcome)
+		applied, err := txn.Settle(t.Context())
+		if err != nil || applied != (end == "COMMIT") || applied != (get(t, s, "k").Value == end) {
+			t.Errorf("%s: settled as %t, %v, and the row is %+v", end, applied, err, get(t, s, "k"))
+		}
+	}
+}
