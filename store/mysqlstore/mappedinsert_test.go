@@ -236,7 +236,7 @@ func TestALostReplyToAnInsertionIsSettled(t *testing.T) {
 				if applied {
 					cut = proxy.CutReply
 				}
-				happened := cut("COMMIT")
+				happened := cut(commitSent)
 				_, _, err = cache.Insert(t.Context(), serialRow{Email: fmt.Sprint("lost", i)})
 				<-happened
 				var w *lockstep.WriteError

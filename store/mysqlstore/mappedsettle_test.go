@@ -53,7 +53,7 @@ func TestALostReplyOfATableIsSettled(t *testing.T) {
 			if applied {
 				cut = proxy.CutReply
 			}
-			happened := cut("COMMIT")
+			happened := cut(commitSent)
 			_, err := s.Commit(t.Context(), sets)
 			<-happened
 			if !errors.Is(err, lockstep.ErrUnknownOutcome) {
@@ -85,6 +85,10 @@ func TestALostReplyOfATableIsSettled(t *testing.T) {
 	}
 }
 
+// commitSent is the statement alone: a new session's, which the end of a broken one may
+// need at any time, speaks of READ-COMMITTED.
+const commitSent = "\x03COMMIT"
+
 // Rows that others have changed since tell nothing.
 func TestALostReplyOfATableIsOvertaken(t *testing.T) {
 	type V struct {
@@ -94,7 +98,7 @@ func TestALostReplyOfATableIsOvertaken(t *testing.T) {
 	proxy, via := dbtest.Via(t, dsn)
 	s := mapTable[string, V](t, via, mysqlstore.TableOptions{}, "CREATE TABLE t (id VARBINARY(9) PRIMARY KEY, name TEXT)")
 	store1(t, s, "k", V{"before"})
-	happened := proxy.CutReply("COMMIT")
+	happened := proxy.CutReply(commitSent)
 	_, err := s.Commit(t.Context(), []lockstep.ChangeSet[string, V]{{Changes: []lockstep.Change[string, V]{{Key: "k", Value: V{"ours"}}}}})
 	<-happened
 	execute(t, connect(t, dsn), "UPDATE t SET name = 'theirs'")
@@ -133,7 +137,7 @@ func TestALostReplyOfATransactionOfTables(t *testing.T) {
 		if applied {
 			cut = proxy.CutReply
 		}
-		happened := cut("COMMIT")
+		happened := cut(commitSent)
 		err = txn.Commit(t.Context())
 		<-happened
 		if !errors.Is(err, lockstep.ErrUnknownOutcome) {

@@ -50,17 +50,33 @@ func (s *starts) of(id serverID) serverID {
 // rule, which may lag.
 const readOnlySQL = "@@global.read_only OR @@global.innodb_read_only"
 
+// begun tells when the server was started. Its clock said now after asked: where the
+// server, or we, were kept waiting between that and its uptime, both are asked for again.
+func (s *session) begun(ctx context.Context, now int64, asked time.Time) (int64, error) {
+	for try := 1; ; try++ {
+		status, err := s.row(ctx, "SHOW GLOBAL STATUS LIKE 'Uptime'")
+		if err != nil {
+			return 0, err
+		}
+		var uptime int64
+		if len(status) == 2 {
+			uptime, _ = strconv.ParseInt(text(status[1]), 10, 64)
+		}
+		if time.Since(asked) < uptimeStep/2 || try == 10 {
+			return now - uptime*1e6, nil
+		}
+		asked = time.Now()
+		row, err := s.row(ctx, "SELECT "+clockSQL)
+		if err != nil {
+			return 0, err
+		}
+		now, _ = integer(row[0])
+	}
+}
+
 // meet notes the server of a new session, and refuses one that has become read-only.
-func (db *Database) meet(ctx context.Context, s *session, node string, now int64, readOnly bool) error {
-	status, err := s.row(ctx, "SHOW GLOBAL STATUS LIKE 'Uptime'")
-	if err != nil {
-		return err
-	}
-	var uptime int64
-	if len(status) == 2 {
-		uptime, _ = strconv.ParseInt(text(status[1]), 10, 64)
-	}
-	s.server = db.starts.of(serverID{s.fence.server, node, now - uptime*1e6})
+func (db *Database) meet(s *session, node string, started int64, readOnly bool) error {
+	s.server = db.starts.of(serverID{s.fence.server, node, started})
 	if readOnly && db.inspected {
 		db.which.Refused(s.server)
 		return errReadOnly()

@@ -90,6 +90,7 @@ func (db *Database) open(ctx context.Context) (_ *session, err error) {
 	if err := s.run(ctx, settings); err != nil {
 		return nil, err
 	}
+	asked := time.Now()
 	row, err := s.row(ctx, "SELECT CONNECTION_ID(), GET_LOCK('"+s.fence.name+"', 0), "+db.server.identity+", "+clockSQL+", SUBSTR(UUID(), 20), "+readOnlySQL)
 	if err != nil {
 		return nil, err
@@ -102,7 +103,11 @@ func (db *Database) open(ctx context.Context) (_ *session, err error) {
 	now, _ := integer(row[3])
 	db.clock.read(now)
 	readOnly, _ := integer(row[5])
-	return s, db.meet(ctx, s, text(row[4]), now, readOnly != 0)
+	started, err := s.begun(ctx, now, asked)
+	if err != nil {
+		return nil, err
+	}
+	return s, db.meet(s, text(row[4]), started, readOnly != 0)
 }
 
 // close ends the session for good.

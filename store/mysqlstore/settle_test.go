@@ -73,10 +73,10 @@ func TestLostReplies(t *testing.T) {
 			c.Lifetime = time.Hour
 			return []changeSet{set(c)}
 		}},
-		{"a transaction", "COMMIT", func(v lockstep.Version) []changeSet {
+		{"a transaction", commitSent, func(v lockstep.Version) []changeSet {
 			return []changeSet{set(expect(lockstep.ExpectVersion, v, put("k", marker)), put("new", "2")), set(erase("other"))}
 		}},
-		{"delete all", "COMMIT", func(lockstep.Version) []changeSet { return []changeSet{{DeleteAll: true}} }},
+		{"delete all", commitSent, func(lockstep.Version) []changeSet { return []changeSet{{DeleteAll: true}} }},
 	}
 	for _, way := range ways {
 		for _, applied := range []bool{true, false} {
@@ -207,7 +207,7 @@ func TestLostReplyOfTxn(t *testing.T) {
 		if applied {
 			cut = proxy.CutReply
 		}
-		happened := cut("COMMIT")
+		happened := cut(commitSent)
 		err = txn.Commit(t.Context())
 		<-happened
 		if !errors.Is(err, lockstep.ErrUnknownOutcome) {
