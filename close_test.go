@@ -64,10 +64,7 @@ func TestCloseWaitsForATransactionOfTwoCaches(t *testing.T) {
 // Two calls of Close at once both went through, and the second one panicked.
 func TestCloseFromManyGoroutines(t *testing.T) {
 	for range 100 {
-		cache, err := lockstep.New(memstore.New(memstore.Options[string, int]{}), options{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		cache := cachetest.Open(t, memstore.New(memstore.Options[string, int]{}), options{})
 		const callers = 4
 		start, results := make(chan struct{}), make(chan error, callers)
 		for range callers {

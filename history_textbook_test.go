@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/cachetest"
 	"github.com/lockstep-cache/lockstep/internal/history"
 	"github.com/lockstep-cache/lockstep/internal/textbook"
 	"github.com/lockstep-cache/lockstep/store/memstore"
@@ -89,16 +90,7 @@ func TestTextbookHistories(t *testing.T) {
 }
 
 func lockstepHistory(t *testing.T, store lockstep.Store[int, int64]) history.Subject {
-	cache, err := lockstep.New(store, lockstep.Options[int, int64]{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cache.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return history.Caches(cache)
+	return history.Caches(cachetest.Open(t, store, lockstep.Options[int, int64]{}))
 }
 
 // textbookHistory does not tell the versions that the textbook's memory counts:
