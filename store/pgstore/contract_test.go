@@ -33,8 +33,6 @@ func TestContract(t *testing.T) {
 		values codec.Codec[storetest.Doc]
 	}{
 		{"Pool/json", overPool(newPool(t, url)), codec.JSON[storetest.Doc]()},
-		{"Pool/cbor", overPool(newPool(t, url)), codec.CBOR[storetest.Doc]()},
-		{"SQL/json", overSQL(newSQL(t, url)), codec.JSON[storetest.Doc]()},
 		{"SQL/cbor", overSQL(newSQL(t, url)), codec.CBOR[storetest.Doc]()},
 		// The caller's pool may be set to another of pgx's ways to run a statement; exec,
 		// without which there is no pooler, and simple differ most from its default.
