@@ -91,8 +91,10 @@ type joinedEnd struct {
 // been ended already: where it cannot tell which way, the outcome is unknown, and
 // Settle finds out. Rollback that cannot tell that the transaction is over, without
 // effect, returns an error, and Settle finds out, too. Settle ends a transaction that
-// nobody has ended. None of the three waits for the program's own statements for longer
-// than its context lasts. They and Apply and Read are not called at the same time.
+// nobody has ended; it may be called while the program uses the transaction, and before
+// Commit and Rollback, which are not. None of the three waits for the program's own
+// statements for longer than its context lasts. They and Apply and Read are not called
+// at the same time.
 func Join(database any, txn Txn, options ...JoinOption) (*Joined, error) {
 	j := &Joined{txn: txn, database: database, timeout: DefaultJoinTimeout, turn: make(chan struct{}, 1)}
 	seen := false
@@ -192,8 +194,9 @@ func (j *Joined) failure() error {
 // Rollback. What caches had written it in stays out of memory until that is known. The
 // caller may leave, by ctx, and the commit goes on.
 //
-// After Commit or Rollback it is ErrInvalid, and says nothing of how they ended; after
-// the deadline of JoinTimeout it says what has become of the transaction.
+// After Commit or Rollback it is ErrInvalid, and says nothing of how they ended. After
+// the deadline of JoinTimeout it says what has become of the transaction: nil if the program
+// had committed it.
 func (j *Joined) Commit(ctx context.Context) error {
 	began := time.Now()
 	_, leave, err := j.enter(context.WithoutCancel(ctx))
@@ -281,7 +284,9 @@ func (j *Joined) expire() {
 	<-j.turn // the call under way, whose context has ended
 	defer func() { j.turn <- struct{}{} }()
 	if len(e.stakes) == 0 {
-		j.alone(context.Background(), j.errForgotten())
+		ctx, cancel := context.WithTimeout(context.Background(), DefaultCommitTimeout)
+		defer cancel()
+		found(ctx, j.txn, j.errForgotten())
 		return
 	}
 	e.lead.logger.Warn("lockstep: a joined transaction was forgotten, and is being ended", "after", j.timeout)
@@ -346,9 +351,12 @@ func (e *joinedEnd) run(txn Txn, commit func(context.Context) error, why error) 
 			go e.conclude(txn, err)
 		}
 	}()
-	if commit != nil {
+	switch {
+	case commit != nil:
 		err = guarded("Commit", ErrUnknownOutcome, func() error { return commit(ctx) })
-	} else {
+	case e.forgotten:
+		err = found(ctx, txn, why)
+	default:
 		err = undo(ctx, txn, why)
 	}
 	returned = true
@@ -362,6 +370,23 @@ func undo(ctx context.Context, txn Txn, why error) error {
 		return fmt.Errorf("%w: %w; the rollback: %w", ErrUnknownOutcome, why, err)
 	}
 	return why
+}
+
+// found finds out how a transaction ended that nobody has told us of, or ends it because
+// of why, which it then returns.
+func found(ctx context.Context, txn Txn, why error) error {
+	applied := false
+	err := guarded("Settle", nil, func() (err error) {
+		applied, err = txn.Settle(ctx)
+		return err
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w: %w", ErrUnknownOutcome, why, err)
+	case !applied:
+		return why
+	}
+	return nil // the program has committed it
 }
 
 // alone ends a transaction in which no cache has anything at stake: none has joined it,

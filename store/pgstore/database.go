@@ -45,6 +45,7 @@ const defaultWatchInterval = 100 * time.Millisecond
 type Database struct {
 	source source
 	opts   DatabaseOptions
+	name   string
 	schema string // the first of the search path, "" if there is none
 	opened bool
 
@@ -110,7 +111,7 @@ func openDatabase(ctx context.Context, src source, opts DatabaseOptions) (*Datab
 		return nil, openError(err)
 	}
 	var schema *string
-	err = s.run(ctx, command{sql: "SELECT current_schema()::text", row: func(scan func(...any) error) error { return scan(&schema) }})
+	err = s.run(ctx, command{sql: "SELECT current_schema()::text, current_database()::text", row: func(scan func(...any) error) error { return scan(&schema, &db.name) }})
 	if err != nil {
 		db.drop(s)
 		return nil, openError(err)

@@ -14,29 +14,60 @@ import (
 // row that does not decode, or a key that can have no row, is an error that is
 // ErrInvalid and names the key.
 func (s *Store[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V], error) {
-	encoded := make([]any, len(keys))
-	for i, k := range keys {
-		var err error
-		if encoded[i], err = s.rows.Key.Encode(k); err != nil {
-			return nil, err
-		}
+	query, arg, err := s.loading(keys)
+	if err != nil {
+		return nil, err
 	}
-	rows := make(map[K]lockstep.Row[V], len(keys))
 	if len(keys) == 0 {
-		return rows, nil
-	}
-	query, arg := s.sql.loadOne, encoded[0]
-	if len(keys) > 1 {
-		query, arg = s.sql.load, keyArray(encoded)
+		return map[K]lockstep.Row[V]{}, nil
 	}
 	loaded, err := s.read(ctx, query, arg)
 	if err != nil {
 		return nil, err
 	}
+	return byKey(loaded), nil
+}
+
+// readIn implements Capabilities.Read.
+func (s *Store[K, V]) readIn(ctx context.Context, t lockstep.Txn, keys []K) (map[K]lockstep.Row[V], error) {
+	query, arg, err := s.loading(keys)
+	if err != nil {
+		return nil, err
+	}
+	x, err := s.db.open(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) == 0 {
+		return map[K]lockstep.Row[V]{}, nil
+	}
+	loaded, err := s.readBy(ctx, x.a.session, query, []any{arg})
+	if err != nil {
+		return nil, readError(err)
+	}
+	return byKey(loaded), nil
+}
+
+// loading is the query for some keys, and its argument.
+func (s *Store[K, V]) loading(keys []K) (query string, arg any, err error) {
+	encoded := make([]any, len(keys))
+	for i, k := range keys {
+		if encoded[i], err = s.rows.Key.Encode(k); err != nil {
+			return "", nil, err
+		}
+	}
+	if len(keys) == 1 {
+		return s.sql.loadOne, encoded[0], nil
+	}
+	return s.sql.load, keyArray(encoded), nil
+}
+
+func byKey[K comparable, V any](loaded []loaded[K, V]) map[K]lockstep.Row[V] {
+	rows := make(map[K]lockstep.Row[V], len(loaded))
 	for _, l := range loaded {
 		rows[l.key] = l.row
 	}
-	return rows, nil
+	return rows
 }
 
 type loaded[K comparable, V any] struct {
@@ -61,6 +92,16 @@ func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any) (r
 	if err != nil {
 		return nil, false, err
 	}
+	rows, err = s.readBy(ctx, session, query, args)
+	if err != nil && !errors.Is(err, keytext.ErrDecode) {
+		s.db.drop(session)
+	} else {
+		s.db.release(session)
+	}
+	return rows, session.stale(ctx, err), err
+}
+
+func (s *Store[K, V]) readBy(ctx context.Context, session *session, query string, args []any) (rows []loaded[K, V], err error) {
 	err = session.run(ctx, command{sql: query, args: args, row: func(scan func(...any) error) error {
 		var key any
 		var data []byte
@@ -89,12 +130,7 @@ func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any) (r
 		rows = append(rows, loaded[K, V]{k, key, r})
 		return nil
 	}})
-	if err != nil && !errors.Is(err, keytext.ErrDecode) {
-		s.db.drop(session)
-	} else {
-		s.db.release(session)
-	}
-	return rows, session.stale(ctx, err), err
+	return rows, err
 }
 
 // readError is what a failed read says.

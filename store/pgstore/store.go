@@ -177,13 +177,14 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Prepare:    s.prepare,
 		Clone:      s.rows.Clone,
 		Settle:     settle[V],
+		Scan:       s.scan,
+		Database:   s.db,
+		Begin:      s.db.begin,
+		Apply:      s.apply,
+		Read:       s.readIn,
+		Replaced:   s.db.server.Listen,
 
 		Interruptible: true,
-		Scan:          s.scan,
-		Database:      s.db,
-		Begin:         s.db.begin,
-		Replaced:      s.db.server.Listen,
-		Apply:         s.apply,
 	}
 	if s.outside != nil {
 		caps.Watch = s.watch

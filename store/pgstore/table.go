@@ -192,7 +192,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	caps.Batch = lockstep.BatchAdvice{MaxOps: 512, InFlight: 2}
 	caps.Prepare, caps.Settle = t.m.Prepare, settle[V]
 	caps.Interruptible = true
-	caps.Database, caps.Begin, caps.Apply = t.db, t.db.begin, t.apply
+	caps.Database, caps.Begin, caps.Apply, caps.Read = t.db, t.db.begin, t.apply, t.readIn
 	return caps
 }
 
@@ -201,28 +201,48 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 // error that is ErrInvalid and names the table, the key and the column; it can be
 // written and deleted like any other.
 func (t *Table[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V], error) {
-	rows := make(map[K]lockstep.Row[V], len(keys))
+	rows, load, err := t.loading(keys)
+	if err == nil && len(keys) > 0 {
+		err = t.query(ctx, load)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// readIn implements Capabilities.Read.
+func (t *Table[K, V]) readIn(ctx context.Context, tx lockstep.Txn, keys []K) (map[K]lockstep.Row[V], error) {
+	rows, load, err := t.loading(keys)
+	if err != nil {
+		return nil, err
+	}
+	x, err := t.db.open(ctx, tx)
+	if err == nil && len(keys) > 0 {
+		err = readError(x.a.session.run(ctx, load))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// loading is the command that fills rows.
+func (t *Table[K, V]) loading(keys []K) (rows map[K]lockstep.Row[V], load command, err error) {
+	rows = make(map[K]lockstep.Row[V], len(keys))
 	bound := make([][]any, len(keys))
 	for i, k := range keys {
-		var err error
 		if bound[i], err = t.m.BindKey(k); err != nil {
-			return nil, err
+			return nil, command{}, err
 		}
 	}
-	if len(keys) == 0 {
-		return rows, nil
-	}
-	err := t.query(ctx, command{sql: t.sql.read, args: t.keyArgs(bound), row: t.row(func(row []driver.Value) error {
+	return rows, command{sql: t.sql.read, args: t.keyArgs(bound), row: t.row(func(row []driver.Value) error {
 		k, err := t.m.ScanKey(row)
 		if err == nil {
 			rows[k], err = t.m.Row(k, row[len(t.m.Key):])
 		}
 		return err
-	})})
-	if err != nil {
-		return nil, err
-	}
-	return rows, nil
+	})}, nil
 }
 
 // scan implements Capabilities.Scan: the rows by key.

@@ -311,7 +311,9 @@ func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.C
 			err = x.a.session.run(ctx, append(t.outside.unmark(), command{sql: releaseSQL})...)
 		}
 		if err == nil {
-			x.a.xact = w.xact
+			if err := x.in(w.xact); err != nil {
+				return lockstep.Outcome[V]{}, err
+			}
 			x.wrote = x.wrote || w.wrote
 			x.found = append(x.found, func(ctx context.Context, s *session) (bool, error) { return b.found(ctx, s, w) })
 			break

@@ -34,7 +34,7 @@ func TestContractTable(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			table := func() string { return fmt.Sprint("mapped", tables.Add(1)) }
 			refuses, opts := ", CHECK (title <> 'refused')", pgstore.TableOptions{VersionColumn: "version"}
-			lacks := []storetest.Feature{storetest.Tombstones, storetest.Lifetimes, storetest.Read}
+			lacks := []storetest.Feature{storetest.Tombstones, storetest.Lifetimes}
 			if c.version == without {
 				refuses, opts = ", EXCLUDE USING btree (title WITH =) WHERE (title = 'refused')", pgstore.TableOptions{}
 				lacks = append(lacks, storetest.Versions)

@@ -48,11 +48,18 @@ func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
 // it back from the caller's own SQL.
 func (db *Database) open(ctx context.Context, t lockstep.Txn) (*txn, error) {
 	x, ok := t.(*txn)
+	j, joined := t.(*joinedTxn)
+	if joined {
+		x, ok = &j.txn, true
+	}
 	if !ok || x.a.db != db {
 		return nil, invalid("the transaction is not one of this database")
 	}
 	if x.over != nil {
 		return nil, invalid("%w", x.over)
+	}
+	if joined {
+		return x, j.call(ctx)
 	}
 	if x.over = x.recall(ctx); x.over == nil {
 		x.over = x.moved()
@@ -71,6 +78,17 @@ func (t *txn) moved() error {
 		return nil
 	}
 	return unavailable("the transaction was begun at another server than the one that there is now")
+}
+
+// in notes the id of the transaction that a set was applied in, which is always the same:
+// statements of the program's may have put another one in its place.
+func (t *txn) in(xact uint64) error {
+	if t.a.xact != 0 && t.a.xact != xact {
+		t.over = invalid("%w", errVanished)
+		return t.over
+	}
+	t.a.xact = xact
+	return nil
 }
 
 // apply implements Capabilities.Apply. It waits for a row that is locked by
@@ -96,7 +114,9 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 			x.over = err
 			return lockstep.Outcome[V]{}, err
 		}
-		x.a.xact = w.xact
+		if err := x.in(w.xact); err != nil {
+			return lockstep.Outcome[V]{}, err
+		}
 		x.wrote = x.wrote || w.wrote
 		x.found = append(x.found, func(ctx context.Context, s *session) (bool, error) { return b.found(ctx, s, w) })
 	}

@@ -237,21 +237,20 @@ func (t *joinedTxn) Rollback(ctx context.Context) error {
 	if t.over == nil {
 		t.over = errOver
 	}
+	t.sql.ctx = ctx
+	another := t.a.conn.script("RELEASE " + joinedSavepoint)
 	err := t.undo().wait(ctx)
-	if errors.Is(err, sql.ErrTxDone) {
-		if len(t.found) == 0 {
-			return nil // no cache has written anything
-		}
+	if err == nil && another == nil {
+		return nil
+	}
+	if !left(err) {
 		briefly, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		if applied, serr := t.Settle(briefly); serr == nil && !applied {
 			return nil
 		}
 	}
-	if err != nil {
-		return t.unknown(err)
-	}
-	return nil
+	return t.unknown(errors.Join(another, err))
 }
 
 // undo begins tx.Rollback, which waits for a statement of the program's to end.
@@ -278,10 +277,18 @@ func (t *joinedTxn) Settle(ctx context.Context) (applied bool, err error) {
 		}
 	}
 	switch err := t.undo().wait(ctx); {
-	case err == nil && t.committing == nil:
-		return false, nil
 	case left(err):
 		return false, gaveUp(ctx, "a statement in the transaction is still under way")
+	case t.committing == nil && len(t.found) == 0:
+		return false, nil // no cache has written anything
+	case err == nil && t.committing == nil:
+		// Unless statements of the program's have put it in the place of the one that was
+		// joined, this is the answer. The rows know better, if they know.
+		applied, err = t.txn.Settle(ctx)
+		if errors.Is(err, lockstep.ErrUnknownOutcome) {
+			return false, nil
+		}
+		return applied, err
 	}
 	return t.txn.Settle(ctx)
 }

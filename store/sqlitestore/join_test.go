@@ -61,6 +61,7 @@ func TestJoin(t *testing.T) {
 				}
 				return jointest.Rig{
 					A: open("a"), B: open("b"), Begin: begin(program), Foreign: begin(foreign), Settles: true,
+					LogTable: "log",
 					Log: func(ctx context.Context) (n int, err error) {
 						err = program.QueryRowContext(ctx, "SELECT count(*) FROM log").Scan(&n)
 						return n, err

@@ -28,8 +28,9 @@ type Rig struct {
 	// Begin begins a transaction in it, and Foreign one of another database that is to
 	// be joined with this one. Who has it must end it.
 	Begin, Foreign func(ctx context.Context) (Tx, error)
-	// Log has a table log with a column line, of the program's own: how many rows it has.
-	Log func(ctx context.Context) (int, error)
+	// LogTable is a table with a column line, of the program's own, and Log counts its rows.
+	LogTable string
+	Log      func(ctx context.Context) (int, error)
 	// Settles: what has become of a transaction that was ended behind the Joined's back
 	// can be told.
 	Settles bool

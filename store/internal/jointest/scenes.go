@@ -19,7 +19,7 @@ func commits(s *scene) {
 	if !existed || err != nil {
 		s.Errorf("Delete = %v, %v", existed, err)
 	}
-	s.ok(tx.Exec(s.ctx, "INSERT INTO log (line) VALUES ('one')"))
+	s.ok(tx.Exec(s.ctx, "INSERT INTO "+s.LogTable+" (line) VALUES ('one')"))
 	s.ok(second(b.Set(s.ctx, "k", 3, lockstep.IfAbsent())))
 	s.ok(second(a.Set(s.ctx, "new", 4)))
 	if e, err := a.GetEntry(s.ctx, "k"); e.Value != 2 || e.Version != version || err != nil {
@@ -51,7 +51,7 @@ func commits(s *scene) {
 
 func rollsBack(s *scene) {
 	tx, j := s.joined("k", 2)
-	s.ok(tx.Exec(s.ctx, "INSERT INTO log (line) VALUES ('one')"))
+	s.ok(tx.Exec(s.ctx, "INSERT INTO "+s.LogTable+" (line) VALUES ('one')"))
 	s.asks("k", 1)
 	s.ok(j.Rollback(s.ctx))
 	s.free("k", 1)
@@ -99,7 +99,7 @@ func behindItsBack(s *scene) {
 			if by == nil {
 				if err := j.Commit(s.ctx); errors.Is(err, lockstep.ErrUnknownOutcome) {
 					s.settles(err, applied)
-				} else if applied || err == nil {
+				} else if applied != (err == nil) {
 					s.Errorf("Commit afterwards: %v", err)
 				}
 			}
@@ -112,26 +112,36 @@ func behindItsBack(s *scene) {
 
 // byStatement: the program sends COMMIT or ROLLBACK as a statement, and goes on.
 func byStatement(s *scene) {
-	for _, query := range []string{"COMMIT", "ROLLBACK"} {
+	for i, queries := range [][]string{{"COMMIT"}, {"ROLLBACK"}, {"COMMIT", "BEGIN"}, {"ROLLBACK", "BEGIN"}, {"COMMIT", "BEGIN"}, {"ROLLBACK", "BEGIN"}} {
 		value, err := s.a.Get(s.ctx, "k")
 		s.ok(err)
 		tx, j := s.joined("k", value+1)
-		if err := tx.Exec(s.ctx, query); err != nil {
-			s.Fatal(err)
+		for _, query := range queries {
+			if err := tx.Exec(s.ctx, query); err != nil {
+				s.Fatal(err)
+			}
 		}
-		if query == "COMMIT" {
+		committed := queries[0] == "COMMIT"
+		if committed {
 			value++
 		}
 		s.holds("k", value)
-		if err := second(s.in(s.a, j).Set(s.ctx, "k", 100)); err == nil {
-			s.Errorf("after %s a write in the transaction was accepted", query)
+		if len(queries) == 1 {
+			if err := second(s.in(s.a, j).Set(s.ctx, "k", 100)); err == nil {
+				s.Errorf("after %s a write in the transaction was accepted", queries)
+			}
 		}
-		if err := j.Commit(s.ctx); err == nil {
-			s.Errorf("after %s, Commit says nil", query)
-		} else if errors.Is(err, lockstep.ErrUnknownOutcome) {
-			s.settles(err, query == "COMMIT")
-		} else if query == "COMMIT" {
-			s.Errorf("after COMMIT, Commit says: %v", err)
+		end := j.Commit
+		if i >= 4 {
+			end = j.Rollback
+		}
+		err = end(s.ctx)
+		if errors.Is(err, lockstep.ErrUnknownOutcome) {
+			s.settles(err, committed)
+		} else if committed {
+			s.Errorf("after %s, the end says: %v", queries, err)
+		} else if i < 4 && err == nil {
+			s.Errorf("after %s, Commit says nil", queries)
 		}
 		tx.Rollback(s.ctx)
 		s.free("k", value)
