@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/lockstep-cache/lockstep/internal/gate"
 )
@@ -170,9 +171,7 @@ func (a InJoined[K, V]) change(ctx context.Context, change Change[K, V]) (o Outc
 	if err := a.j.usable(); err != nil {
 		return o, notApplied(err)
 	}
-	if c.queue.Doubted([]K{change.Key}) {
-		// What is in doubt may arrive late, and would undo what has passed it. Who settles
-		// it may have to wait for this transaction, so it cannot wait for him.
+	if !s.certain(under, change.Key) {
 		return o, notApplied(fmt.Errorf("%w: an earlier write of %s is not settled; end the transaction and run it again", ErrUnavailable, named(change)))
 	}
 	if err := s.hold(change); err != nil {
@@ -214,6 +213,19 @@ type joinedShare[K comparable, V any] struct {
 
 func (s *joinedShare[K, V]) cache() uint64 { return s.c.id }
 func (s *joinedShare[K, V]) host() host    { return s.c.host() }
+
+// doubtGrace is how long a key in doubt is waited for: an outcome is told a moment before
+// its keys are free.
+const doubtGrace = 50 * time.Millisecond
+
+// certain tells whether the key is not in doubt. What is may arrive late, and would undo
+// what has passed it. Who settles it may have to wait for this transaction, which so
+// cannot wait for him.
+func (s *joinedShare[K, V]) certain(ctx context.Context, key K) bool {
+	wait, cancel := context.WithTimeout(ctx, doubtGrace)
+	defer cancel()
+	return s.c.queue.Await(wait, []K{key}) == nil
+}
 
 // hold makes the change's key busy, before anybody can have seen the change.
 func (s *joinedShare[K, V]) hold(change Change[K, V]) error {

@@ -187,7 +187,7 @@ func TestTheNextUserOfAJoinedConnectionIsLeftAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := pgstore.Join(t.Context(), db, tx, lockstep.JoinTimeout(300*time.Millisecond))
+	j, err := pgstore.Join(t.Context(), db, tx, lockstep.JoinTimeout(time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestTheNextUserOfAJoinedConnectionIsLeftAlone(t *testing.T) {
 	if _, err := u.Get(t.Context(), "k"); !errors.Is(err, lockstep.ErrInvalid) {
 		t.Errorf("Get on a connection that is somebody else's: %v", err)
 	}
-	if _, err := next.Exec(t.Context(), "SELECT pg_sleep(0.6)"); err != nil {
+	if _, err := next.Exec(t.Context(), "SELECT pg_sleep(1.5)"); err != nil {
 		t.Errorf("the next transaction: %v", err)
 	}
 	if err := j.Commit(t.Context()); err != nil {

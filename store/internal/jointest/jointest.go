@@ -44,7 +44,7 @@ type scene struct {
 	a, b *lockstep.Cache[string, int]
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // quiet is for what the tests do on purpose.
 var quiet = slog.New(slog.DiscardHandler)

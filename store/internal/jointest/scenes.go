@@ -78,7 +78,7 @@ func behindItsBack(s *scene) {
 		for _, by := range []func(*lockstep.Joined, context.Context) error{(*lockstep.Joined).Commit, (*lockstep.Joined).Rollback, nil} {
 			timeout := time.Minute
 			if by == nil {
-				timeout = 200 * time.Millisecond
+				timeout = time.Second
 			}
 			tx, j := s.joined("k", value+1, lockstep.JoinTimeout(timeout))
 			s.ok(end(tx, s.ctx))
@@ -149,7 +149,7 @@ func byStatement(s *scene) {
 }
 
 func forgotten(s *scene) {
-	tx, j := s.joined("k", 2, lockstep.JoinTimeout(200*time.Millisecond))
+	tx, j := s.joined("k", 2, lockstep.JoinTimeout(1500*time.Millisecond))
 	s.asks("k", 1)
 	s.free("k", 1)
 	if err := tx.Commit(s.ctx); err == nil {
@@ -180,7 +180,7 @@ func (f set) Set(context.Context, string, int, ...lockstep.WriteOption) (lockste
 // waitedFor: so many writers, and transactions, wait for the rows of a forgotten one that
 // there is no connection left, if they come from where its own comes from.
 func waitedFor(s *scene) {
-	_, j := s.joined("k", 2, lockstep.JoinTimeout(500*time.Millisecond))
+	_, j := s.joined("k", 2, lockstep.JoinTimeout(1500*time.Millisecond))
 	var group sync.WaitGroup
 	for i := range 12 {
 		for _, c := range s.both() {
