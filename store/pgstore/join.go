@@ -66,7 +66,7 @@ func join(ctx context.Context, db *Database, tx programTx, options []lockstep.Jo
 	defer db.leave()
 	l := &joinLease{tx: tx, ctx: ctx}
 	t := &joinedTxn{lease: l}
-	t.a = &attempt{db: db, session: &session{lease: l, fresh: true}, verify: t.verifyJoined}
+	t.a = &attempt{db: db, session: &session{db: db, lease: l, fresh: true}, verify: t.verifyJoined}
 	if err := t.check(ctx); err != nil {
 		return nil, err
 	}
@@ -195,8 +195,6 @@ func (t *joinedTxn) check(ctx context.Context) error {
 		switch {
 		case name != db.name:
 			return invalid("the transaction is one of database %q, and not of %q", name, db.name)
-		case !db.server.Is(seen.server):
-			return invalid("the transaction is one of another server than the stores', or the server was restarted and no store has used it since")
 		case seen.readOnly != "off":
 			return invalid("the transaction is read-only")
 		case isolation != "read committed":
@@ -204,6 +202,19 @@ func (t *joinedTxn) check(ctx context.Context) error {
 		}
 		if err := seen.check(db.opts, c.PgConn().PID()); err != nil {
 			return err
+		}
+		// How durable the program's transaction is need not be how durable the stores' are.
+		lasting, other := seen.server, seen.server
+		if lasting.crash = 0; t.a.epoch != nil {
+			other.crash = *t.a.epoch
+		}
+		switch {
+		case db.server.Is(lasting):
+			seen.server = lasting
+		case db.server.Is(other):
+			seen.server = other
+		default:
+			return invalid("the transaction is one of another server than the stores', or the server was restarted and no store has used it since")
 		}
 		db.heard(seen.clock, 0)
 		t.a.born = births.Add(1)
@@ -384,7 +395,7 @@ func (t *joinedTxn) settle(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	s := &session{lease: ownLease{c}, id: id, fresh: true}
+	s := &session{db: db, lease: ownLease{c}, id: id, fresh: true}
 	if t.a.xact == 0 {
 		return false, errUntold // it was committed without anything of the caches'
 	}
