@@ -43,7 +43,7 @@ func lend(t lockstep.Txn) (*sql.Tx, error) {
 	if x.over != nil {
 		return nil, invalid("%w", x.over)
 	}
-	return x.sql.open(x.a.s)
+	return x.sql.open(x.ctx, x.a.s)
 }
 
 // callerSQL lends the connection of a transaction to database/sql, through a driver
@@ -59,11 +59,10 @@ type callerSQL struct {
 // lentSavepoint is there for as long as the transaction is the one that was lent.
 const lentSavepoint = "lockstep_lent"
 
-func (c *callerSQL) open(s *session) (*sql.Tx, error) {
+func (c *callerSQL) open(ctx context.Context, s *session) (*sql.Tx, error) {
 	if c.tx != nil {
 		return c.tx, nil
 	}
-	ctx := context.Background()
 	if err := s.mark(ctx, ""); err != nil {
 		return nil, err
 	}
@@ -78,7 +77,7 @@ func (c *callerSQL) open(s *session) (*sql.Tx, error) {
 	}
 	db := sql.OpenDB(lender{lent})
 	// The transaction's own context ends with txn, not with the call's.
-	tx, err := db.BeginTx(ctx, nil)
+	tx, err := db.BeginTx(context.Background(), nil)
 	if err != nil {
 		db.Close()
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
@@ -198,4 +199,37 @@ func TestDeadlockInCallersSQL(t *testing.T) {
 	if got := load(t, s, "k").Value; got != "before" {
 		t.Errorf("the row is %s", got)
 	}
+}
+
+// A server that does not answer keeps nobody who asks for his transaction longer than
+// the context of the transaction lasts.
+func TestATransactionIsNotLentAfterItsContext(t *testing.T) {
+	proxy, via := dbtest.Via(t, dbtest.MariaDB(t))
+	s := openStore(t, via)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	txn, err := s.Capabilities().Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, release := proxy.HoldReply("SAVEPOINT lockstep_lent")
+	defer release()
+	lent := make(chan bool)
+	go func() {
+		_, ok := mysqlstore.SQL(txn)
+		lent <- ok
+	}()
+	<-held
+	cancel()
+	select {
+	case ok := <-lent:
+		if ok {
+			t.Error("the transaction was lent, though the server has not answered")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the caller still waits for the server")
+		release()
+		<-lent
+	}
+	txn.Rollback(t.Context())
 }

@@ -11,7 +11,9 @@ import (
 // txn is an open transaction of a database: an attempt whose body is spread over
 // several calls. It has a session of its own from begin to its end.
 type txn struct {
-	a     *attempt
+	a *attempt
+	// ctx is what the transaction was begun with: the time of the program's function.
+	ctx   context.Context
 	ended bool
 	// over is set when the transaction has ended, or is fit for nothing but to end.
 	over error
@@ -46,7 +48,7 @@ func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
 	if err := a.begin(ctx, db.mapped.Load()); err != nil {
 		return nil, a.finish(ctx, err)
 	}
-	return &txn{a: a}, nil
+	return &txn{a: a, ctx: ctx}, nil
 }
 
 // opened returns the transaction behind t, if it is one of db that can go on.
