@@ -109,7 +109,8 @@ func (s *Store[K, V]) readStamped(ctx context.Context, conn *session, encoded []
 // lost, and with it the versions. A row with the attempt's stamp is the proof. A row
 // with a version below least, which all that the statement gave are not, has not
 // been changed since before it. Any other has, by somebody, and shows nothing. When
-// all rows are as the statement left them, its outcomes are known, too.
+// all rows are as the statement left them, its outcomes are known, too; else those of the
+// sets that were refused before it was sent.
 func (b *batch[K, V]) found(ctx context.Context, conn *session, a *attempt, least int64) (bool, error) {
 	rows, err := b.s.readStamped(ctx, conn, b.Encoded)
 	if err != nil {
@@ -130,7 +131,7 @@ func (b *batch[K, V]) found(ctx context.Context, conn *session, a *attempt, leas
 		a.result = b.Outcomes
 		return true, nil
 	case ours > 0:
-		a.result = nil
+		a.result = b.Outcomes
 		return true, nil
 	case unchanged:
 		return false, nil

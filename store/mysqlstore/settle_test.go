@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -307,6 +308,30 @@ func TestServerCrash(t *testing.T) {
 		t.Errorf("the row is %+v", got)
 	}
 	write(t, s, put("k", "3"))
+}
+
+// A set that was refused on its own is not told as committed with the others of its
+// batch, whose versions are lost.
+func TestARefusedSetIsNotSettledWithItsBatch(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	proxy, via := dbtest.Via(t, dsn)
+	s, others := openStore(t, via), openStore(t, dsn)
+	happened := proxy.CutReply("marker")
+	_, err := s.Commit(t.Context(), []changeSet{set(put("a", "marker")), set(put(strings.Repeat("long", 1000), "1")), set(put("b", "2"))})
+	<-happened
+	if !errors.Is(err, lockstep.ErrUnknownOutcome) {
+		t.Fatalf("Commit: %v, want ErrUnknownOutcome", err)
+	}
+	write(t, others, put("b", "theirs"))
+	settled, err := s.Capabilities().Settle(t.Context(), err)
+	if err != nil || settled.Err != nil || !settled.Applied || len(settled.Outcomes) != 3 {
+		t.Fatalf("settled as %+v, %v, want it applied", settled, err)
+	}
+	for i, o := range settled.Outcomes {
+		if refused := i == 1; errors.Is(o.Err, lockstep.ErrTooLarge) != refused || !refused && o.Err != nil {
+			t.Errorf("set %d: %v", i, o.Err)
+		}
+	}
 }
 
 // execute runs a statement of the test's own.
