@@ -41,7 +41,7 @@ func (w *tableWork[K, V]) trail(x *txn) (all *trail, first bool) {
 // session is gone. A row that was set, and has not been changed since, tells for sure;
 // with a version, so does one that has the version. One that was deleted is asked last,
 // for somebody else may have deleted it since: it tells that it was not applied if it
-// is as it was.
+// is as it was, and that it was if it is gone and no other row was changed since.
 //
 // Without versions, two states that look the same are the same: another program that
 // writes, within the moment between the commit and this look, just what was to be
@@ -62,20 +62,22 @@ func (t *Table[K, V]) found(ctx context.Context, conn *session, wrote *trail) (a
 	if err != nil {
 		return false, err
 	}
-	gone := false
+	gone, changed := false, false
 	for text, r := range wrote.last {
-		switch applied, told := t.m.Tells(r, wrote.first[text], now[text]); {
-		case !told:
-		case applied && !r.Delete && t.m.Versioned() && r.Version > wrote.clock && !t.m.Holds(r, now[text]):
-			// A version that is ahead of the clock is the next one of that row for
-			// everybody, and not only for us.
+		row := now[text]
+		asWritten := (row == nil) == r.Delete && (r.Delete || t.m.Holds(r, row))
+		switch applied, told := t.m.Tells(r, wrote.first[text], row); {
+		case !told, applied && !asWritten && t.m.Versioned() && (r.Version > wrote.clock || r.Lowered):
+			// A version that is ahead of the clock, or that a trigger has counted, is the next
+			// one of that row for everybody, and not only for us.
+			changed = changed || !asWritten
 		case r.Delete && applied:
 			gone = true
 		default:
 			return applied, nil
 		}
 	}
-	if !gone {
+	if !gone || changed {
 		return false, errUntold
 	}
 	return true, nil

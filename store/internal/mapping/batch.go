@@ -117,6 +117,9 @@ type Write struct {
 	Delete      bool
 	Version     int64
 	Columns     []any // of every mapped column
+	// Lowered: the row has got a lower version than it was written with, by a trigger that
+	// counts, say, and others' rows may get the same.
+	Lowered bool
 }
 
 // Wave is what some sets write, each row once. Its statements delete, update and
@@ -283,7 +286,8 @@ func (w *Work[K, V]) Written() {
 		w.Last[r.Text] = r // one that was given its key is not there yet
 		out, row := &w.Out[r.Set], w.Rows[r.Text]
 		if row != nil && w.M.Versioned() {
-			r.Version = w.M.VersionOf(row[n:])
+			version := w.M.VersionOf(row[n:])
+			r.Lowered, r.Version = version < r.Version, version
 			w.versions[r.Text] = max(w.versions[r.Text], r.Version)
 		}
 		if row == nil || out.Rows == nil {
@@ -302,9 +306,11 @@ func (w *Work[K, V]) Written() {
 // Tells says whether a row that was before, and is now, shows that it was written;
 // told is false for a row that was changed since, or looks the same either way. What
 // a row would have become is known only as far as it was sent: generated columns,
-// defaults and triggers are passed over. Without versions, two states that look the
-// same are the same: a row that somebody has set back to what it was counts as not
-// written.
+// defaults and triggers are passed over. A row whose version is between the two was
+// changed by somebody who has not seen ours; a lower one, or a new row's, may be of
+// somebody who gives it no version, and come after ours. Without versions, two states that
+// look the same are the same: a row that somebody has set back to what it was counts as
+// not written.
 func (m *Mapping[K, V]) Tells(r *Write, before, now []driver.Value) (applied, told bool) {
 	same := EqualRows(before, now)
 	switch {
@@ -316,16 +322,15 @@ func (m *Mapping[K, V]) Tells(r *Write, before, now []driver.Value) (applied, to
 		return false, same
 	case m.Versioned():
 		version := m.VersionOf(now[len(m.Key):])
-		return version == r.Version, version <= r.Version
+		if version == r.Version {
+			return true, true
+		}
+		return false, version < r.Version && before != nil && version >= m.VersionOf(before[len(m.Key):])
+	case before != nil && m.Holds(r, before):
+		return false, false
 	}
 	wrote := m.Holds(r, now)
-	switch {
-	case same && !(before != nil && m.Holds(r, before)):
-		return false, true
-	case wrote && !same:
-		return true, true
-	}
-	return false, false
+	return wrote && !same, wrote || same
 }
 
 // Holds tells whether the row has what was written to it.
