@@ -248,7 +248,9 @@ func (w *tableWork[K, V]) flush(ctx context.Context) error {
 		return err
 	}
 	var back [][]any
+	before := make(map[string][]driver.Value, len(w.Wave.Rows))
 	for _, r := range w.Wave.Rows {
+		before[r.Text] = w.Rows[r.Text]
 		delete(w.Rows, r.Text)
 		if !r.Delete {
 			back = append(back, r.Key)
@@ -263,6 +265,9 @@ func (w *tableWork[K, V]) flush(ctx context.Context) error {
 		if w.Rows[r.Text] == nil && !r.Delete {
 			return invalid("table %s: key %v: a trigger has given the row another key", w.t.shape, w.Sets[r.Set].Changes[r.Change].Key)
 		}
+		if err := w.grown(r, before[r.Text]); err != nil {
+			return err
+		}
 	}
 	fresh := w.Wave.Inserts
 	w.Written()
@@ -270,6 +275,24 @@ func (w *tableWork[K, V]) flush(ctx context.Context) error {
 		if w.M.Versioned() && r.Version <= w.t.removed.of(r.Text).Load() {
 			return errAppeared // and has gone again
 		}
+	}
+	return nil
+}
+
+// grown refuses a write whose version a trigger has kept from growing: two writers who have
+// read the same row would both find it unchanged. A trigger may count from the row's last
+// version; a new row, which may follow one of its key that was deleted, has no last one.
+func (w *tableWork[K, V]) grown(r *mapping.Write, before []driver.Value) error {
+	if r.Delete || !w.M.Versioned() {
+		return nil
+	}
+	n := len(w.M.Key)
+	least := r.Version
+	if before != nil {
+		least = min(least, w.M.VersionOf(before[n:])+1)
+	}
+	if got := w.M.VersionOf(w.Rows[r.Text][n:]); got < least {
+		return invalid("table %s: key %v: a trigger has given the row the version %d, and it must be at least %d", w.t.shape, w.Sets[r.Set].Changes[r.Change].Key, got, least)
 	}
 	return nil
 }
