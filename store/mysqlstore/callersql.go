@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 
 	"github.com/lockstep-cache/lockstep"
@@ -21,7 +22,8 @@ import (
 // COMMITTED, or in a Database with a mapped table at REPEATABLE READ, and its rows must
 // be closed before the function returns. Statements are those that read or change rows,
 // savepoints and temporary tables; whatever ends the transaction, or might (DDL, SET, CALL), is refused, as are the *sql.Tx's
-// own Commit and Rollback: the transaction ends with tx. After an error that has
+// own Commit and Rollback: the transaction ends with tx. What a cache would write to a
+// temporary table that hides its own is refused. After an error that has
 // made the server roll the whole transaction back (a deadlock, a lost connection, a
 // statement interrupted by its context), every further statement fails, and so does
 // the commit. They are for rows that no cache keeps: those are written through the
@@ -96,6 +98,25 @@ func (c *callerSQL) broken() error {
 	return c.lent.broken
 }
 
+// hides tells whether a temporary table of the caller's has the place of one that a store
+// writes, named as in SQL.
+func (c *callerSQL) hides(ctx context.Context, s *session, table string) (bool, error) {
+	if c.tx == nil {
+		return false, nil
+	}
+	c.lent.mu.Lock()
+	temporary := c.lent.temporary
+	c.lent.mu.Unlock()
+	if !temporary {
+		return false, nil
+	}
+	row, err := s.row(ctx, "SHOW CREATE TABLE "+table)
+	if err != nil {
+		return false, err
+	}
+	return strings.HasPrefix(text(row[1]), "CREATE TEMPORARY"), nil
+}
+
 // fail refuses every further statement.
 func (c *callerSQL) fail(err error) {
 	if c.tx != nil {
@@ -135,6 +156,8 @@ type lentConn struct {
 	mu     sync.Mutex
 	ended  bool
 	broken error // the error that has rolled the transaction back
+	// temporary: a statement may have made a temporary table.
+	temporary bool
 }
 
 func (c *lentConn) end() {
@@ -153,6 +176,7 @@ func (c *lentConn) usable(query string) error {
 	case c.ended:
 		return errOver
 	}
+	c.temporary = c.temporary || strings.Contains(strings.ToUpper(query), "TEMPORARY")
 	return staysInside(query)
 }
 

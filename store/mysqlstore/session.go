@@ -1,6 +1,7 @@
 package mysqlstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -54,8 +55,26 @@ const setup = `SET NAMES utf8mb4 COLLATE utf8mb4_bin, autocommit=1, sql_mode='ST
 time_zone='+00:00', %s_isolation='READ-COMMITTED', %s_read_only=0, completion_type='NO_CHAIN', %s=0,
 innodb_lock_wait_timeout=%d, sql_select_limit=DEFAULT, sql_safe_updates=0, sql_big_selects=1, sql_auto_is_null=0`
 
-// open takes a connection out of the program's pool and makes a session of it.
-func (db *Database) open(ctx context.Context) (_ *session, err error) {
+// errMadeTables: a connection may have temporary tables, which hide those of their names:
+// what is written to them goes with the connection.
+var errMadeTables = errors.New("each connection that the *sql.DB gives has made tables before, and what they hide cannot be told")
+
+// others is how many connections are taken in the place of one that has made tables.
+const others = 16
+
+// open takes a connection out of the program's pool and makes a session of it. Those that
+// have made tables are closed: their number tells, for neither server lists the temporary
+// ones.
+func (db *Database) open(ctx context.Context) (s *session, err error) {
+	for range others {
+		if s, err = db.openOne(ctx); !errors.Is(err, errMadeTables) {
+			break
+		}
+	}
+	return s, err
+}
+
+func (db *Database) openOne(ctx context.Context) (_ *session, err error) {
 	conn, err := db.pool.Conn(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -90,6 +109,9 @@ func (db *Database) open(ctx context.Context) (_ *session, err error) {
 	if err := s.run(ctx, settings); err != nil {
 		return nil, err
 	}
+	if made, err := s.madeTables(ctx); made || err != nil {
+		return nil, cmp.Or(err, errMadeTables)
+	}
 	asked := time.Now()
 	row, err := s.row(ctx, "SELECT CONNECTION_ID(), GET_LOCK('"+s.fence.name+"', 0), "+db.server.identity+", "+clockSQL+", SUBSTR(UUID(), 20), "+readOnlySQL)
 	if err != nil {
@@ -108,6 +130,16 @@ func (db *Database) open(ctx context.Context) (_ *session, err error) {
 		return nil, err
 	}
 	return s, db.meet(s, text(row[4]), started, readOnly != 0)
+}
+
+// madeTables tells whether the connection has made any, or tried to. MariaDB counts the
+// temporary ones apart.
+func (s *session) madeTables(ctx context.Context) (made bool, err error) {
+	err = s.stream(ctx, "SHOW SESSION STATUS WHERE Variable_name IN ('Com_create_table', 'Com_create_temporary_table')", func(row []driver.Value) error {
+		made = made || text(row[1]) != "0"
+		return nil
+	})
+	return made, err
 }
 
 // close ends the session for good.

@@ -334,7 +334,7 @@ func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.C
 	w.patient, w.serial = true, x.a.serial
 	w.reset()
 	if b.Outcomes[0].Err == nil {
-		if err := x.as(ctx, t.outside.as(), func() error { return w.applyOne(ctx, x) }); err != nil {
+		if err := x.as(ctx, t.outside.as(), t.shape.sql(), func() error { return w.applyOne(ctx, x) }); err != nil {
 			return lockstep.Outcome[V]{}, err
 		}
 	}

@@ -80,13 +80,21 @@ func (t *txn) moved() error {
 	return unavailable("the transaction was begun at another server than the one that there is now")
 }
 
-// as runs what a store writes in the transaction, as that store's. What the caller's own
-// SQL changes is nobody's.
-func (t *txn) as(ctx context.Context, writer string, write func() error) error {
+// as runs what a store writes to its table in the transaction, as that store's. What the
+// caller's own SQL changes is nobody's.
+func (t *txn) as(ctx context.Context, writer, table string, write func() error) error {
+	hidden, err := t.sql.hides(ctx, t.a.s, table)
+	if hidden {
+		err = invalid("a temporary table that the transaction's own SQL has made hides the table %s", table)
+	}
+	if err != nil {
+		t.fail(err)
+		return notApplied(err)
+	}
 	if err := t.mark(ctx, writer); err != nil {
 		return err
 	}
-	err := write()
+	err = write()
 	if err == nil && t.sql.tx != nil {
 		err = t.mark(ctx, "")
 	}
@@ -115,7 +123,7 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 	}
 	if !b.Idle() {
 		w := &work[K, V]{batch: b, a: x.a, patient: true}
-		if err := x.as(ctx, s.outside.as(), func() error { return w.apply(ctx) }); err != nil {
+		if err := x.as(ctx, s.outside.as(), s.db.qualified(s.opts.Table), func() error { return w.apply(ctx) }); err != nil {
 			x.fail(err)
 			if refusesRow(err) {
 				return lockstep.Outcome[V]{Err: invalid("%w", err)}, nil
