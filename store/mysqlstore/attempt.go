@@ -133,15 +133,23 @@ func (a *attempt) decisive(ctx context.Context, send func() error) error {
 	return err
 }
 
+const (
+	// rollbackTimeout is how long a session is worth being waited for.
+	rollbackTimeout = 5 * time.Second
+	// rollbackGrace is the same once the caller has left, who may be waiting himself.
+	rollbackGrace = 250 * time.Millisecond
+)
+
 // rollback ends the transaction without effect. Its error says that the session is
 // of no use any more; then the server rolls back.
-func (a *attempt) rollback() error {
+func (a *attempt) rollback(caller context.Context) error {
 	if !a.begun {
 		return nil
 	}
 	a.begun = false
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), rollbackTimeout)
 	defer cancel()
+	defer context.AfterFunc(caller, func() { time.AfterFunc(rollbackGrace, cancel) })()
 	err := a.s.run(ctx, "ROLLBACK")
 	if err != nil && !a.s.broken {
 		a.s.broken, a.s.alive = true, true
@@ -157,7 +165,7 @@ func (a *attempt) again(ctx context.Context, body func() error) error {
 		if err == nil || a.unclear || !collided(err) {
 			return err
 		}
-		if rerr := a.rollback(); rerr != nil {
+		if rerr := a.rollback(ctx); rerr != nil {
 			return err
 		}
 		if serr := sleep(ctx, rand.N(pause)); serr != nil {
@@ -186,7 +194,7 @@ func (a *attempt) finish(ctx context.Context, err error) error {
 		a.s.broken, a.s.alive = true, true
 		err = &unknownOutcome{attempt: a, cause: err}
 	case err != nil:
-		a.rollback()
+		a.rollback(ctx)
 		if n := number(err); n == errOption || n == errReadOnlyMode {
 			a.db.which.Refused(a.s.server)
 			a.s.broken = true

@@ -413,3 +413,37 @@ func TestRefusedRowFailsItsSetAlone(t *testing.T) {
 		}
 	})
 }
+
+// A caller who leaves while the server does not answer a ROLLBACK does not wait for it.
+func TestACallerDoesNotWaitForARollback(t *testing.T) {
+	proxy, via := dbtest.Via(t, dbtest.MariaDB(t))
+	s := openStore(t, via)
+	write(t, s, put("k", "before"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	held, release := proxy.HoldReply("\x03ROLLBACK")
+	defer release()
+	done := make(chan error, 1)
+	go func() {
+		outcomes, err := s.Commit(ctx, []changeSet{set(expect(lockstep.ExpectVersion, 1, put("k", "after")))})
+		if err == nil {
+			err = outcomes[0].Err
+		}
+		done <- err
+	}()
+	<-held
+	cancel()
+	select {
+	case err := <-done:
+		if !errors.Is(err, lockstep.ErrConflict) {
+			t.Error(err)
+		}
+	case <-time.After(3 * time.Second):
+		t.Error("the caller still waits for the server")
+		release()
+		<-done
+	}
+	if got := load(t, s, "k"); got.Value != "before" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -108,7 +108,7 @@ func (w *tableWork[K, V]) together(ctx context.Context) error {
 			default:
 				return err
 			}
-			if err := w.a.rollback(); err != nil {
+			if err := w.a.rollback(ctx); err != nil {
 				return err
 			}
 		}
@@ -130,7 +130,7 @@ func (w *tableWork[K, V]) once(ctx context.Context) error {
 	if !w.wrote {
 		// What was decided was so while all rows were locked, and it is not in question
 		// what a commit of nothing does.
-		w.a.rollback()
+		w.a.rollback(ctx)
 		w.a.result = w.Out
 		return nil
 	}

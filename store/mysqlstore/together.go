@@ -27,7 +27,7 @@ func (b *batch[K, V]) together(ctx context.Context, a *attempt, patient bool) er
 		}
 		// Whose row was refused shows when the sets come one by one.
 		w.oneByOne = true
-		if err := a.rollback(); err != nil {
+		if err := a.rollback(ctx); err != nil {
 			return err
 		}
 		return w.once(ctx)
@@ -78,7 +78,7 @@ func (w *work[K, V]) once(ctx context.Context) error {
 	if !written {
 		// What was decided was so while all rows were locked, and it is not in
 		// question what a commit of nothing does.
-		w.a.rollback()
+		w.a.rollback(ctx)
 		w.a.result = w.Outcomes
 		return nil
 	}

@@ -192,7 +192,7 @@ func (t *txn) commit(ctx context.Context) error {
 	} else if !t.written {
 		// Its sets were decided while their rows were locked, and there is nothing
 		// that a lost reply could leave in doubt.
-		t.a.rollback()
+		t.a.rollback(ctx)
 		return nil
 	}
 	for _, f := range t.before {
@@ -231,7 +231,7 @@ func (t *txn) Rollback(ctx context.Context) error {
 func (t *txn) finish(ctx context.Context, err error) error {
 	if t.sql.tx != nil {
 		if err != nil && !t.a.unclear {
-			t.a.rollback()
+			t.a.rollback(ctx)
 		}
 		t.a.s.broken = true
 		t.a.s.alive = t.a.s.alive || breaks(t.sql.broken())
