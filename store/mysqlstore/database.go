@@ -69,7 +69,8 @@ type Database struct {
 	// mapped: a table that exists was opened to be written. What its transactions rely
 	// on may be the absence of a row, which only locked gaps keep.
 	mapped atomic.Bool
-	// tables are the names of the tables that exist and were opened, as in statements.
+	// tables are the names of the tables that were opened, as in statements: a cache may
+	// hold their rows.
 	tables sync.Map
 
 	// slots bounds the sessions in use, and idle has those that are not.

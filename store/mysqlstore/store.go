@@ -142,6 +142,7 @@ func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options
 		}
 		db.keep(s.outside)
 	}
+	db.tables.Store(db.fold(db.qualified(opts.Table)), opts.Table)
 	db.keeper.add(db.fold(opts.Table), s.sweep)
 	return s, nil
 }

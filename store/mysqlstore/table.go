@@ -49,7 +49,7 @@ type TableOptions struct {
 // uuid() and nextval(…) are. They cost a round trip each, after the batch's other writes.
 //
 // A write by which a trigger, or a foreign key's action (ON DELETE CASCADE and its
-// like), would change rows of another table that was mapped in the same Database is
+// like), would change rows of another table that was opened in the same Database is
 // refused, and so is one by which a foreign key's action would change other rows of its
 // own table: the error is ErrInvalid and names that table. Delete the rows that depend
 // on a row before it, or in the same set. What a trigger changes is read from its text

@@ -47,3 +47,26 @@ func TestATriggerThatKeepsTheVersionIsRefused(t *testing.T) {
 	}
 	wantParts(t, out[0].Err, lockstep.ErrInvalid, "new", "version", "trigger")
 }
+
+// A trigger of a mapped table may not write to a key-value table, which a cache may hold
+// as it may a mapped one.
+func TestATriggerDoesNotWriteAKeyValueTable(t *testing.T) {
+	type V struct {
+		Name string `db:"name"`
+	}
+	dsn := dbtest.MariaDB(t)
+	s, pool := openStore(t, dsn), connect(t, dsn)
+	execute(t, pool, "CREATE TABLE t (id VARBINARY(9) PRIMARY KEY, name TEXT)")
+	execute(t, pool, "CREATE TRIGGER clears AFTER UPDATE ON t FOR EACH ROW UPDATE lockstep SET version = version + 1, value = '0' WHERE `key` = NEW.id")
+	table, err := mysqlstore.NewTableIn[string, V](t.Context(), s.Database(), "t", mysqlstore.TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, s, put("k", "before"))
+	store1(t, table, "k", V{"first"})
+	o := change1(t, table, lockstep.Change[string, V]{Key: "k", Value: V{"second"}})
+	wantParts(t, o.Err, lockstep.ErrInvalid, "clears", "lockstep")
+	if got := load(t, s, "k"); got.Value != "before" {
+		t.Errorf("%+v", got)
+	}
+}
