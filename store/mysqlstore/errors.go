@@ -42,6 +42,7 @@ const (
 	errDeniedDB    = 1044
 	errInterrupted = 1317
 	errKilled      = 1927
+	errIdle        = 4031 // MySQL has ended a session that was idle for too long
 	// The server has become read-only.
 	errOption       = 1290
 	errReadOnlyMode = 1836
@@ -61,7 +62,7 @@ const (
 //	1290, 1792, 1836                             the server has become read-only gone
 //	1021, 1114, 1041, 1037, 1040, 1203, 1206,    no room, no memory, too many    gone
 //	1226, 1461, 1637
-//	1053, 1317, 1927, 1969, 3024, 3169           the session is being ended, or  unknown
+//	1053, 1317, 1927, 1969, 3024, 3169, 4031     the session is being ended, or  unknown
 //	                                             the statement was: perhaps after
 //	                                             the commit
 //	1026, 1030, 1105, 1180, 1598, 3100           the engine or the binary log    unknown
@@ -93,7 +94,7 @@ func fateOf(err error) fate {
 		errOption, 1792, errReadOnlyMode,
 		1021, 1114, 1041, 1037, 1040, 1203, 1206, 1226, 1461, 1637:
 		return fateGone
-	case 1053, errInterrupted, errKilled, 1969, 3024, 3169,
+	case 1053, errInterrupted, errKilled, 1969, 3024, 3169, errIdle,
 		1026, 1030, 1105, 1180, 1598, 3100,
 		1158, 1159, 1160, 1161, 2006, 2013:
 		return fateUnknown
@@ -142,7 +143,7 @@ func breaks(err error) bool {
 		return false
 	}
 	switch number(err) {
-	case 0, 1053, errKilled, errNoStatement, 1158, 1159, 1160, 1161, 1153, 2006, 2013:
+	case 0, 1053, errKilled, errIdle, errNoStatement, 1158, 1159, 1160, 1161, 1153, 2006, 2013:
 		return true
 	}
 	return false
