@@ -56,7 +56,15 @@ func (db *Database) write(ctx context.Context, writer string, body func(ctx cont
 	if err != nil {
 		return nil, err
 	}
-	if err := a.finish(ctx, a.run(ctx, body)); err != nil {
+	returned := false
+	defer func() {
+		if !returned { // a method of the program's values has ended the goroutine
+			a.s.broken, a.s.alive = true, true
+			db.release(a.s)
+		}
+	}()
+	err = a.finish(ctx, a.run(ctx, body))
+	if returned = true; err != nil {
 		return nil, err
 	}
 	return a.result, nil
