@@ -49,7 +49,7 @@ func (s *session) end(ctx context.Context, f fence) error {
 			return err
 		}
 		id, there := integer(row[0])
-		if !there {
+		if !there || id != f.id { // somebody else has it who ends the session, too
 			return nil
 		}
 		err = s.run(ctx, fmt.Sprintf("KILL CONNECTION %d", id))
