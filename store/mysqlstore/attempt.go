@@ -216,6 +216,32 @@ func (a *attempt) finish(ctx context.Context, err error) error {
 	return err
 }
 
+// evidence is what the rows that a transaction has written to a table show of it. What
+// shows more is greater.
+type evidence uint8
+
+const (
+	// showsNothing: no row tells, and none was changed since.
+	showsNothing evidence = iota
+	// showsGone: what was deleted is gone, which others may have done since.
+	showsGone
+	// showsChanged: no row tells for sure, and some was changed since.
+	showsChanged
+	showsApplied
+	showsRefused
+)
+
+// tells is verify's answer.
+func (e evidence) tells() (applied bool, err error) {
+	switch e {
+	case showsGone, showsApplied:
+		return true, nil
+	case showsRefused:
+		return false, nil
+	}
+	return false, errUntold
+}
+
 // errUntold is verify's answer when somebody has changed every row since.
 var errUntold = errors.New("every row of the commit has been changed since")
 

@@ -111,3 +111,63 @@ func TestWhatOthersDidSinceDoesNotTellOfALostCommit(t *testing.T) {
 		})
 	}
 }
+
+// A row that others have deleted since does not tell for the other tables of a
+// transaction, whose rows show that it was not committed, or were changed since.
+func TestADeletionByOthersDoesNotTellForOtherTables(t *testing.T) {
+	type V struct {
+		Name string `db:"name"`
+	}
+	dsn := dbtest.MariaDB(t)
+	proxy, via := dbtest.Via(t, dsn)
+	pool := connect(t, dsn)
+	s := mapTable[string, V](t, via, mysqlstore.TableOptions{}, "CREATE TABLE t (id VARBINARY(9) PRIMARY KEY, name TEXT)", "CREATE TABLE u LIKE t")
+	second, err := mysqlstore.NewTableIn[string, V](t.Context(), s.Database(), "u", mysqlstore.TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		name, others  string
+		lost          bool // the request, and not the reply
+		applied, told bool
+	}{
+		{"as it was", "", true, false, true},
+		{"changed since", "UPDATE u SET name = 'theirs'", true, false, false},
+		{"as it was written", "", false, true, true},
+	} {
+		for _, in := range []*mysqlstore.Table[string, V]{s, second} {
+			store1(t, in, "k", V{"before"})
+		}
+		txn, err := s.Capabilities().Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		type step struct {
+			in     *mysqlstore.Table[string, V]
+			change lockstep.Change[string, V]
+		}
+		for _, st := range []step{{s, lockstep.Change[string, V]{Key: "k", Delete: true}}, {second, lockstep.Change[string, V]{Key: "k", Value: V{"ours"}}}} {
+			o, err := st.in.Capabilities().Apply(t.Context(), txn, lockstep.ChangeSet[string, V]{Changes: []lockstep.Change[string, V]{st.change}})
+			if err != nil || o.Err != nil {
+				t.Fatal(err, o.Err)
+			}
+		}
+		cut := proxy.CutReply
+		if x.lost {
+			cut = proxy.CutRequest
+		}
+		happened := cut(commitSent)
+		err = txn.Commit(t.Context())
+		<-happened
+		if !errors.Is(err, lockstep.ErrUnknownOutcome) {
+			t.Fatalf("Commit: %v, want ErrUnknownOutcome", err)
+		}
+		execute(t, pool, "DELETE FROM t")
+		if x.others != "" {
+			execute(t, pool, x.others)
+		}
+		if applied, err := txn.Settle(t.Context()); applied != x.applied || (err == nil) != x.told {
+			t.Errorf("%s: settled as applied=%t, %v", x.name, applied, err)
+		}
+	}
+}

@@ -135,7 +135,13 @@ func (w *tableWork[K, V]) once(ctx context.Context) error {
 		return nil
 	}
 	wrote := &trail{w.First, w.Last, w.now}
-	w.a.verify = func(ctx context.Context, conn *session) (bool, error) { return w.t.found(ctx, conn, wrote) }
+	w.a.verify = func(ctx context.Context, conn *session) (bool, error) {
+		shown, err := w.t.found(ctx, conn, wrote)
+		if err != nil {
+			return false, err
+		}
+		return shown.tells()
+	}
 	w.a.result = w.Out
 	err := w.a.commit(ctx)
 	if err == nil {
@@ -374,7 +380,7 @@ func (w *tableWork[K, V]) applyOne(ctx context.Context, x *txn) error {
 	}
 	x.written = x.written || w.wrote
 	if wrote, first := w.trail(x); first {
-		x.found = append(x.found, func(ctx context.Context, conn *session) (bool, error) { return w.t.found(ctx, conn, wrote) })
+		x.found = append(x.found, func(ctx context.Context, conn *session) (evidence, error) { return w.t.found(ctx, conn, wrote) })
 	}
 	x.after = append(x.after, w.committed)
 	return nil

@@ -46,13 +46,13 @@ func (w *tableWork[K, V]) trail(x *txn) (all *trail, first bool) {
 // Without versions, two states that look the same are the same: another program that
 // writes, within the moment between the commit and this look, just what was to be
 // written, is taken for us.
-func (t *Table[K, V]) found(ctx context.Context, conn *session, wrote *trail) (applied bool, err error) {
+func (t *Table[K, V]) found(ctx context.Context, conn *session, wrote *trail) (evidence, error) {
 	var keys [][]any
 	for _, r := range wrote.last {
 		keys = append(keys, r.Key)
 	}
 	now := map[string][]driver.Value{}
-	err = t.sql.read.byKeys(keys, func(query string, args []any) error {
+	err := t.sql.read.byKeys(keys, func(query string, args []any) error {
 		return conn.query(ctx, query, args, func(cols []driver.Value) error {
 			row := t.normal(cols)
 			now[mapping.KeyText(row[:t.sql.keys])] = row
@@ -60,9 +60,9 @@ func (t *Table[K, V]) found(ctx context.Context, conn *session, wrote *trail) (a
 		})
 	})
 	if err != nil {
-		return false, err
+		return showsNothing, err
 	}
-	gone, changed := false, false
+	shown := showsNothing
 	for text, r := range wrote.last {
 		row := now[text]
 		asWritten := (row == nil) == r.Delete && (r.Delete || t.m.Holds(r, row))
@@ -70,15 +70,16 @@ func (t *Table[K, V]) found(ctx context.Context, conn *session, wrote *trail) (a
 		case !told, applied && !asWritten && t.m.Versioned() && (r.Version > wrote.clock || r.Lowered):
 			// A version that is ahead of the clock, or that a trigger has counted, is the next
 			// one of that row for everybody, and not only for us.
-			changed = changed || !asWritten
+			if !asWritten {
+				shown = showsChanged
+			}
 		case r.Delete && applied:
-			gone = true
+			shown = max(shown, showsGone)
+		case applied:
+			return showsApplied, nil
 		default:
-			return applied, nil
+			return showsRefused, nil
 		}
 	}
-	if !gone || changed {
-		return false, errUntold
-	}
-	return true, nil
+	return shown, nil
 }

@@ -315,15 +315,16 @@ func (w *work[K, V]) unplace(ctx context.Context) error {
 	})
 }
 
-// found tells whether the rows that the batch has written are there. A row with the
+// shown is what the rows that the batch has written show. A row with the
 // attempt's stamp is ours; one with a version that is not above ours and somebody
 // else's stamp shows that nothing was applied; a higher one has been written since,
 // and shows nothing.
-func (w *work[K, V]) found(ctx context.Context, conn *session) (bool, error) {
+func (w *work[K, V]) shown(ctx context.Context, conn *session) (evidence, error) {
 	rows, err := w.s.readStamped(ctx, conn, w.Encoded)
 	if err != nil {
-		return false, err
+		return showsNothing, err
 	}
+	shown := showsNothing
 	for _, k := range w.Keys {
 		st := w.d.States[k]
 		if !st.Dirty {
@@ -331,13 +332,23 @@ func (w *work[K, V]) found(ctx context.Context, conn *session) (bool, error) {
 		}
 		switch row, there := rows[k]; {
 		case there && row.stamp == w.a.stamp:
-			return true, nil
+			return showsApplied, nil
 		case row.Version <= st.Version:
-			return false, nil
+			return showsRefused, nil
 		}
+		shown = showsChanged
 	}
-	if !w.cleared {
-		return false, errUntold
+	return shown, nil
+}
+
+// found is shown, where a DeleteAll may be among the sets.
+func (w *work[K, V]) found(ctx context.Context, conn *session) (bool, error) {
+	shown, err := w.shown(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	if !w.cleared || shown >= showsApplied {
+		return shown.tells()
 	}
 	// Of a DeleteAll every row is a witness, and none of them is known. If not one is
 	// left, others have come since, or it was not applied.

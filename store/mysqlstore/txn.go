@@ -17,9 +17,9 @@ type txn struct {
 	ended bool
 	// over is set when the transaction has ended, or is fit for nothing but to end.
 	over error
-	// found are the verifications of the sets that were applied, and written says
+	// found are what the rows of the sets that were applied show, and written says
 	// whether any of them has changed a row.
-	found   []func(ctx context.Context, s *session) (bool, error)
+	found   []func(ctx context.Context, s *session) (evidence, error)
 	written bool
 	// trails are what mapped tables' sets have written, by table.
 	trails map[any]*trail
@@ -136,7 +136,7 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 		for _, st := range w.d.States {
 			x.written = x.written || st.Dirty
 		}
-		x.found = append(x.found, w.found)
+		x.found = append(x.found, w.shown)
 		x.before = append(x.before, w.unplace)
 		x.after = append(x.after, func() {
 			for _, st := range w.d.States {
@@ -203,15 +203,19 @@ func (t *txn) commit(ctx context.Context) error {
 	return t.a.commit(ctx)
 }
 
-// verify asks each set in turn; the first that can tell tells for all.
+// verify asks each set in turn; the first that tells for sure tells for all.
 func (t *txn) verify(ctx context.Context, s *session) (bool, error) {
+	all := showsNothing
 	for _, found := range t.found {
-		applied, err := found(ctx, s)
-		if !errors.Is(err, errUntold) {
-			return applied, err
+		shown, err := found(ctx, s)
+		if err != nil {
+			return false, err
+		}
+		if all = max(all, shown); all >= showsApplied {
+			break
 		}
 	}
-	return false, errUntold
+	return all.tells()
 }
 
 // Rollback implements lockstep.Txn.
