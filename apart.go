@@ -13,10 +13,10 @@ import (
 // batches need connections too.
 const maxApart = 4
 
-// blocked tells whether a set is to be committed apart. One that was alone already
+// blocked tells whether a set is to be committed apart. One that was set aside already
 // has waited as long as it could.
-func blocked[K comparable, V any](o Outcome[V], ops []*commit.Op[K, *write[K, V]]) bool {
-	return o.Blocked && o.Err != nil && len(ops) > 1
+func blocked[K comparable, V any](o Outcome[V], op *commit.Op[K, *write[K, V]]) bool {
+	return o.Blocked && o.Err != nil && op.Item.free == nil && !op.All
 }
 
 // setAside has sets committed alone that their batch has left out, because somebody

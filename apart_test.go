@@ -64,7 +64,7 @@ func (s *locking) Commit(ctx context.Context, sets []lockstep.ChangeSet[string, 
 			free = append(free, set)
 			continue
 		}
-		if len(sets) == 1 {
+		if len(sets) == 1 && !lockstep.Parting(ctx) {
 			select {
 			case <-end:
 				return s.Store.Commit(ctx, sets)
@@ -142,6 +142,32 @@ func TestALockedRowStallsNoOtherKey(t *testing.T) {
 		}
 		if n := cache.Stats().Blocked; n != 1 {
 			t.Errorf("Stats.Blocked is %d", n)
+		}
+	})
+}
+
+// Two lone writes of locked rows had both places for batches, and writes of all other
+// keys waited for them.
+func TestLoneWritesOfLockedRowsStallNoOtherKey(t *testing.T) {
+	inLockedTable(t, options{}, func(t *testing.T, s *locking, cache *lockstep.Cache[string, int], _ func(context.Context, ...string) map[string]chan error) {
+		unlock := s.lock("k", "l")
+		ended := make(chan error, 2)
+		for _, key := range []string{"k", "l"} {
+			go func() {
+				_, err := cache.Set(t.Context(), key, 1)
+				ended <- err
+			}()
+			synctest.Wait()
+		}
+		if _, err := cache.Set(t.Context(), "m", 1); err != nil {
+			t.Error(err)
+		}
+		if len(ended) != 0 {
+			t.Error("a write of a locked row has ended")
+		}
+		unlock()
+		if err := errors.Join(<-ended, <-ended); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -27,15 +27,16 @@ type Cache[K comparable, V any] struct {
 	options Options[K, V]
 	copier  copier[V]
 
-	clock  *memory.Clock
-	memory *memory.Map[K, V]
-	gate   *gate.Gate[K, *entry[K, V]]
-	queue  *commit.Queue[K, *write[K, V]]
-	events *eventQueue
-	counts counters
-	hasty  context.Context         // commits, for a store that is Immediate
-	apart  chan struct{}           // holds one for each set that is committed apart
-	usable func(*entry[K, V]) bool // c.fresh, made once
+	clock   *memory.Clock
+	memory  *memory.Map[K, V]
+	gate    *gate.Gate[K, *entry[K, V]]
+	queue   *commit.Queue[K, *write[K, V]]
+	events  *eventQueue
+	counts  counters
+	hasty   context.Context         // commits, for a store that is Immediate
+	parting context.Context         // life, for Parting
+	apart   chan struct{}           // holds one for each set that is committed apart
+	usable  func(*entry[K, V]) bool // c.fresh, made once
 	// plainHits: a hit is nothing but the value, without Clone and without a hook.
 	plainHits bool
 
@@ -89,6 +90,8 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 	c.life, c.endLife = context.WithCancelCause(context.Background())
 	c.commits = context.WithValue(c.life, patientKey{}, true)
 	c.hasty = context.WithValue(c.commits, hastyKey{}, true)
+	c.parting = context.WithValue(c.life, partingKey{}, true)
+	batches := context.WithValue(c.commits, partingKey{}, true)
 	c.closing, c.startClosing = context.WithCancelCause(context.Background())
 	if c.memory, err = memory.New(c.memoryConfig()); err != nil {
 		c.clock.Close()
@@ -102,7 +105,11 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		Limit:    options.QueueLimit,
 		MaxWait:  options.CommitTimeout,
 		Run: func(ops []*commit.Op[K, *write[K, V]]) {
-			c.commitBatch(c.commits, ops)
+			under := batches
+			if ops[0].All {
+				under = c.commits // nothing else may run beside it, so it has nobody to make way for
+			}
+			c.commitBatch(under, ops)
 		},
 		Dropped: c.dropped,
 	})

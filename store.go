@@ -108,6 +108,17 @@ func Hasty(ctx context.Context) bool {
 
 type hastyKey struct{}
 
+// Parting tells a store whose Outcomes may be Blocked that the one who called Commit with
+// ctx would have a set left out, rather than wait for a row that somebody else holds
+// locked, also where it is the only one. The cache does, but for a DeleteAll: a batch of
+// one that waited would keep a place for which writes of other keys wait.
+func Parting(ctx context.Context) bool {
+	parting, _ := ctx.Value(partingKey{}).(bool)
+	return parting
+}
+
+type partingKey struct{}
+
 // Row is what the database holds for one key.
 type Row[V any] struct {
 	// Value is the row's value; the zero value when Exists is false.
@@ -213,9 +224,9 @@ type Outcome[V any] struct {
 	Err error
 	// Blocked, beside an Err that is ErrUnavailable, says that the set was left out
 	// because somebody else holds a row of it locked, and the rest of the batch was
-	// not made to wait for it. The cache then commits it alone: a store waits for
+	// not made to wait for it. The cache then commits it apart: a store waits for
 	// locks as long as its context lasts where it was given one set, and only for a
-	// moment where it was given several.
+	// moment where it was given several, or the caller is Parting.
 	Blocked bool
 }
 

@@ -88,7 +88,7 @@ func (c *Cache[K, V]) performHere(ctx context.Context, w *write[K, V]) bool {
 		if deadline, ok := ctx.Deadline(); !c.can.Interruptible || ok && time.Until(deadline) < unhurried {
 			return false
 		}
-		under = c.life
+		under = c.parting
 	}
 	if !c.queue.Start(&w.op) {
 		return false
@@ -245,7 +245,7 @@ func (c *Cache[K, V]) conclude(ops []*commit.Op[K, *write[K, V]], outcomes []Out
 	// the first is old already.
 	var aside []*commit.Op[K, *write[K, V]]
 	for i, op := range ops {
-		if o := outcome(outcomes, i, err); blocked(o, ops) {
+		if o := outcome(outcomes, i, err); blocked(o, op) {
 			aside = append(aside, op)
 		} else {
 			c.publish(op.Item, o, began)
@@ -259,7 +259,7 @@ func (c *Cache[K, V]) conclude(ops []*commit.Op[K, *write[K, V]], outcomes []Out
 	// Announcement.
 	for i, op := range ops {
 		o := outcome(outcomes, i, err)
-		if blocked(o, ops) {
+		if blocked(o, op) {
 			continue
 		}
 		op.Item.result = o

@@ -37,7 +37,7 @@ func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 				break
 			}
 		}
-		return b.together(ctx, a, len(b.Sets) == 1)
+		return b.together(ctx, a, len(b.Sets) == 1 && !lockstep.Parting(ctx))
 	})
 	if err != nil {
 		return nil, err

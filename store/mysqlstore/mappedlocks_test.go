@@ -357,3 +357,38 @@ func TestAnInsertionHasAVersionAboveADeletionThatCameBetween(t *testing.T) {
 		}
 	})
 }
+
+func TestLoneWritesOfLockedRowsStallNobodyElse(t *testing.T) {
+	dialects(t, func(t *testing.T, mysql bool) {
+		dsn := dbtest.MariaDB(t)
+		pool := connect(t, dsn)
+		lock := func(made, row string) func() func() {
+			return func() func() {
+				somebody := begin(t, pool)
+				execute(t, somebody, row)
+				execute(t, somebody, made)
+				return func() { somebody.Rollback() }
+			}
+		}
+		t.Run("KeyValue", func(t *testing.T) {
+			db, err := mysqlstore.OpenDatabase(t.Context(), pool, mysqlstore.DatabaseOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { db.Close() })
+			if mysql {
+				mysqlstore.AsMySQL(db)
+			}
+			s, err := mysqlstore.OpenIn[string, string](t.Context(), db, mysqlstore.Options{Table: "kept"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cachetest.LockedRows(t, s, "v", lock("INSERT INTO kept VALUES ('made', '\"theirs\"', 1, NULL, 0, 1)",
+				"UPDATE kept SET stamp = 1 WHERE `key` IN ('a', 'b')"))
+		})
+		t.Run("Table", func(t *testing.T) {
+			s := mapAs[string, counted](t, dsn, mysql, mysqlstore.TableOptions{}, `CREATE TABLE t (id VARBINARY(9) PRIMARY KEY, n INT)`)
+			cachetest.LockedRows(t, s, counted{1}, lock("INSERT INTO t VALUES ('made', 7)", "UPDATE t SET n = 9 WHERE id IN ('a', 'b')"))
+		})
+	})
+}

@@ -29,7 +29,7 @@ func (t *Table[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 		w.retries = true
 		// A DeleteAll cannot leave out what is locked.
 		w.serial = slices.ContainsFunc(b.Active(), func(i int) bool { return b.Sets[i].DeleteAll })
-		w.patient = len(sets) == 1 || w.serial
+		w.patient = len(sets) == 1 && !lockstep.Parting(ctx) || w.serial
 		return w.together(ctx)
 	})
 	if err != nil {
@@ -102,7 +102,7 @@ func (w *tableWork[K, V]) together(ctx context.Context) error {
 			w.everything = w.everything || errors.Is(err, errAppeared)
 			switch {
 			case errors.Is(err, errSerial):
-				w.serial = true
+				w.serial, w.patient = true, true
 			case errors.Is(err, errOneByOne):
 				w.oneByOne = true
 			default:
@@ -165,7 +165,7 @@ func (w *tableWork[K, V]) apply(ctx context.Context) error {
 		return err
 	}
 	absences := w.absences(sets)
-	if !w.patient {
+	if !w.patient && len(w.Sets) > 1 {
 		// A row that is being inserted is passed over as if it were absent, and then the
 		// gap is not locked: such a set has to wait for locks, and is committed apart.
 		for _, i := range absences {

@@ -146,7 +146,7 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt, p plan[K, V]) ([]
 		}
 		expires, lifetimes, sure = append(expires, at), append(lifetimes, life), append(sure, f.sure)
 	}
-	query, args := b.s.sql.set, []any{b.keys(places), values.array(), p.least, p.stride, patience(ctx, len(b.Sets) > 1)}
+	query, args := b.s.sql.set, []any{b.keys(places), values.array(), p.least, p.stride, patience(ctx, leavesLocked(ctx, len(b.Sets)))}
 	if !p.plain {
 		query, args = b.s.sql.change, append(args, expires, lifetimes, sure)
 	}

@@ -59,16 +59,20 @@ const (
 // patience is the lock_timeout of a commit. One of one set may wait as long as its
 // context lasts, less what the server's answer takes: a statement that is cut off by
 // its context instead has an outcome that nobody knows.
-func patience(ctx context.Context, several bool) string {
+func patience(ctx context.Context, brief bool) string {
 	wait := time.Duration(0)
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = min(max(time.Until(deadline)*9/10, time.Millisecond), longest)
 	}
-	if several && (wait == 0 || wait > briefly) {
+	if brief && (wait == 0 || wait > briefly) {
 		wait = briefly
 	}
 	return strconv.FormatInt(wait.Milliseconds(), 10) + "ms"
 }
+
+// leavesLocked tells whether a commit of so many sets leaves those out of which somebody
+// else holds a row locked, and waits for nobody but briefly.
+func leavesLocked(ctx context.Context, sets int) bool { return sets > 1 || lockstep.Parting(ctx) }
 
 // longest is as long as a setting of PostgreSQL can say, 24 days.
 const longest = math.MaxInt32 * time.Millisecond
@@ -102,7 +106,7 @@ func (b *batch[K, V]) commit(ctx context.Context) ([]lockstep.Outcome[V], error)
 			if err := pauseFor(ctx, try); err != nil {
 				return nil, err
 			}
-		case f == fateBlocked && len(b.Sets) > 1:
+		case f == fateBlocked && leavesLocked(ctx, len(b.Sets)):
 			some, lerr := b.leaveLocked(ctx, err)
 			if lerr != nil {
 				return nil, lerr

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/cachetest"
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/store/pgstore"
 )
 
 // While somebody holds a row, the other sets of its batch are committed, and the set
@@ -272,4 +274,28 @@ func TestStricterIsolation(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+func TestLoneWritesOfLockedRowsStallNobodyElse(t *testing.T) {
+	url := dbtest.Postgres(t)
+	lock := func(made, row string) func() func() {
+		return func() func() {
+			somebody := connect(t, url)
+			run(t, somebody, "BEGIN")
+			run(t, somebody, row)
+			run(t, somebody, made)
+			return func() { run(t, somebody, "ROLLBACK") }
+		}
+	}
+	t.Run("KeyValue", func(t *testing.T) {
+		cachetest.LockedRows(t, openStore(t, url), "v", lock("INSERT INTO rows (key, value, version) VALUES ('made', '\"theirs\"', 1)",
+			"SELECT FROM rows WHERE key IN ('a', 'b') FOR UPDATE"))
+	})
+	t.Run("Table", func(t *testing.T) {
+		type V struct {
+			N int `db:"n"`
+		}
+		s := mapTable[string, V](t, url, pgstore.TableOptions{}, `CREATE TABLE t (id text PRIMARY KEY, n int)`)
+		cachetest.LockedRows(t, s, V{1}, lock("INSERT INTO t VALUES ('made', 7)", "SELECT FROM t WHERE id IN ('a', 'b') FOR UPDATE"))
+	})
 }

@@ -60,7 +60,7 @@ func (b *tableBatch[K, V]) commit(ctx context.Context) ([]lockstep.Outcome[V], e
 			if err := pauseFor(ctx, try); err != nil {
 				return nil, err
 			}
-		case f == fateBlocked && len(b.sets) > 1:
+		case f == fateBlocked && leavesLocked(ctx, len(b.sets)):
 			some, lerr := b.leaveLocked(ctx, err)
 			if lerr != nil {
 				return nil, lerr
@@ -131,7 +131,7 @@ func (t *Table[K, V]) keyTaken(err error) bool {
 // together commits the batch as one transaction.
 func (b *tableBatch[K, V]) together(ctx context.Context, a *attempt) ([]lockstep.Outcome[V], fate, error) {
 	out := slices.Clone(b.outcomes)
-	waits := patience(ctx, len(b.sets) > 1)
+	waits := patience(ctx, leavesLocked(ctx, len(b.sets)))
 	w, err := b.decide(ctx, a.session, b.active(), out, &waits, command{sql: beginSQL})
 	if err != nil {
 		a.abandon(ctx)

@@ -142,7 +142,7 @@ func (b *batch[K, V]) flush(w work[K, V]) []command {
 // together commits the batch as one transaction of two round trips.
 func (b *batch[K, V]) together(ctx context.Context, a *attempt) ([]lockstep.Outcome[V], fate, error) {
 	out := append([]lockstep.Outcome[V](nil), b.Outcomes...)
-	waits := patience(ctx, len(b.Sets) > 1)
+	waits := patience(ctx, leavesLocked(ctx, len(b.Sets)))
 	w, err := b.decide(ctx, a.session, b.active(), out, &waits, command{sql: beginSQL})
 	if err != nil {
 		a.abandon(ctx)
