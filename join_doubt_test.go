@@ -21,7 +21,7 @@ func TestAForgottenJoinedTransactionIsEnded(t *testing.T) {
 		time.Sleep(time.Minute - 1)
 		synctest.Wait()
 		d.asks("k", 1)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		d.settledTo("k", 1)
 		if err := p.Commit(); !errors.Is(err, errDone) {
