@@ -102,6 +102,7 @@ type Queue[K comparable, T any] struct {
 	mu sync.Mutex
 	// All that follows is guarded by mu.
 	keys             map[K]*keyState[K, T]
+	spare            []*keyState[K, T]
 	first, last      *Op[K, T] // ready, by number
 	eldest, youngest *Op[K, T] // ready or parked, by age
 	submitted        uint64

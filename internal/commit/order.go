@@ -11,10 +11,26 @@ import (
 func (q *Queue[K, T]) key(key K) *keyState[K, T] {
 	ks := q.keys[key]
 	if ks == nil {
-		ks = &keyState[K, T]{}
+		if n := len(q.spare); n > 0 {
+			ks, q.spare = q.spare[n-1], q.spare[:n-1]
+		} else {
+			ks = &keyState[K, T]{}
+		}
 		q.keys[key] = ks
 	}
 	return ks
+}
+
+// maxSpare bounds how many states of keys are kept to be used again.
+const maxSpare = 1024
+
+// forget ends the state of a key at which nothing is.
+func (q *Queue[K, T]) forget(key K, ks *keyState[K, T]) {
+	delete(q.keys, key)
+	if len(q.spare) < maxSpare {
+		*ks = keyState[K, T]{}
+		q.spare = append(q.spare, ks)
+	}
 }
 
 // takeLocked removes the next batch from the ready list, parks what it has to
@@ -109,7 +125,7 @@ func (q *Queue[K, T]) unparkLocked(keys []K) {
 			continue
 		}
 		if ks.taken == 0 && len(ks.parked) == 0 {
-			delete(q.keys, key)
+			q.forget(key, ks)
 			continue
 		}
 		if ks.taken > 0 || len(ks.parked) == 0 || !q.headLocked(ks.parked[0]) {

@@ -76,7 +76,8 @@ type shard[K comparable, E any] struct {
 	// same for all keys. See Inserted.
 	changed   map[K]uint64
 	forgotten uint64
-	_         [24]byte // a shard to a cache line
+	spare     *slot[K, E]
+	_         [16]byte // a shard to a cache line
 }
 
 // slot is the state of a key that is not idle. Its shard's lock guards it.
@@ -157,7 +158,9 @@ func (g *Gate[K, E]) shard(key K) *shard[K, E] {
 func (s *shard[K, E]) slotLocked(key K) *slot[K, E] {
 	sl := s.slots[key]
 	if sl == nil {
-		sl = &slot[K, E]{}
+		if sl, s.spare = s.spare, nil; sl == nil {
+			sl = &slot[K, E]{}
+		}
 		s.slots[key] = sl
 	}
 	return sl
@@ -167,6 +170,8 @@ func (s *shard[K, E]) slotLocked(key K) *slot[K, E] {
 func (s *shard[K, E]) tidyLocked(key K, sl *slot[K, E]) {
 	if sl.holds == 0 && sl.running == nil {
 		delete(s.slots, key)
+		*sl = slot[K, E]{}
+		s.spare = sl // most are there for one write
 	}
 }
 

@@ -51,6 +51,12 @@ type Codec[V any] interface {
 	Decode(data []byte) (V, error)
 }
 
+// Sharing is a Codec whose values may share the memory of what they were decoded
+// from, where that is never changed again.
+type Sharing[V any] interface {
+	DecodeShared(data []byte) (V, error)
+}
+
 // JSON is encoding/json: fields by `json` tags, text that can be read anywhere.
 func JSON[V any]() Codec[V] { return jsonCodec[V]{} }
 
@@ -185,9 +191,14 @@ func (rawBytes[V]) Encode(dst []byte, v V) ([]byte, error) {
 	return append(dst, reflect.ValueOf(v).Bytes()...), nil
 }
 
-func (rawBytes[V]) Decode(data []byte) (v V, err error) {
+func (c rawBytes[V]) Decode(data []byte) (v V, err error) {
 	b := make([]byte, len(data))
 	copy(b, data)
+	return c.DecodeShared(b)
+}
+
+func (rawBytes[V]) DecodeShared(data []byte) (v V, err error) {
+	b := data[:len(data):len(data)]
 	if p, ok := any(&v).(*[]byte); ok {
 		*p = b
 		return v, nil

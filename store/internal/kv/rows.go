@@ -21,7 +21,7 @@ type Rows[K comparable, V any] struct {
 // Prepared is what Prepare leaves in a change for Commit.
 type Prepared struct {
 	Key  any    // encoded
-	Data []byte // the encoded value; nil for a deletion
+	Data []byte // the encoded value, which nobody changes; nil for a deletion
 }
 
 // Prepare is a Capabilities.Prepare: it encodes the key and the value, and
@@ -44,13 +44,21 @@ func (r *Rows[K, V]) Prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V], in
 	if !c.ExpiresAt.IsZero() && (c.ExpiresAt.Year() < 1 || c.ExpiresAt.Year() > 9999) {
 		return c, 0, invalid("key %v: ExpiresAt is in the year %d", c.Key, c.ExpiresAt.Year())
 	}
-	if p.Data, err = r.encode(make([]byte, 0, 64), c.Value); err != nil {
+	if p.Data, err = r.encode(nil, c.Value); err != nil {
 		return c, 0, invalid("key %v: the value does not encode: %w", c.Key, err)
+	}
+	if p.Data == nil {
+		p.Data = []byte{}
 	}
 	if len(p.Data) > r.MaxValueBytes {
 		return c, 0, fmt.Errorf("%w: key %v: the value has %d bytes, and the limit is %d", lockstep.ErrTooLarge, c.Key, len(p.Data), r.MaxValueBytes)
 	}
-	if c.Value, err = r.Decode(p.Data); err != nil {
+	if shared, ok := r.Values.(codec.Sharing[V]); ok {
+		c.Value, err = shared.DecodeShared(p.Data)
+	} else {
+		c.Value, err = r.Decode(p.Data)
+	}
+	if err != nil {
 		return c, 0, invalid("key %v: the value does not decode again: %w", c.Key, err)
 	}
 	return c, len(p.Data), nil
