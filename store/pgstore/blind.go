@@ -29,6 +29,7 @@ import (
 // and so locks what is absent by a tombstone (sure).
 type plan[K comparable, V any] struct {
 	rows   []fold
+	at     []int // the index in rows of each place in Keys, plus 1; 0 for none
 	stride int64 // the most versions that one key needs
 	plain  bool  // all rows are set, and stay until they are deleted
 	late   bool  // some have a lifetime that begins with the commit
@@ -50,8 +51,7 @@ type fold struct {
 // that mixes deletions with others, and a key of which only the first, or only the
 // last, change is a deletion.
 func (b *batch[K, V]) plan() (p plan[K, V], ok bool) {
-	places := make(map[int]int, len(b.Keys))
-	p = plan[K, V]{rows: make([]fold, 0, len(b.Keys)), stride: 1, plain: true, least: b.s.least()}
+	p = plan[K, V]{rows: make([]fold, 0, len(b.Keys)), at: make([]int, len(b.Keys)), stride: 1, plain: true, least: b.s.least()}
 	for i, set := range b.Sets {
 		if b.Outcomes[i].Err != nil {
 			continue
@@ -65,13 +65,11 @@ func (b *batch[K, V]) plan() (p plan[K, V], ok bool) {
 				return p, false
 			}
 			place := b.Index(c.Key)
-			n, known := places[place]
-			if !known {
-				n = len(p.rows)
-				places[place] = n
+			if p.at[place] == 0 {
 				p.rows = append(p.rows, fold{place: place, delete: c.Delete})
+				p.at[place] = len(p.rows)
 			}
-			f := &p.rows[n]
+			f := &p.rows[p.at[place]-1]
 			f.set, f.at = i, j
 			switch {
 			case c.Delete:
@@ -123,6 +121,50 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt, p plan[K, V]) ([]
 		a.db.release(a.session)
 		return b.result(p, nil), 0, nil
 	}
+	got := make([]written, len(p.rows)) // as rows
+	var (
+		key    any
+		w      = written{there: true}
+		into   = []any{&key, &w.version, &w.expires, &w.now}
+		broken error
+	)
+	m := b.statement(ctx, a.session, p)
+	m.row = func(scan func(...any) error) error {
+		if err := scan(into...); err != nil {
+			return err
+		}
+		// That a key does not come back as it went must not pass for a failure of the
+		// statement, which commits all the same.
+		k, err := b.s.rows.Key.Decode(key)
+		if err != nil {
+			broken = errors.Join(broken, err)
+		} else if place, known := b.Place(k); known && p.at[place] > 0 {
+			got[p.at[place]-1] = w
+		}
+		return nil
+	}
+	a.result = b.leftOut()
+	a.verify = func(ctx context.Context, s *session) (bool, error) { return b.foundBlind(ctx, s, p) }
+	f, err := a.decisive(ctx, m)
+	if err != nil {
+		return nil, f, err
+	}
+	if broken != nil {
+		return nil, fateUnknown, &unknownOutcome{attempt: a, cause: decodeError(broken)}
+	}
+	return b.result(p, got), 0, nil
+}
+
+// statement makes the statement of a plan.
+func (b *batch[K, V]) statement(ctx context.Context, s *session, p plan[K, V]) command {
+	wait := patience(ctx, leavesLocked(ctx, len(b.Sets)))
+	if p.plain && s.id.prepares {
+		query := b.s.sql.set
+		if len(p.rows) == 1 {
+			query = b.s.sql.setOne
+		}
+		return command{sql: query, binary: b.binary(p, wait)}
+	}
 	places := make([]int, len(p.rows))
 	values := b.s.columns(len(p.rows))
 	var expires, lifetimes []*int64
@@ -146,7 +188,7 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt, p plan[K, V]) ([]
 		}
 		expires, lifetimes, sure = append(expires, at), append(lifetimes, life), append(sure, f.sure)
 	}
-	query, args := b.s.sql.set, []any{b.keys(places), values.array(), p.least, p.stride, patience(ctx, leavesLocked(ctx, len(b.Sets)))}
+	query, args := b.s.sql.set, []any{b.keys(places), values.array(), p.least, p.stride, wait}
 	if !p.plain {
 		query, args = b.s.sql.change, append(args, expires, lifetimes, sure)
 	}
@@ -156,30 +198,7 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt, p plan[K, V]) ([]
 	if p.plain && len(places) == 1 {
 		query, args[0], args[1] = b.s.sql.setOne, b.Encoded[places[0]], values.one()
 	}
-	got := make(map[K]written, len(p.rows))
-	var broken error
-	a.result = b.leftOut()
-	a.verify = func(ctx context.Context, s *session) (bool, error) { return b.foundBlind(ctx, s, p) }
-	f, err := a.decisive(ctx, command{sql: query, args: args, row: func(scan func(...any) error) error {
-		var key any
-		w := written{there: true}
-		if err := scan(&key, &w.version, &w.expires, &w.now); err != nil {
-			return err
-		}
-		// That a key does not come back as it went must not pass for a failure of the
-		// statement, which commits all the same.
-		k, err := b.s.rows.Key.Decode(key)
-		broken = errors.Join(broken, err)
-		got[k] = w
-		return nil
-	}})
-	if err != nil {
-		return nil, f, err
-	}
-	if broken != nil {
-		return nil, fateUnknown, &unknownOutcome{attempt: a, cause: decodeError(broken)}
-	}
-	return b.result(p, got), 0, nil
+	return command{sql: query, args: args}
 }
 
 // leftOut are the outcomes of a statement whose reply was lost: that the other sets
@@ -192,14 +211,57 @@ func (b *batch[K, V]) leftOut() any {
 	return slices.Clone(b.Outcomes)
 }
 
-// result makes the outcomes, by playing the sets on what is known now: each row's
-// last version, and of those that were deleted whether they had been there.
-func (b *batch[K, V]) result(p plan[K, V], got map[K]written) []lockstep.Outcome[V] {
+// result makes the outcomes, of what the statement has returned for each row.
+func (b *batch[K, V]) result(p plan[K, V], got []written) []lockstep.Outcome[V] {
+	for _, w := range got {
+		b.s.db.heard(w.now, w.version)
+	}
+	if p.plain {
+		return b.plainly(p, got)
+	}
+	return b.played(p, got)
+}
+
+// plainly is result where all rows are set, and stay: the versions of a row's changes
+// end with the one that was returned.
+func (b *batch[K, V]) plainly(p plan[K, V], got []written) []lockstep.Outcome[V] {
+	out := b.Outcomes
+	changes, last := 0, make([]int64, len(got))
+	for i, f := range p.rows {
+		last[i] = got[i].version - f.steps
+		changes += int(f.steps)
+	}
+	rows := make([]lockstep.Row[V], changes)
+	for i, set := range b.Sets {
+		if out[i].Err != nil {
+			continue
+		}
+		n := len(set.Changes)
+		out[i].Rows, rows = rows[:n:n], rows[n:]
+		for j, c := range set.Changes {
+			r := p.at[b.Index(c.Key)] - 1
+			if !got[r].there {
+				out[i] = ignored[V](c.Key)
+				break
+			}
+			last[r]++
+			out[i].Rows[j] = lockstep.Row[V]{Value: c.Value, Version: lockstep.Version(last[r]), Exists: true}
+		}
+	}
+	return out
+}
+
+func ignored[V any](key any) lockstep.Outcome[V] {
+	return lockstep.Outcome[V]{Err: invalid("key %v: a trigger has ignored the change", key)}
+}
+
+// played is result by playing the sets on what is known now: each row's last version,
+// and of those that were deleted whether they had been there.
+func (b *batch[K, V]) played(p plan[K, V], got []written) []lockstep.Outcome[V] {
 	d := kv.Decision[K, V]{States: make(map[K]*kv.State, len(p.rows)), Clock: math.MinInt64}
 	var now int64
-	for _, f := range p.rows {
-		k := b.Keys[f.place]
-		w := got[k]
+	for i, f := range p.rows {
+		w := got[i]
 		st := &kv.State{Version: w.version}
 		switch {
 		case !f.delete:
@@ -207,9 +269,8 @@ func (b *batch[K, V]) result(p plan[K, V], got map[K]written) []lockstep.Outcome
 		case w.expires != nil:
 			st.Version, st.Live = w.version-1, true
 		}
-		d.States[k] = st
+		d.States[b.Keys[f.place]] = st
 		now = max(now, w.now)
-		b.s.db.heard(w.now, w.version)
 	}
 	d.Now = time.UnixMicro(now)
 	out := make([]lockstep.Outcome[V], len(b.Sets))
@@ -222,14 +283,14 @@ func (b *batch[K, V]) result(p plan[K, V], got map[K]written) []lockstep.Outcome
 			out[i].Existed = nil // whether a row was replaced is not known
 		}
 	}
-	for _, f := range p.rows {
+	for i, f := range p.rows {
 		if f.delete {
 			continue
 		}
 		// What the row says of its end is what the server has made of it.
-		w, c := got[b.Keys[f.place]], b.change(f)
+		w, c := got[i], b.change(f)
 		if !w.there {
-			out[f.set] = lockstep.Outcome[V]{Err: invalid("key %v: a trigger has ignored the change", b.Keys[f.place])}
+			out[f.set] = ignored[V](c.Key)
 			continue
 		}
 		st := kv.State{Version: w.version, Live: true}

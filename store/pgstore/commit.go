@@ -19,7 +19,7 @@ import (
 // somebody else holds locked, are found out and left out, in further round trips
 // (divide.go).
 func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V]) ([]lockstep.Outcome[V], error) {
-	b := s.newBatch(sets)
+	b := s.newBatch(sets, kv.Borrow(&s.rows, sets))
 	if b.Idle() {
 		if err := s.db.enter(); err != nil {
 			return nil, err
@@ -36,8 +36,8 @@ type batch[K comparable, V any] struct {
 	s *Store[K, V]
 }
 
-func (s *Store[K, V]) newBatch(sets []lockstep.ChangeSet[K, V]) *batch[K, V] {
-	b := &batch[K, V]{s: s, Batch: kv.NewBatch(&s.rows, sets)}
+func (s *Store[K, V]) newBatch(sets []lockstep.ChangeSet[K, V], of kv.Batch[K, V]) *batch[K, V] {
+	b := &batch[K, V]{s: s, Batch: of}
 	for i, set := range sets {
 		for j, c := range set.Changes {
 			if _, ready := c.Prepared.(*kv.Prepared); !ready && b.Outcomes[i].Err == nil {
@@ -99,6 +99,7 @@ func (b *batch[K, V]) commit(ctx context.Context) ([]lockstep.Outcome[V], error)
 		}
 		switch active := b.active(); {
 		case f == fateUnknown:
+			b.Own() // it is what Settle goes by
 			return nil, err
 		case try == tries || ctx.Err() != nil:
 			return nil, notApplied(f, err)

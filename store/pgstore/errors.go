@@ -95,6 +95,12 @@ func fateOfServer(pg *pgconn.PgError) fate {
 	return fateGone
 }
 
+// outdated tells whether a prepared statement has gone, or its plan no longer fits.
+func outdated(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "0A000" || pg.Code == "26000")
+}
+
 // lost tells whether it was the connection that failed, and not what was asked.
 func lost(err error) bool {
 	return err != nil && !named(err) && !errors.Is(err, keytext.ErrDecode) && !errors.Is(err, errUntold) && fateOf(err) == fateUnknown

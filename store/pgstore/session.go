@@ -98,6 +98,8 @@ type identity struct {
 	// between.
 	born   uint64
 	server serverID
+	// prepares: its statements may go beneath pgx (binary.go).
+	prepares bool
 }
 
 var births atomic.Uint64
@@ -117,10 +119,11 @@ type session struct {
 }
 
 // stale tells whether an error may be due to nothing but a connection that had been
-// idle: what was asked is asked again of another, if that does no harm. There are no
-// more of them than the pool has connections.
+// idle, or whose prepared statements somebody has taken away: what was asked is asked
+// again of another, if that does no harm. There are no more of them than the pool has
+// connections.
 func (s *session) stale(ctx context.Context, err error) bool {
-	return !s.fresh && lost(err) && ctx.Err() == nil
+	return !s.fresh && (lost(err) || outdated(err)) && ctx.Err() == nil
 }
 
 // identityKey is where a connection keeps its *identity.
@@ -208,7 +211,8 @@ func (db *Database) look(ctx context.Context, c *pgx.Conn) (*identity, error) {
 	}
 	db.heard(seen.clock, 0)
 	db.server.Met(seen.server)
-	return &identity{pid: seen.pid, started: seen.started, user: seen.user, born: births.Add(1), server: seen.server}, nil
+	return &identity{pid: seen.pid, started: seen.started, user: seen.user, born: births.Add(1),
+		server: seen.server, prepares: prepares(c)}, nil
 }
 
 // closed tells whether the driver has given the connection up.
@@ -256,6 +260,8 @@ var ended = func() context.Context {
 type command struct {
 	sql  string
 	args []any
+	// binary are the arguments instead of args, in a session that prepares.
+	binary *arguments
 	// row is called with each row, if it is set.
 	row func(scan func(dest ...any) error) error
 	// tag is called at the end, if it is set.
@@ -294,6 +300,9 @@ func (s *session) send(ctx context.Context, commands ...command) error {
 	return s.lease.use(func(c *pgx.Conn) error {
 		if len(commands) == 1 {
 			m := commands[0]
+			if m.binary != nil {
+				return m.runBinary(ctx, c)
+			}
 			if len(m.args) == 0 { // not worth preparing
 				return m.read(c.Query(ctx, m.sql, pgx.QueryExecModeSimpleProtocol))
 			}

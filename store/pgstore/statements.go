@@ -56,6 +56,12 @@ func newStatements(t tableInfo, o *outside) statements {
 		return fmt.Sprintf(patience+` AND (SELECT `+markSQL+`) IS NOT NULL`, param, o.writer)
 	}
 
+	// once is waits("$5") for a statement of one row, which needs no subquery to be
+	// evaluated once, and before the row is locked.
+	once := `set_config('lock_timeout', $5::text, true) IS NOT NULL`
+	if o != nil {
+		once += ` AND (SELECT ` + fmt.Sprintf(markSQL, o.writer) + `) IS NOT NULL`
+	}
 	set := func(rows string) string {
 		return `INSERT INTO {table} AS r (key, value, version)
 ` + rows + `
@@ -92,8 +98,8 @@ RETURNING key, version, expires_at, {clock}`
 		set: f(set(`SELECT u.k, u.v, greatest({clock}, $3::bigint) + $4::bigint - 1
 FROM unnest({keys}, $2::{value}[]) AS u(k, v) WHERE ` + waits("$5") + `
 ORDER BY {order}`)),
-		// Without the lists it costs a tenth less.
-		setOne: f(set(`SELECT $1::{key}, $2::{value}, greatest({clock}, $3::bigint) + $4::bigint - 1 WHERE ` + waits("$5"))),
+		// Without the lists, and the subquery, it costs the server a sixth less.
+		setOne: f(set(`SELECT $1::{key}, $2::{value}, greatest({clock}, $3::bigint) + $4::bigint - 1 WHERE ` + once)),
 		change: f(change("", "")),
 		changeLate: f(change(`WITH held AS MATERIALIZED (SELECT key FROM {table} WHERE key = ANY({keys}) AND `+waits("$5")+` ORDER BY key FOR UPDATE)`,
 			` AND (SELECT count(*) FROM held) >= 0`)),

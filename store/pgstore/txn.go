@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
 // txn is an open transaction of a database: an attempt that is spread over several
@@ -98,7 +99,8 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 	if err != nil {
 		return lockstep.Outcome[V]{}, err
 	}
-	b := s.newBatch([]lockstep.ChangeSet[K, V]{set})
+	sets := []lockstep.ChangeSet[K, V]{set}
+	b := s.newBatch(sets, kv.NewBatch(&s.rows, sets))
 	out := b.Outcomes
 	if !b.Idle() {
 		w, err := b.decide(ctx, x.a.session, []int{0}, out, nil)
