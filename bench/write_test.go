@@ -183,8 +183,19 @@ func openSQLite(b *testing.B, writers int) (write writeFunc, pool int) {
 		`INSERT INTO rows (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`)
 }
 
+// mariaDB and postgres start a server each, with memory for all rows. Those that the
+// tests share have less, and pages would be written out to make room in the middle
+// of a run.
+func mariaDB(b *testing.B) (dsn string) {
+	return dbtest.StartMariaDB(b, "--innodb-buffer-pool-size=512M").URL()
+}
+
+func postgres(b *testing.B) (url string) {
+	return dbtest.StartPostgres(b, "shared_buffers=512MB").URL()
+}
+
 func openMariaDB(b *testing.B, writers int) (write writeFunc, pool int) {
-	db, err := sql.Open("mysql", dbtest.MariaDB(b))
+	db, err := sql.Open("mysql", mariaDB(b))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -193,7 +204,7 @@ func openMariaDB(b *testing.B, writers int) (write writeFunc, pool int) {
 }
 
 func openMariaDBStore(b *testing.B) lockstep.Store[string, []byte] {
-	db, err := sql.Open("mysql", dbtest.MariaDB(b))
+	db, err := sql.Open("mysql", mariaDB(b))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -208,7 +219,7 @@ func openMariaDBStore(b *testing.B) lockstep.Store[string, []byte] {
 }
 
 func openPostgres(b *testing.B, writers int) (write writeFunc, pool int) {
-	url := dbtest.Postgres(b)
+	url := postgres(b)
 	open := func(size int) *pgxpool.Pool {
 		config, err := pgxpool.ParseConfig(url)
 		if err != nil {
@@ -246,7 +257,7 @@ func openPostgres(b *testing.B, writers int) (write writeFunc, pool int) {
 }
 
 func openPostgresStore(b *testing.B) lockstep.Store[string, []byte] {
-	pool, err := pgxpool.New(b.Context(), dbtest.Postgres(b))
+	pool, err := pgxpool.New(b.Context(), postgres(b))
 	if err != nil {
 		b.Fatal(err)
 	}
