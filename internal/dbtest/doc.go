@@ -17,6 +17,11 @@
 // that start servers of their own do so as ever; where the programs are missing then,
 // they say that they did not run, which is a failure with CI=true.
 //
+// LOCKSTEP_TEST_MYSQLD, the path of a mysqld, has a MySQL started wherever a MariaDB
+// would be, the tests' own servers included. What its build needs beside its files
+// (--lc-messages-dir, --plugin-dir) a script around it can add. Tests of what only one
+// of the two has ask the server which one it is.
+//
 // # How servers end
 //
 // A server is the child of a shell that reads a pipe, and the other end of the

@@ -27,7 +27,7 @@ func TestAServerThatTheEnvironmentNames(t *testing.T) {
 			}
 			return n
 		}},
-		{mariadb{}, StartMariaDB, func(t *testing.T, dsn string) (n int) {
+		{mariaDBOrMySQL(), StartMariaDB, func(t *testing.T, dsn string) (n int) {
 			db, err := sql.Open("mysql", dsn)
 			if err != nil {
 				t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-var engines = []engine{postgres{}, mariadb{}}
+var engines = []engine{postgres{}, mariaDBOrMySQL()}
 
 // TestATakenPortIsWaitedFor has somebody else on the port of a server that is
 // started again.

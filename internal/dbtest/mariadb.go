@@ -14,24 +14,26 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-var sharedMariaDB = shared{engine: mariadb{}}
+var sharedMariaDB = shared{engine: mariaDBOrMySQL()}
 
 // MariaDB returns the DSN, for github.com/go-sql-driver/mysql, of a new, empty
 // database on a MariaDB that all tests of the process share. The database is
 // dropped when the test ends, and connections to it that are still open then are
 // closed. The character set is utf8mb4, and InnoDB syncs its log at every commit.
 // The DSN sets no options (parseTime is not set). The user may do everything, to
-// other tests' databases too.
+// other tests' databases too. Where LOCKSTEP_TEST_MYSQLD is set, it is a MySQL, with
+// the collation that MySQL has by default.
 func MariaDB(t testing.TB) (dsn string) {
 	t.Helper()
 	return sharedMariaDB.database(t)
 }
 
 // StartMariaDB starts a MariaDB of the test's own. A setting is an argument of
-// its command line: "--innodb-flush-log-at-trx-commit=2".
+// its command line: "--innodb-flush-log-at-trx-commit=2". Where LOCKSTEP_TEST_MYSQLD is
+// set, it is a MySQL.
 func StartMariaDB(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	return own(t, mariadb{}, settings)
+	return own(t, mariaDBOrMySQL(), settings)
 }
 
 type mariadb struct{}
