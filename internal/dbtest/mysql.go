@@ -70,6 +70,7 @@ func (e mysqld) command(s *Server) ([]string, error) {
 		"--mysqlx=OFF",        // it would have a port of its own, which is not a free one
 		"--secure-file-priv=", // the directory that the program was built for may not be there
 		"--skip-name-resolve",
+		"--max-allowed-packet=16M", // MariaDB's, which tests of limits reach
 		"--innodb-buffer-pool-size=64M",
 		"--innodb-redo-log-capacity=32M",
 	}, s.settings...), err

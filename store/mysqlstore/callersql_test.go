@@ -179,7 +179,7 @@ func TestDeadlockInCallersSQL(t *testing.T) {
 		_, err := tx.Exec("UPDATE lockstep SET stamp = 2 WHERE `key` = 'other'")
 		failed <- err
 	}()
-	waitFor(t, pool, 1, "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'INNODB_ROW_LOCK_CURRENT_WAITS'")
+	waitFor(t, pool, 1, mysqlstore.RowLockWaits(t))
 	execute(t, other, "UPDATE lockstep SET stamp = 1 WHERE `key` = 'k'")
 	if err := <-failed; err == nil {
 		t.Fatal("no deadlock")

@@ -48,6 +48,11 @@ func (db *Database) WatchSQL(ctx context.Context, table string, opts WatchOption
 //
 // A writer of the table pays for it with a row a key. Rows stay there for an hour or
 // two, and are removed by any process that has the table open.
+//
+// On MySQL, a transaction at REPEATABLE READ, its default, in which a change of a watched
+// table was rolled back and which goes on, keeps all other writers of the schema's watched
+// tables waiting until it ends: after ROLLBACK TO SAVEPOINT, or a statement of several rows
+// that has failed. At READ COMMITTED it does not.
 func (db *Database) InstallWatch(ctx context.Context, table string, opts WatchOptions) error {
 	return db.changeWatch(ctx, table, func(s *session, shape *shape) ([]string, error) { return db.planInstall(ctx, s, shape, opts) })
 }

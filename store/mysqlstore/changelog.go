@@ -154,12 +154,14 @@ func (l *changeLog) keyText(of string) string {
 // longer as texts, and the lengths.
 const keyTextBytes = 4096
 
-// literal is a text in a statement, whatever NO_BACKSLASH_ESCAPES says.
+// literal is a text in a statement, whatever NO_BACKSLASH_ESCAPES says, which the server
+// shows as it was written: MySQL tells of a trigger's text with quotes that are doubled
+// no more.
 func literal(s string) string {
-	if strings.Contains(s, `\`) {
+	if strings.ContainsAny(s, `\'`) {
 		return "CONVERT(x'" + hex.EncodeToString([]byte(s)) + "' USING utf8mb4)"
 	}
-	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	return "'" + s + "'"
 }
 
 // install are the statements that install the watch, or replace the one that is there.

@@ -38,6 +38,7 @@ const (
 	errNoTable     = 1146
 	errNoDatabase  = 1049
 	errNoSavepoint = 1305
+	errGenerated   = 3105 // MySQL refuses to prepare what writes a generated column
 	errDenied      = 1045
 	errDeniedDB    = 1044
 	errInterrupted = 1317

@@ -55,7 +55,7 @@ func TestALockedRowOfATableStallsNobodyElse(t *testing.T) {
 				t.Errorf("%s, alone: %v", key, err)
 			}
 		}
-		const waiting = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'INNODB_ROW_LOCK_CURRENT_WAITS'"
+		waiting := mysqlstore.RowLockWaits(t)
 		waitFor(t, pool, 0, waiting)
 		done := make(chan lockstep.Outcome[counted], 2)
 		for _, key := range []string{"held", "made"} {
@@ -164,7 +164,7 @@ func TestAbsenceOfARowThatIsBeingInserted(t *testing.T) {
 			}
 			decided <- out
 		}()
-		waitFor(t, pool, 1, "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'INNODB_ROW_LOCK_CURRENT_WAITS'")
+		waitFor(t, pool, 1, mysqlstore.RowLockWaits(t))
 		execute(t, somebody, "COMMIT")
 		if out := <-decided; len(out) != 1 || !errors.Is(out[0].Err, lockstep.ErrConflict) {
 			t.Errorf("when the row was there: %+v", out)

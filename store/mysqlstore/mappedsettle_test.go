@@ -151,3 +151,25 @@ func TestALostReplyOfATransactionOfTables(t *testing.T) {
 		}
 	}
 }
+
+// A row that the server has rounded, or whose JSON it has given its own form, is known by
+// what it has become.
+func TestALostReplyOfARowThatTheServerChangesIsSettled(t *testing.T) {
+	type V struct {
+		Price string `db:"price"`
+		Doc   string `db:"doc"`
+	}
+	proxy, via := dbtest.Via(t, dbtest.MariaDB(t))
+	s := mapTable[string, V](t, via, mysqlstore.TableOptions{}, "CREATE TABLE t (id VARBINARY(9) PRIMARY KEY, price DECIMAL(6,2), doc JSON)")
+	store1(t, s, "k", V{"1", "{}"})
+	happened := proxy.CutReply(commitSent)
+	_, err := s.Commit(t.Context(), []lockstep.ChangeSet[string, V]{{Changes: []lockstep.Change[string, V]{{Key: "k", Value: V{"1.235", `{"b":1,  "a":2}`}}}}})
+	<-happened
+	if !errors.Is(err, lockstep.ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	settled, serr := s.Capabilities().Settle(t.Context(), err)
+	if serr != nil || settled.Err != nil || !settled.Applied || settled.Outcomes[0].Rows[0] != load1(t, s, "k") {
+		t.Errorf("settled as %+v, %v, and the row is %+v", settled, serr, load1(t, s, "k"))
+	}
+}

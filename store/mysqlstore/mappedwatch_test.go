@@ -19,7 +19,7 @@ func TestRowsThatOthersWouldChangeAreNotChangedUnseen(t *testing.T) {
 	dsn := dbtest.MariaDB(t)
 	pool := connect(t, dsn)
 	for _, query := range []string{
-		`CREATE TABLE parents (id INT PRIMARY KEY, parent INT, n INT, KEY (n), FOREIGN KEY up (parent) REFERENCES parents (id) ON DELETE CASCADE)`,
+		`CREATE TABLE parents (id INT PRIMARY KEY, parent INT, n INT, UNIQUE KEY (n), FOREIGN KEY up (parent) REFERENCES parents (id) ON DELETE CASCADE)`,
 		`CREATE TABLE middle (id INT PRIMARY KEY, FOREIGN KEY mid (id) REFERENCES parents (id) ON DELETE CASCADE)`,
 		`CREATE TABLE children (id INT PRIMARY KEY, parent INT, n INT, FOREIGN KEY down (parent) REFERENCES middle (id) ON DELETE SET NULL)`,
 		`CREATE TABLE followers (id INT PRIMARY KEY, parent INT, n INT, FOREIGN KEY follows (n) REFERENCES parents (n) ON UPDATE CASCADE)`,

@@ -148,7 +148,7 @@ func TestOpenInRefuses(t *testing.T) {
 		{"ALTER TABLE %s MODIFY `key` VARCHAR(100) CHARACTER SET latin1 NOT NULL", "column key"},
 		{"ALTER TABLE %s DROP COLUMN stamp", "no column stamp"},
 		{"ALTER TABLE %s DROP PRIMARY KEY, ADD PRIMARY KEY (version)", "primary key"},
-		{"ALTER TABLE %s MODIFY `key` VARBINARY(1024) NOT NULL, ENGINE=Aria", "engine Aria"},
+		{"ALTER TABLE %s MODIFY `key` VARBINARY(1000) NOT NULL, ENGINE=MyISAM", "engine MyISAM"},
 		{"UPDATE lockstep_tables SET layout = 99 WHERE name = '%s'", "newer version"},
 		{"UPDATE lockstep_tables SET codec = 'other' WHERE name = '%s'", "encoded as other"},
 		{"UPDATE lockstep_tables SET key_kind = 'other' WHERE name = '%s'", "keys of kind other"},

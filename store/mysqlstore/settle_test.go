@@ -66,10 +66,10 @@ func TestLostReplies(t *testing.T) {
 		{"set if absent", marker, func(lockstep.Version) []changeSet {
 			return []changeSet{set(expect(lockstep.ExpectAbsent, 0, put("new", marker)))}
 		}},
-		{"several blind sets", marker, func(lockstep.Version) []changeSet {
+		{"several blind sets", mysqlstore.Of(t, marker, commitSent), func(lockstep.Version) []changeSet {
 			return []changeSet{set(put("k", "first")), set(put("k", marker)), set(put("new", marker))}
 		}},
-		{"with lifetimes", marker, func(lockstep.Version) []changeSet {
+		{"with lifetimes", mysqlstore.Of(t, marker, commitSent), func(lockstep.Version) []changeSet {
 			c := put("k", marker)
 			c.Lifetime = time.Hour
 			return []changeSet{set(c)}
@@ -316,7 +316,7 @@ func TestARefusedSetIsNotSettledWithItsBatch(t *testing.T) {
 	dsn := dbtest.MariaDB(t)
 	proxy, via := dbtest.Via(t, dsn)
 	s, others := openStore(t, via), openStore(t, dsn)
-	happened := proxy.CutReply("marker")
+	happened := proxy.CutReply(mysqlstore.Of(t, "marker", commitSent))
 	_, err := s.Commit(t.Context(), []changeSet{set(put("a", "marker")), set(put(strings.Repeat("long", 1000), "1")), set(put("b", "2"))})
 	<-happened
 	if !errors.Is(err, lockstep.ErrUnknownOutcome) {

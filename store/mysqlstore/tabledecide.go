@@ -268,6 +268,11 @@ func (w *tableWork[K, V]) flush(ctx context.Context) error {
 		if err := w.grown(r, before[r.Text]); err != nil {
 			return err
 		}
+		if !r.Delete {
+			// What the server has made of it (JSON has a form of its own on MySQL) is what
+			// a lost commit is known by.
+			r.Columns = boundOf(w.Rows[r.Text][len(w.M.Key):])
+		}
 	}
 	fresh := w.Wave.Inserts
 	w.Written()

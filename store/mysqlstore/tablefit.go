@@ -57,10 +57,15 @@ func (s *shape) forbidden(ctx context.Context, conn *session, key, value []mappi
 	try := func(query string) (denied bool, err error) {
 		err = conn.tryPrepare(ctx, query)
 		var me *mysql.MySQLError
-		if !errors.As(err, &me) || me.Number != 1142 && me.Number != 1143 {
+		switch {
+		case !errors.As(err, &me):
 			return false, err
+		case me.Number == 1142, me.Number == 1143:
+			return true, nil
+		case me.Number == errGenerated: // the mapping has said so
+			return false, nil
 		}
-		return true, nil
+		return false, err
 	}
 	lacks := func(what string, queries ...string) error {
 		for _, query := range queries {

@@ -44,7 +44,7 @@ func TestTenThousandOutsideChangesLeaveNoStaleEntry(t *testing.T) {
 	}
 	db := open(connect(t, cfg.FormatDSN()))
 	execute(t, direct, "CREATE TABLE people "+people)
-	execute(t, direct, "INSERT INTO people SELECT seq, 'old', 0, 1 FROM seq_1_to_3001")
+	execute(t, direct, "INSERT INTO people SELECT seq, 'old', 0, 1 FROM "+mysqlstore.Numbers(1, 3001))
 	install(t, db, "people", mysqlstore.WatchOptions{VersionColumn: "version"})
 	plain := watchedCache(t, openPeople[person](t, db, "people"))
 	cache := watchedCache(t, openPeople[versioned](t, db, "people"))
@@ -105,6 +105,9 @@ func TestTenThousandOutsideChangesLeaveNoStaleEntry(t *testing.T) {
 	}
 	for _, event := range events {
 		<-reached
+		for _, c := range []interface{ Stats() lockstep.Stats }{cache, plain} { // which has something to lose
+			eventually(t, "the cache watches", func() bool { return c.Stats().Watching })
+		}
 		event()
 	}
 	writing.Wait()
