@@ -61,8 +61,8 @@ const (
 //	1205, 1213, 1020, 1615, 3572, 1243, 3101     a lock, a deadlock, a stale     gone
 //	                                             statement: rolled back
 //	1290, 1792, 1836                             the server has become read-only gone
-//	1021, 1114, 1041, 1037, 1040, 1203, 1206,    no room, no memory, too many    gone
-//	1226, 1461, 1637
+//	1021, 1114, 1041, 1037, 1040, 1203, 1206,    no room, no memory, too many,   gone
+//	1226, 1461, 1637, 3032                       or offline_mode lets nobody in
 //	1053, 1317, 1927, 1969, 3024, 3169, 4031     the session is being ended, or  unknown
 //	                                             the statement was: perhaps after
 //	                                             the commit
@@ -93,7 +93,7 @@ func fateOf(err error) fate {
 	switch me.Number {
 	case errLockWait, errDeadlock, errChanged, errReprepare, errNoWait, errNoStatement, errOverruled,
 		errOption, 1792, errReadOnlyMode,
-		1021, 1114, 1041, 1037, 1040, 1203, 1206, 1226, 1461, 1637:
+		1021, 1114, 1041, 1037, 1040, 1203, 1206, 1226, 1461, 1637, 3032:
 		return fateGone
 	case 1053, errInterrupted, errKilled, 1969, 3024, 3169, errIdle,
 		1026, 1030, 1105, 1180, 1598, 3100,

@@ -122,6 +122,18 @@ func TestKeysThatTheServerGives(t *testing.T) {
 		}
 		waitFor(t, connect(t, dsn), 3, "SELECT COUNT(*) FROM t")
 	})
+	if mysqlstore.OnMySQL(t) { // which makes a key for a table that has none
+		execute(t, connect(t, dsn), "DROP TABLE t")
+		execute(t, connect(t, dsn+"?sql_generate_invisible_primary_key=1"), "CREATE TABLE t (n INT)")
+		made := mapTable[uint64, V](t, dsn, mysqlstore.TableOptions{})
+		out, err := made.Commit(t.Context(), []lockstep.ChangeSet[uint64, V]{insertion[uint64](V{}), insertion[uint64](V{})})
+		if err != nil || out[1].Err != nil || out[1].Keys[0] != uint64(2) || !load1(t, made, 2).Exists {
+			t.Errorf("%v, %+v", err, out)
+		}
+		if o := change1(t, made, lockstep.Change[uint64, V]{Key: 2, Delete: true}); o.Err != nil || load1(t, made, 2).Exists {
+			t.Errorf("%+v", o)
+		}
+	}
 	type none struct { // nothing is written
 		N *int `db:"n,readonly"`
 	}

@@ -90,16 +90,21 @@ func TestUnsafeSettingsAreRefused(t *testing.T) {
 	if err := openErr(t, pool, mysqlstore.DatabaseOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct {
+	type setting struct {
 		set, back, name string
 		durability      bool
-	}{
+	}
+	settings := []setting{
 		{"innodb_flush_log_at_trx_commit=2", "innodb_flush_log_at_trx_commit=1", "innodb_flush_log_at_trx_commit", true},
 		{"innodb_flush_log_at_trx_commit=0", "innodb_flush_log_at_trx_commit=1", "innodb_flush_log_at_trx_commit", true},
 		{"sync_binlog=0", "sync_binlog=1", "sync_binlog", true},
 		{"read_only=1", "read_only=0", "read_only", false},
 		{"binlog_format=STATEMENT", "binlog_format=ROW", "binlog_format", false},
-	} {
+	}
+	if mysqlstore.OnMySQL(t) {
+		settings = append(settings, setting{"super_read_only=1", "read_only=0", "read_only", false})
+	}
+	for _, c := range settings {
 		execute(t, pool, "SET GLOBAL "+c.set)
 		refuses(t, openErr(t, pool, mysqlstore.DatabaseOptions{}), lockstep.ErrInvalid, c.name)
 		if err := openErr(t, pool, mysqlstore.DatabaseOptions{AllowUnsafeDurability: true}); (err == nil) != c.durability {
@@ -108,10 +113,36 @@ func TestUnsafeSettingsAreRefused(t *testing.T) {
 		execute(t, pool, "SET GLOBAL "+c.back)
 	}
 
+	if mysqlstore.OnMySQL(t) {
+		unsafeOnMySQL(t, server.URL())
+	}
+
 	server = dbtest.StartMariaDB(t, "--skip-innodb-doublewrite", "--sysdate-is-now")
 	pool = connect(t, server.URL())
 	refuses(t, openErr(t, pool, mysqlstore.DatabaseOptions{}), lockstep.ErrInvalid, "innodb_doublewrite")
 	refuses(t, openErr(t, pool, mysqlstore.DatabaseOptions{AllowUnsafeDurability: true}), lockstep.ErrInvalid, "sysdate-is-now")
+}
+
+// unsafeOnMySQL has what no MariaDB has.
+func unsafeOnMySQL(t *testing.T, dsn string) {
+	pool := connect(t, dsn)
+	execute(t, pool, "ALTER INSTANCE DISABLE INNODB REDO_LOG")
+	refuses(t, openErr(t, pool, mysqlstore.DatabaseOptions{}), lockstep.ErrInvalid, "redo_log")
+	execute(t, pool, "ALTER INSTANCE ENABLE INNODB REDO_LOG")
+
+	execute(t, pool, "INSTALL PLUGIN group_replication SONAME 'group_replication.so'")
+	if err := openErr(t, pool, mysqlstore.DatabaseOptions{}); err != nil {
+		t.Errorf("a group of one primary: %v", err)
+	}
+	execute(t, pool, "SET GLOBAL group_replication_single_primary_mode=OFF")
+	refuses(t, openErr(t, pool, mysqlstore.DatabaseOptions{AllowUnsafeDurability: true}), lockstep.ErrUnsupported, "group_replication_single_primary_mode")
+	execute(t, pool, "UNINSTALL PLUGIN group_replication")
+
+	// Which is the server's state, and no mistake of whoever opens the database.
+	execute(t, pool, "CREATE USER clerk IDENTIFIED BY 'x'")
+	execute(t, pool, "GRANT ALL ON lockstep.* TO clerk")
+	execute(t, pool, "SET GLOBAL offline_mode=ON")
+	refuses(t, openErr(t, connect(t, "clerk:x"+dsn[strings.Index(dsn, "@"):]), mysqlstore.DatabaseOptions{}), lockstep.ErrUnavailable, "offline")
 }
 
 func TestOpenInRefuses(t *testing.T) {

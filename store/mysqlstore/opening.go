@@ -91,7 +91,7 @@ func (sv *server) is(version string) error {
 func (db *Database) checkSettings(ctx context.Context, s *session) error {
 	vars, err := variables(ctx, s, "innodb_flush_log_at_trx_commit", "sync_binlog", "log_bin", "binlog_format", "innodb_doublewrite",
 		"innodb_flush_method", "innodb_force_recovery", "read_only", "super_read_only", "innodb_read_only", "wsrep_on",
-		"innodb_snapshot_isolation")
+		"innodb_snapshot_isolation", "group_replication_single_primary_mode")
 	if err != nil {
 		return err
 	}
@@ -105,6 +105,8 @@ func (db *Database) checkSettings(ctx context.Context, s *session) error {
 	switch {
 	case on("wsrep_on"):
 		return unsupported("wsrep_on is on: on a Galera cluster a load may miss a commit that another node has acknowledged")
+	case vars["group_replication_single_primary_mode"] == "OFF":
+		return unsupported("group_replication_single_primary_mode is OFF: where every member of a group takes writes, a load may miss a commit that another one has acknowledged")
 	case on("log_bin") && vars["binlog_format"] == "STATEMENT":
 		return invalid("binlog_format is STATEMENT, which READ COMMITTED, the isolation level of all sessions, cannot be logged with; set ROW or MIXED")
 	case vars["innodb_force_recovery"] != "" && vars["innodb_force_recovery"] != "0":
