@@ -35,7 +35,8 @@ func (db *Database) WatchSQL(ctx context.Context, table string, opts WatchOption
 //
 // It makes three tables and a procedure in the table's schema, lockstep_changes,
 // lockstep_horizon, lockstep_watched and lockstep_changed, and needs the privileges for
-// that and TRIGGER on the table. The triggers run with the privileges of the user that
+// that and TRIGGER on the table; on MySQL with a binary log, SUPER too, or the server's
+// log_bin_trust_function_creators. The triggers run with the privileges of the user that
 // installs them, who must stay, and be the same for all tables of a schema. It
 // waits, at most ten seconds, until nobody writes the table. What it does is not one
 // transaction: an error may leave a watch that is not whole, by which no store is
