@@ -13,8 +13,8 @@
 // refuses weaker ones by name, unless AllowUnsafeDurability asks for them. It is
 // visible to every Load that starts afterwards. A server that is read-only is
 // refused, which is what replicas are; one that is both writable and behind another
-// looks like any other, and must not be used. Galera is refused, too: there a node
-// may be behind.
+// looks like any other, and must not be used. Galera is refused, too, and so is group
+// replication in which every member takes writes: there a node may be behind.
 //
 // # What failures mean
 //
