@@ -12,7 +12,8 @@ import (
 )
 
 // Commit implements lockstep.Store: in two round trips, three where a set relies on
-// the absence of a row, and more where a row is written more than once. A set that
+// the absence of a row or deletes one that is not there, and more where a row is written
+// more than once. A set that
 // the database refuses (a constraint, a deferred one included, a trigger, a value)
 // and one that has a row which somebody else holds locked are found out and left
 // out, in further round trips.
@@ -109,7 +110,7 @@ var servers = strings.Fields("01 02 03 08 0A 25 26 28 34 3B 3D 3F 40 42 53 55 57
 // looked for: then it is looked for again. A partition that was added since the table
 // was opened has an index of another name; a commit is refused there.
 func (b *tableBatch[K, V]) fate(err error) fate {
-	if b.taken < rivals && b.t.keyTaken(err) {
+	if b.taken < rivals && b.t.keyTaken(err) || errors.Is(err, errReplaced) {
 		return fateAgain
 	}
 	return tableFate(err)
@@ -318,7 +319,7 @@ func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.C
 			x.found = append(x.found, func(ctx context.Context, s *session) (bool, error) { return b.found(ctx, s, w) })
 			break
 		}
-		if t.keyTaken(err) && try < tries {
+		if (t.keyTaken(err) || errors.Is(err, errReplaced)) && try < tries {
 			b.taken++
 			if err = x.a.session.takeBack(ctx); err == nil {
 				err = pauseFor(ctx, try)

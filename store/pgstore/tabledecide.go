@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"hash/fnv"
 	"slices"
 	"strconv"
@@ -146,11 +147,12 @@ func (s *shape) class() int32 { return int32(s.oid ^ 0x6c6f636b) }
 // guard reads again, under locks that keep stores of this package from inserting
 // them, the absent rows on whose absence some set relies: by a check, by a
 // deletion that belongs to something else, which has to happen at one moment with
-// it, or by an insertion that somebody else's has come before once. The locks of the rows that the sets insert are taken in the same pass, for two
-// passes could wait for each other in a circle.
+// it, or by an insertion that somebody else's has come before once. The locks of the rows
+// that the sets insert are taken in the same pass, for two passes could wait for each
+// other in a circle. A row that is to be absent is looked for in any case: see errReplaced.
 func (w *tableWork[K, V]) guard(ctx context.Context, s *session, sets []int, keys [][]any, texts []string, hard bool) error {
 	alone := map[int32]bool{}
-	relied, anew := false, false
+	relied, anew, missed := false, false, false
 	for _, i := range sets {
 		set := &w.b.sets[i]
 		if set.inserts {
@@ -173,17 +175,20 @@ func (w *tableWork[K, V]) guard(ctx context.Context, s *session, sets []int, key
 				again := w.b.taken > 0
 				alone[stripeOf(text)] = alone[stripeOf(text)] || again
 				relied = relied || again
-			} else if len(set.texts) > 1 || c.Expect.Kind != lockstep.ExpectAnything {
+				continue
+			}
+			missed = true
+			if len(set.texts) > 1 || c.Expect.Kind != lockstep.ExpectAnything {
 				alone[stripeOf(text)], relied = true, true
 			}
 		}
 		for _, c := range set.checks {
 			if text := set.text(c.Key); w.rows[text] == nil && c.Absent && !inserts[text] {
-				alone[stripeOf(text)], relied = true, true
+				alone[stripeOf(text)], relied, missed = true, true, true
 			}
 		}
 	}
-	if !relied {
+	if !relied && !missed {
 		return nil
 	}
 	for stripe := range int32(stripes) {
@@ -197,7 +202,38 @@ func (w *tableWork[K, V]) guard(ctx context.Context, s *session, sets []int, key
 			absent = append(absent, keys[i])
 		}
 	}
-	return s.run(ctx, append(append([]command{w.b.t.shape.guard(alone)}, w.lock(absent, hard)...), w.readClock())...)
+	var commands []command
+	if relied {
+		commands = append([]command{w.b.t.shape.guard(alone)}, w.lock(absent, hard)...)
+	}
+	there := map[string]bool{}
+	if missed {
+		commands = append(commands, w.b.t.present(absent, there))
+	}
+	if err := s.run(ctx, append(commands, w.readClock())...); err != nil {
+		return err
+	}
+	for text := range there {
+		if w.rows[text] == nil {
+			return errReplaced
+		}
+	}
+	return nil
+}
+
+// errReplaced: a transaction that deleted a row and inserted it again was waited for. The
+// statement that waits finds the row deleted, and does not see the one in its place. A
+// deletion that took it for absent would leave it where it is, and there was no moment at
+// which it was not there.
+var errReplaced = errors.New("the row of a key was replaced while its lock was waited for")
+
+// present notes which of the keys have a row, without waiting for locks.
+func (t *Table[K, V]) present(keys [][]any, there map[string]bool) command {
+	n := len(t.m.Key)
+	return command{sql: t.sql.read, args: t.keyArgs(keys), row: t.row(func(row []driver.Value) error {
+		there[mapping.KeyText(row[:n])] = true
+		return nil
+	})}
 }
 
 // guard takes stripes, alone or with others who insert.

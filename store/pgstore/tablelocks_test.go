@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -133,4 +134,56 @@ func TestBlindWritersOfAKeyThatComesAndGoesAllSucceed(t *testing.T) {
 		}
 	}
 	wg.Wait()
+}
+
+// A deletion that waited for a transaction which deleted the row and inserted it again
+// took it for absent, and said so, while the new row stayed where it was.
+func TestADeletionThatWaitedForAReplacedRow(t *testing.T) {
+	type V struct {
+		Name string `db:"name"`
+	}
+	type change = lockstep.Change[string, V]
+	url := dbtest.Postgres(t)
+	s := mapTable[string, V](t, url, pgstore.TableOptions{}, "CREATE TABLE t (id text PRIMARY KEY, name text)")
+	for name, deleted := range map[string]func() (lockstep.Outcome[V], error){
+		"alone": func() (lockstep.Outcome[V], error) {
+			out, err := s.Commit(t.Context(), []lockstep.ChangeSet[string, V]{{Changes: []change{{Key: "k", Delete: true}}}})
+			return append(out, lockstep.Outcome[V]{})[0], err
+		},
+		"in a transaction": func() (lockstep.Outcome[V], error) {
+			caps := s.Capabilities()
+			tx, err := caps.Begin(t.Context())
+			if err != nil {
+				return lockstep.Outcome[V]{}, err
+			}
+			out, err := caps.Apply(t.Context(), tx, lockstep.ChangeSet[string, V]{Changes: []change{{Key: "k", Delete: true}}})
+			if err != nil {
+				return out, errors.Join(err, tx.Rollback(t.Context()))
+			}
+			return out, tx.Commit(t.Context())
+		},
+	} {
+		store1(t, s, "k", V{"first"})
+		other := connect(t, url)
+		run(t, other, "BEGIN")
+		run(t, other, "DELETE FROM t WHERE id = 'k'")
+		run(t, other, "INSERT INTO t VALUES ('k', 'second')")
+		type result struct {
+			lockstep.Outcome[V]
+			err error
+		}
+		done := make(chan result, 1)
+		go func() {
+			out, err := deleted()
+			done <- result{out, err}
+		}()
+		await(t, url, waiting)
+		run(t, other, "COMMIT")
+		if r := <-done; r.err != nil || r.Err != nil || !slices.Equal(r.Existed, []bool{true}) {
+			t.Errorf("%s: the deletion says %+v, %v", name, r.Outcome, r.err)
+		}
+		if r := load1(t, s, "k"); r.Exists {
+			t.Errorf("%s: the row is still there: %+v", name, r)
+		}
+	}
 }
