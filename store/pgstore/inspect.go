@@ -25,6 +25,11 @@ type inspection struct {
 	fsync       string
 	pages       string
 	synchronous string
+	// digits, binary and dates are how the session writes floats, bytea and times as text,
+	// in which everything comes where texts is set.
+	digits        int
+	binary, dates string
+	texts         bool
 }
 
 const inspectSQL = `SELECT current_setting('server_version_num')::int, pg_backend_pid(),
@@ -34,7 +39,8 @@ const inspectSQL = `SELECT current_setting('server_version_num')::int, pg_backen
 	` + clockSQL + `, coalesce(` + epochSQL + `, 0),
 	current_setting('server_encoding'), current_setting('client_encoding'),
 	pg_is_in_recovery(), current_setting('transaction_read_only'),
-	current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')`
+	current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),
+	current_setting('extra_float_digits')::int, current_setting('bytea_output'), current_setting('DateStyle')`
 
 // runSQL is when the server was started.
 const runSQL = `(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint`
@@ -57,10 +63,13 @@ func inspect(ctx context.Context, c *pgx.Conn) (inspection, error) {
 		return i, unsupported("the server is %s, and not PostgreSQL: what a lost commit is settled by, and how rows are locked, has not been tried there", other)
 	}
 	err := c.QueryRow(ctx, inspectSQL, pgx.QueryExecModeExec).Scan(&i.version, &i.pid, &i.server.started, &i.started, &i.user, &i.clock, &i.server.crash,
-		&i.encoding, &i.client, &i.recovery, &i.readOnly, &i.fsync, &i.pages, &i.synchronous)
+		&i.encoding, &i.client, &i.recovery, &i.readOnly, &i.fsync, &i.pages, &i.synchronous,
+		&i.digits, &i.binary, &i.dates)
 	if err == nil {
 		err = lineage(ctx, c, &i.server)
 	}
+	mode := c.Config().DefaultQueryExecMode
+	i.texts = mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol
 	if i.fsync == "on" && i.synchronous != "off" {
 		i.server.crash = 0 // no commit is lost by one
 	}
@@ -99,6 +108,13 @@ func (i inspection) check(o DatabaseOptions, pid uint32) error {
 		return invalid("the server is in recovery (pg_is_in_recovery): a replica, which cannot be written and may lag behind")
 	case i.readOnly != "off":
 		return invalid("default_transaction_read_only is on")
+	case i.digits < 1:
+		// The driver reads arrays of floats, and floats themselves in some of its modes, as text.
+		return invalid("extra_float_digits is %d, and must be 1 or more: floats, keys among them, would be read as other ones", i.digits)
+	case i.texts && i.binary != "hex":
+		return invalid("bytea_output is %s, and must be hex where the pool has the driver read text (default_query_exec_mode)", i.binary)
+	case i.texts && !strings.HasPrefix(i.dates, "ISO"):
+		return invalid("DateStyle is %s, and must be ISO where the pool has the driver read text (default_query_exec_mode)", i.dates)
 	case o.AllowUnsafeDurability:
 		return nil
 	}

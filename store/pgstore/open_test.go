@@ -257,3 +257,27 @@ func TestAClosedStore(t *testing.T) {
 		t.Errorf("the caller's pool is closed, too: %v", err)
 	}
 }
+
+// With extra_float_digits below 1 a float comes as another one where the driver reads text:
+// a write that had been committed was said to have been ignored by a trigger.
+func TestSettingsThatChangeValuesOnTheWay(t *testing.T) {
+	url := dbtest.Postgres(t)
+	for setting, modes := range map[string][]string{
+		"extra_float_digits=0": {"exec", "simple_protocol", "cache_statement"},
+		"bytea_output=escape":  {"exec", "simple_protocol"},
+		"DateStyle=German":     {"exec", "simple_protocol"},
+	} {
+		for _, mode := range modes {
+			_, err := pgstore.OpenDatabase(t.Context(), newPool(t, url+"&"+setting+"&default_query_exec_mode="+mode), pgstore.DatabaseOptions{})
+			name, _, _ := strings.Cut(setting, "=")
+			refused(t, err, lockstep.ErrInvalid, name)
+		}
+	}
+	for _, setting := range []string{"bytea_output=escape", "DateStyle=German"} {
+		openPool(t, url+"&"+setting)
+	}
+	openPool(t, url+"&DateStyle=ISO,DMY&default_query_exec_mode=exec")
+	db := openPool(t, url+"&default_query_exec_mode=exec")
+	tenth := 0.1
+	keys(t, db, tenth+0.2, 0.3)
+}

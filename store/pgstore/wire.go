@@ -24,8 +24,8 @@ import (
 //     the elements depends on the session.
 //
 // In the simple protocol, and in pgx's mode exec, everything comes as text, of which
-// pgx reads only PostgreSQL's defaults for DateStyle and bytea_output: with others a
-// row is an error there.
+// pgx reads only PostgreSQL's defaults for DateStyle and bytea_output: sessions with
+// others are refused there (inspection.check).
 //
 // In Go each is one of the types of mapping.Converter: times and dates are
 // microseconds since 1970.
