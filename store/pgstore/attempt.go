@@ -289,12 +289,23 @@ func (a *attempt) outcome(ctx context.Context, s *session, alive bool) (bool, er
 			return false, err
 		}
 		same = same || epoch != nil && *epoch == *a.epoch
-		if same && status != nil && *status != "in progress" {
+		switch {
+		case !same || status == nil:
+		case *status == inProgress:
+			return false, errPrepared
+		default:
 			return *status == "committed", nil
 		}
 	}
 	return a.verify(ctx, s)
 }
+
+// errPrepared: a transaction that has no session and goes on is prepared for two phases,
+// by the program's own SQL.
+var errPrepared = unavailable("the transaction is prepared (PREPARE TRANSACTION), and anybody may still commit it or roll it back")
+
+// inProgress is what pg_xact_status says of a transaction that is not over.
+const inProgress = "in progress"
 
 const (
 	statusSQL = `SELECT pg_xact_status($1::text::xid8), ` + epochSQL

@@ -264,9 +264,12 @@ func (t *txn) vanished(ctx context.Context) error {
 	var status *string
 	err := t.a.session.run(ctx, command{sql: statusSQL, args: []any{strconv.FormatUint(t.a.xact, 10)},
 		row: func(scan func(...any) error) error { return scan(&status, new(*int64)) }})
-	t.a.xact, t.a.verify = 0, t.verify
 	t.a.over(false) // it was not asked for
-	if err == nil && status != nil {
+	t.a.verify = t.verify
+	if err != nil || status == nil || *status != inProgress {
+		t.a.xact = 0
+	}
+	if err == nil && status != nil && *status != inProgress {
 		applied := *status == "committed"
 		t.a.verify = func(context.Context, *session) (bool, error) { return applied, nil }
 	}

@@ -399,13 +399,15 @@ func (t *joinedTxn) settle(ctx context.Context) (bool, error) {
 	if t.a.xact == 0 {
 		return false, errUntold // it was committed without anything of the caches'
 	}
-	there, status, err := t.status(ctx, s)
+	there, prepared, status, err := t.status(ctx, s)
 	switch {
 	case err != nil:
 		return false, err
+	case prepared:
+		return false, errPrepared // its session is somebody else's by now
 	case !there:
 		return t.a.outcome(ctx, s, false)
-	case status == "in progress":
+	case status == inProgress:
 		if there, err = t.a.fence(ctx, s); err != nil {
 			return false, err
 		}
@@ -414,17 +416,17 @@ func (t *joinedTxn) settle(ctx context.Context) (bool, error) {
 }
 
 // status tells whether the transaction's session is there, which shows that the server has
-// not crashed, and what has become of its id.
-func (t *joinedTxn) status(ctx context.Context, s *session) (there bool, status string, err error) {
+// not crashed, whether it is prepared, and what has become of its id.
+func (t *joinedTxn) status(ctx context.Context, s *session) (there, prepared bool, status string, err error) {
 	const query = `SELECT EXISTS (SELECT FROM pg_stat_get_activity($1::int) WHERE ` + startedSQL + ` = $2::bigint OR backend_start IS NULL AND usesysid::int8 = $3::int8),
-	coalesce(pg_xact_status($4::text::xid8), '')`
+	EXISTS (SELECT FROM pg_prepared_xacts WHERE transaction = $4::text::xid8::xid), coalesce(pg_xact_status($4::text::xid8), '')`
 	err = s.run(ctx, command{sql: query, args: []any{int32(t.a.id.pid), t.a.id.started, t.a.id.user, strconv.FormatUint(t.a.xact, 10)},
-		row: func(scan func(...any) error) error { return scan(&there, &status) }})
+		row: func(scan func(...any) error) error { return scan(&there, &prepared, &status) }})
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "22023" {
-		return false, "", nil // an id that was not given yet: the server has crashed
+		return false, false, "", nil // an id that was not given yet: the server has crashed
 	}
-	return there, status, err
+	return there, prepared, status, err
 }
 
 // ownLease is a connection that is nobody else's.

@@ -270,3 +270,85 @@ func wantInvalid(t *testing.T, err error, part string) {
 		t.Errorf("the error is %v, want one that is ErrInvalid and says %q", err, part)
 	}
 }
+
+// A transaction that is prepared for two phases has no session any more, and may still be
+// committed by anybody. It was settled as not applied, and the session that it had been in
+// was ended, which may be the next user's.
+func TestATransactionThatIsPreparedIsNotOver(t *testing.T) {
+	url := dbtest.StartPostgres(t, "max_prepared_transactions=2").URL()
+	pool := onePool(t, url)
+	db := overPool(newPool(t, url))(t)
+	s, err := pgstore.OpenIn[string, string](t.Context(), db, pgstore.Options{Table: "rows"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := cachetest.Open(t, s, lockstep.Options[string, string]{})
+	for _, end := range []string{"COMMIT", "ROLLBACK"} {
+		tx, err := pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := pgstore.Join(t.Context(), db, tx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := cache.InJoined(j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Set(t.Context(), end, "v"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), "PREPARE TRANSACTION 'two'"); err != nil {
+			t.Fatal(err)
+		}
+		err = j.Commit(t.Context())
+		wantError(t, err, lockstep.ErrUnknownOutcome)
+		var w *lockstep.WriteError
+		if !errors.As(err, &w) {
+			t.Fatal(err)
+		}
+		next, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		if applied, _, err := w.Wait(ctx); err == nil || ctx.Err() == nil {
+			t.Errorf("%s: Wait = %t, %v, while the transaction is prepared", end, applied, err)
+		}
+		cancel()
+		if _, err := next.Exec(t.Context(), end+" PREPARED 'two'"); err != nil {
+			t.Errorf("the next user of the session: %v", err)
+			execute(t, url, end+" PREPARED 'two'")
+		}
+		next.Release()
+		applied, _, err := w.Wait(t.Context())
+		if err != nil || applied != (end == "COMMIT") {
+			t.Errorf("%s: Wait = %t, %v", end, applied, err)
+		}
+	}
+
+	// In Transact, where it takes a way past the statements that are looked at.
+	txn, err := s.Capabilities().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := s.Capabilities().Apply(t.Context(), txn, set(put("k", "v"))); err != nil || o.Err != nil {
+		t.Fatal(err, o.Err)
+	}
+	if _, err := pgstore.Lend(txn); err != nil {
+		t.Fatal(err)
+	}
+	if err := pgstore.RunInside(t.Context(), txn, "PREPARE TRANSACTION 'three'"); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, txn.Commit(t.Context()), lockstep.ErrUnknownOutcome)
+	applied, err := txn.Settle(t.Context())
+	if !errors.Is(err, lockstep.ErrUnavailable) {
+		t.Errorf("settled as %t, %v, while the transaction is prepared", applied, err)
+	}
+	execute(t, url, "COMMIT PREPARED 'three'")
+	if applied, err := txn.Settle(t.Context()); err != nil || !applied {
+		t.Errorf("settled as %t, %v", applied, err)
+	}
+}
