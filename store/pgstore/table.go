@@ -61,8 +61,10 @@ type TableOptions struct {
 // With a field tagged `db:"…,version"`, or a VersionColumn, the table has versions:
 // max(version+1, µs since 1970), as in a table of our own, but without tombstones.
 // Across a deletion they grow for as long as this Database is open, and else while
-// the server's clock does not step back. Without one, conditions by version are
-// refused, and transactions compare the mapped columns of what they have read.
+// the server's clock does not step back. A trigger may count a row's versions by itself;
+// a write whose version it keeps from growing, or that of a new row which it lowers, is
+// refused. Without a version, conditions by version are refused, and transactions compare
+// the mapped columns of what they have read.
 type Table[K comparable, V any] struct {
 	db    *Database
 	owned bool

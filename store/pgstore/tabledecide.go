@@ -278,6 +278,9 @@ func (w *tableWork[K, V]) plan(i int, set *tableSet[K, V]) error {
 			if r.version, err = kv.NextVersion(last, w.clock); err != nil {
 				return invalid("key %v: %w", c.Key, err)
 			}
+			if r.least = r.version; row != nil {
+				r.least = min(r.version, m.VersionOf(row[n:])+1)
+			}
 		}
 		writes[j] = r
 	}
@@ -345,7 +348,10 @@ func (w *tableWork[K, V]) commands() (commands []command) {
 }
 
 // kept fails if a row that the wave has written is not there: a trigger may have given
-// it another key, which nobody has named.
+// it another key, which nobody has named. It fails, too, if one has not got a higher
+// version than it had, with which two writers who have read the same row would both find
+// it unchanged. A trigger may count from the row's last version; a new row, which may
+// follow one of its key that was deleted, has no last one.
 func (w *tableWork[K, V]) kept() []command {
 	var there []*rowWrite
 	for _, r := range w.wave.rows {
@@ -356,7 +362,15 @@ func (w *tableWork[K, V]) kept() []command {
 	if !w.b.t.shape.triggers || len(there) == 0 {
 		return nil
 	}
-	return []command{{sql: w.b.t.sql.kept, args: append(w.b.t.keyArgs(keysOf(there)), int64(len(there)))}}
+	args := w.b.t.keyArgs(keysOf(there))
+	if w.b.t.m.Versioned() {
+		least := make([]any, len(there))
+		for i, r := range there {
+			least[i] = r.least
+		}
+		args = append(args, wireInt.pack(least))
+	}
+	return []command{{sql: w.b.t.sql.kept, args: append(args, int64(len(there)))}}
 }
 
 func keysOf(rows []*rowWrite) [][]any {

@@ -130,3 +130,38 @@ func TestRowsThatCannotTellAreNotBelieved(t *testing.T) {
 		}
 	}
 }
+
+// A version that does not grow would let two writers pass who have both read the same
+// row. A trigger that keeps it from growing makes the write refused, at once and alone.
+func TestATriggerThatKeepsTheVersionIsRefused(t *testing.T) {
+	type V struct {
+		Name string `db:"name"`
+	}
+	type change = lockstep.Change[string, V]
+	s := mapTable[string, V](t, dbtest.Postgres(t), pgstore.TableOptions{VersionColumn: "version"},
+		"CREATE TABLE t (id text PRIMARY KEY, name text, version bigint)",
+		`CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			CASE NEW.name WHEN 'one' THEN NEW.version := 1; WHEN 'null' THEN NEW.version := NULL; WHEN 'kept' THEN NEW.version := OLD.version;
+			WHEN 'lower' THEN NEW.version := OLD.version - 1; WHEN 'counted' THEN NEW.version := OLD.version + 1;
+			ELSE NULL; END CASE; RETURN NEW; END $$`,
+		"CREATE TRIGGER keeps BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION keep()")
+	store1(t, s, "k", V{"first"})
+	before := store1(t, s, "k", V{"before"})
+	for _, name := range []string{"kept", "lower", "null"} {
+		o := change1(t, s, change{Key: "k", Value: V{name}})
+		wantParts(t, o.Err, lockstep.ErrInvalid, "key k", "column version", "trigger")
+	}
+	if after := load1(t, s, "k"); after != before {
+		t.Errorf("the row is %+v, it was %+v", after, before)
+	}
+	if r := store1(t, s, "k", V{"counted"}); r.Version != before.Version+1 {
+		t.Errorf("the version is %d, and was %d", r.Version, before.Version)
+	}
+	out, err := s.Commit(t.Context(), []lockstep.ChangeSet[string, V]{
+		{Changes: []change{{Key: "new", Value: V{"one"}}}}, {Changes: []change{{Key: "k", Value: V{"beside"}}}},
+	})
+	if err != nil || out[1].Err != nil {
+		t.Fatal(err, out)
+	}
+	wantParts(t, out[0].Err, lockstep.ErrInvalid, "key new", "column version", "trigger")
+}

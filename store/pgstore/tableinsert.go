@@ -31,6 +31,7 @@ func (w *tableWork[K, V]) planInsertion(i int, set *tableSet[K, V]) (err error) 
 		if r.version, err = kv.NextVersion(0, w.clock); err != nil {
 			return invalid("the new row: %w", err)
 		}
+		r.least = r.version
 	}
 	w.wave.giving = append(w.wave.giving, r)
 	w.out[i] = lockstep.Outcome[V]{Rows: make([]lockstep.Row[V], 1), Existed: make([]bool, 1)}

@@ -16,7 +16,7 @@ type tableSQL struct {
 	give                   string // inserts a row without its key, and returns that
 	insert, update, remove string // update is empty where nothing is written
 	lockAll, removeAll     string
-	kept                   string // fails if some of the keys have no row
+	kept                   string // fails if some of the keys have no row, or one with a version that is too low
 	highest                string
 	set                    []int // the places in Value of the columns that are written
 }
@@ -83,14 +83,32 @@ SELECT u.place FROM %[1]s JOIN %[2]s ON %[3]s WHERE u.place NOT IN (SELECT place
 		q.update = counted(fmt.Sprintf("UPDATE %s SET %s FROM %s WHERE %s", table, strings.Join(assigns, ", "), allRows, on), len(names))
 	}
 	q.remove = counted(fmt.Sprintf("DELETE FROM %s USING %s WHERE %s", table, keyRows, on), len(keys))
-	q.kept = fmt.Sprintf(`SELECT CASE WHEN count(*) <> $%[1]d::int8 THEN (($%[1]d::int8 - count(*)) || ' rows are not there under their keys: a trigger has changed or deleted them')::int END FROM %[2]s JOIN %[3]s ON %[4]s`,
-		len(keys)+1, keyRows, table, on)
+	q.kept = newKept(s, params[:len(keys)], names[:len(keys)], table, on, values, version)
 	q.lockAll = "LOCK TABLE " + s.sql() + " IN SHARE ROW EXCLUSIVE MODE"
 	q.removeAll = "WITH gone AS (DELETE FROM " + table + " RETURNING 1) SELECT count(*) FROM gone"
 	if version >= 0 {
 		q.highest = fmt.Sprintf("SELECT coalesce(max(t.%s), 0) FROM %s", quote(values[version].Column), table)
 	}
 	return q
+}
+
+// newKept is the text of kept: the key's parameters, with versions the least that each
+// row must have, and the number of the rows. It fails by itself, as counted does.
+func newKept(s *shape, params, names []string, table, on string, values []mapping.Field, version int) string {
+	n := len(params)
+	grown := ""
+	if version >= 0 {
+		n++
+		params, names = append(params[:n-1:n-1], fmt.Sprintf("$%d::%s", n, wireInt.parameter())), append(names[:n-1:n-1], "least")
+		column := values[version].Column
+		low := fmt.Sprintf("FILTER (WHERE (t.%s >= u.least) IS NOT TRUE)", quote(column))
+		grown = fmt.Sprintf(` WHEN count(*) %[1]s > 0 THEN
+	('key ' || min(concat_ws(', ', %[2]s)) %[1]s || ': a trigger keeps its version from growing (column %[3]s), or lowers that of a new row')::int`,
+			low, "u."+strings.Join(names[:n-1], ", u."), strings.ReplaceAll(column, "'", "''"))
+	}
+	return fmt.Sprintf(`SELECT CASE WHEN count(*) <> $%[1]d::int8 THEN
+	(($%[1]d::int8 - count(*)) || ' rows are not there under their keys: a trigger has changed or deleted them')::int%[5]s END FROM %[2]s JOIN %[3]s ON %[4]s`,
+		n+1, unnest(params, names), table, on, grown)
 }
 
 // unnest has no schema's name before it: of several arrays it is a part of the
