@@ -2,6 +2,7 @@ package pgstore_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -164,4 +165,30 @@ func TestATriggerThatKeepsTheVersionIsRefused(t *testing.T) {
 		t.Fatal(err, out)
 	}
 	wantParts(t, out[0].Err, lockstep.ErrInvalid, "key new", "column version", "trigger")
+}
+
+// A uuid key that a field repeats as a string was refused where the field was left empty,
+// which is no UUID.
+func TestAFieldThatLeavesOutTheKey(t *testing.T) {
+	type V struct {
+		ID   string `db:"id"`
+		Name string `db:"name"`
+	}
+	const key = "01234567-89ab-cdef-0123-456789abcdef"
+	s := mapTable[string, V](t, dbtest.Postgres(t), pgstore.TableOptions{},
+		"CREATE TABLE t (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text)")
+	if r := store1(t, s, key, V{Name: "a"}); r.Value != (V{key, "a"}) {
+		t.Errorf("%+v", r)
+	}
+	if r := store1(t, s, key, V{strings.ToUpper(key), "b"}); r.Value != (V{key, "b"}) {
+		t.Errorf("%+v", r)
+	}
+	wantParts(t, change1(t, s, lockstep.Change[string, V]{Key: key, Value: V{ID: "no uuid"}}).Err, lockstep.ErrInvalid, key, "V.ID", "column id")
+	if v, err := s.Capabilities().Clone(V{Name: "a"}); err != nil || v != (V{Name: "a"}) {
+		t.Errorf("Clone: %+v, %v", v, err)
+	}
+	out, err := s.Commit(t.Context(), []lockstep.ChangeSet[string, V]{{Changes: []lockstep.Change[string, V]{{Insert: true, Value: V{Name: "new"}}}}})
+	if err != nil || out[0].Err != nil || out[0].Keys[0] != any(out[0].Rows[0].Value.ID) {
+		t.Errorf("Insert: %+v, %v", out, err)
+	}
 }

@@ -90,7 +90,7 @@ func (m *Mapping[K, V]) takes(c lockstep.Change[K, V]) error {
 func (m *Mapping[K, V]) preview(columns []any) (v V, err error) {
 	rv := reflect.ValueOf(&v).Elem()
 	for i, part := range m.Value {
-		if _, keyed := m.keyed[i]; !part.Written && !keyed {
+		if _, keyed := m.keyed[i]; !part.Written && (!keyed || columns[i] == nil) {
 			continue
 		}
 		if err := part.read(driver.Value(columns[i]), rv); err != nil {

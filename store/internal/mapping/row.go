@@ -51,12 +51,13 @@ func (m *Mapping[K, V]) ScanKey(columns []driver.Value) (k K, err error) {
 }
 
 // BindValue returns what the mapped columns would hold for v; nil for a version
-// without a field. Its error is ErrInvalid and names the field and the column.
+// without a field, and for a part of the key that a field leaves out, whose zero the
+// column may not take. Its error is ErrInvalid and names the field and the column.
 func (m *Mapping[K, V]) BindValue(v V) ([]any, error) {
 	rv := reflect.ValueOf(&v).Elem()
 	out := make([]any, len(m.Value))
 	for i, part := range m.Value {
-		if part.Name == "" {
+		if _, keyed := m.keyed[i]; part.Name == "" || keyed && part.of(rv).IsZero() {
 			continue
 		}
 		var err error
@@ -74,6 +75,9 @@ func (m *Mapping[K, V]) ScanValue(columns []driver.Value) (v V, err error) {
 	for i, part := range m.Value {
 		if part.Name == "" || i == m.Version && columns[i] == nil {
 			continue // without a field, or of a row from before the column was there
+		}
+		if _, keyed := m.keyed[i]; keyed && columns[i] == nil {
+			continue // see BindValue
 		}
 		if err := part.read(columns[i], rv); err != nil {
 			var zero V
