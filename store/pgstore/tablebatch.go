@@ -119,6 +119,7 @@ type rowWrite struct {
 	text        string
 	delete      bool
 	version     int64
+	counted     bool  // version is the next of the row's, and ahead of the clock
 	least       int64 // that the row must have got, whatever a trigger makes of version
 	columns     []any // of every mapped column
 }

@@ -278,6 +278,7 @@ func (w *tableWork[K, V]) plan(i int, set *tableSet[K, V]) error {
 			if r.version, err = kv.NextVersion(last, w.clock); err != nil {
 				return invalid("key %v: %w", c.Key, err)
 			}
+			r.counted = r.version > w.clock
 			if r.least = r.version; row != nil {
 				r.least = min(r.version, m.VersionOf(row[n:])+1)
 			}

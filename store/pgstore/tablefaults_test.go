@@ -104,8 +104,21 @@ func TestRowsThatCannotTellAreNotBelieved(t *testing.T) {
 	server := dbtest.StartPostgres(t)
 	proxy, via := dbtest.Via(t, server.URL())
 	s := mapTable[string, V](t, via, pgstore.TableOptions{}, "CREATE TABLE t (id text PRIMARY KEY, doc jsonb NOT NULL, name text NOT NULL)",
-		`INSERT INTO t SELECT x, '{"a": 1}', 'old' FROM unnest('{same,written,gone,kept,kept2,kept3,kept4}'::text[]) AS x`)
+		`INSERT INTO t SELECT x, '{"a": 1}', 'old' FROM unnest('{same,written,gone,kept,kept2,kept3,kept4,edited,gone2}'::text[]) AS x`)
 	store1(t, s, "warm", V{"{}", "warm"})
+	type N struct {
+		Name string `db:"name"`
+	}
+	run(t, connect(t, server.URL()), "CREATE TABLE v (id text PRIMARY KEY, name text, version bigint NOT NULL DEFAULT 0)")
+	versioned, err := pgstore.NewTableIn[string, N](t.Context(), s.Database(), "v", pgstore.TableOptions{VersionColumn: "version"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store1(t, versioned, "again", N{"old"})
+	cut := proxy.CutReply("marker0")
+	_, replaced := versioned.Commit(t.Context(), []lockstep.ChangeSet[string, N]{{Changes: []lockstep.Change[string, N]{{Key: "again", Value: N{"marker0"}}}}})
+	<-cut
+	wantError(t, replaced, lockstep.ErrUnknownOutcome)
 
 	happened := proxy.CutReply("marker1")
 	_, applied := s.Commit(t.Context(), []set{{Changes: []change{{Key: "same", Value: V{`{"a":1}`, "old"}}, {Key: "written", Value: V{"{}", "marker1"}}}}})
@@ -114,6 +127,10 @@ func TestRowsThatCannotTellAreNotBelieved(t *testing.T) {
 	_, lost := s.Commit(t.Context(), []set{{Changes: []change{{Key: "kept", Value: V{"{}", "marker2"}}, {Key: "kept2", Value: V{"{}", "marker2"}},
 		{Key: "kept3", Value: V{"{}", "marker2"}}, {Key: "kept4", Value: V{"{}", "marker2"}}, {Key: "gone", Delete: true}}}})
 	<-happened
+	happened = proxy.CutRequest("marker3")
+	_, both := s.Commit(t.Context(), []set{{Changes: []change{{Key: "edited", Value: V{"{}", "marker3"}}, {Key: "gone2", Delete: true}}}})
+	<-happened
+	wantError(t, both, lockstep.ErrUnknownOutcome)
 	wantError(t, applied, lockstep.ErrUnknownOutcome)
 	wantError(t, lost, lockstep.ErrUnknownOutcome)
 	server.Kill()
@@ -121,6 +138,16 @@ func TestRowsThatCannotTellAreNotBelieved(t *testing.T) {
 	c := connect(t, server.URL())
 	run(t, c, "UPDATE t SET name = 'theirs' WHERE id = 'written'")
 	run(t, c, "DELETE FROM t WHERE id = 'gone'")
+	run(t, c, "UPDATE t SET name = 'theirs' WHERE id = 'edited'")
+	run(t, c, "DELETE FROM t WHERE id = 'gone2'")
+	if settled, err := s.Capabilities().Settle(t.Context(), both); err != nil || settled.Applied {
+		t.Errorf("what others have edited and deleted is settled as %+v, %v", settled, err)
+	}
+	run(t, c, "DELETE FROM v")
+	run(t, c, "INSERT INTO v VALUES ('again', 'theirs')")
+	if settled, err := s.Capabilities().Settle(t.Context(), replaced); err != nil || !settled.Applied && settled.Err == nil {
+		t.Errorf("what was committed, deleted and inserted again is settled as %+v, %v", settled, err)
+	}
 	settled, err := s.Capabilities().Settle(t.Context(), applied)
 	if err != nil || !settled.Applied && settled.Err == nil {
 		t.Errorf("what was committed is settled as %+v, %v", settled, err)

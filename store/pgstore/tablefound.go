@@ -13,8 +13,9 @@ import (
 // transaction. What a row would have become is known only as far as it was sent:
 // generated columns, defaults and triggers are passed over. Without versions, two
 // states that look the same are the same: a row that somebody has set back to what it
-// was counts as not written. Rows that contradict each other, as where somebody has
-// deleted one that was to be deleted, tell nothing.
+// was counts as not written. Rows that contradict each other tell nothing; nor does a row
+// that is gone, as it should be, beside one that was changed since: whoever did that may
+// have deleted the other, too.
 func (b *tableBatch[K, V]) found(ctx context.Context, s *session, works ...*tableWork[K, V]) (bool, error) {
 	// Of each row, the last change and what there was before the first.
 	last, first := map[string]*rowWrite{}, map[string][]driver.Value{}
@@ -35,25 +36,34 @@ func (b *tableBatch[K, V]) found(ctx context.Context, s *session, works ...*tabl
 	if err := s.run(ctx, now.read(b.t.sql.read, keys)); err != nil {
 		return false, err
 	}
-	var says [2]bool
+	var yes, no, gone, changed bool
 	for text, r := range last {
 		switch applied, told := b.tells(r, first[text], now.rows[text]); {
+		case told && applied && r.delete:
+			gone = true
 		case told && applied:
-			says[1] = true
+			yes = true
 		case told:
-			says[0] = true
+			no = true
+		default:
+			changed = changed || !mapping.EqualRows(first[text], now.rows[text])
 		}
 	}
-	if says[0] == says[1] {
-		return false, errUntold
+	switch {
+	case no:
+		if yes || gone {
+			return false, errUntold
+		}
+		return false, nil
+	case yes, gone && !changed:
+		return true, nil
 	}
-	return says[1], nil
+	return false, errUntold
 }
 
 // tells says whether a row that was before, and is now, shows that it was written;
 // told is false for a row that was changed since, or looks the same either way.
 func (b *tableBatch[K, V]) tells(r *rowWrite, before, now []driver.Value) (applied, told bool) {
-	n := len(b.t.m.Key)
 	same := mapping.EqualRows(before, now)
 	switch {
 	case r.delete && before == nil:
@@ -63,14 +73,30 @@ func (b *tableBatch[K, V]) tells(r *rowWrite, before, now []driver.Value) (appli
 	case r.delete || now == nil:
 		return false, same
 	case b.t.m.Versioned():
-		version := b.t.m.VersionOf(now[n:])
-		// A trigger may have given it a version of its own.
-		return version == r.version, version == r.version || version < r.version && (same || !b.t.shape.triggers)
+		return b.versionTells(r, before, now)
 	case same:
 		return false, before != nil && b.changes(r, before)
+	case before != nil && b.holds(r, before):
+		return false, false
 	}
 	wrote := b.holds(r, now)
 	return wrote, wrote
+}
+
+// versionTells is tells by versions. One that was counted from the row's last, by a trigger
+// or because it is ahead of the clock, is the next one for everybody. One below it shows
+// that whoever changed the row has not seen ours, if it has grown from what there was; a
+// lower one, or a new row's, may be of somebody who gives it no version, and come after
+// ours. A trigger may have given it a version of its own.
+func (b *tableBatch[K, V]) versionTells(r *rowWrite, before, now []driver.Value) (applied, told bool) {
+	n := len(b.t.m.Key)
+	version := b.t.m.VersionOf(now[n:])
+	if version == r.version {
+		ours := !r.counted && !b.t.shape.triggers || b.holds(r, now)
+		return ours, ours
+	}
+	return false, version < r.version && before != nil && version >= b.t.m.VersionOf(before[n:]) &&
+		(!b.t.shape.triggers || mapping.EqualRows(before, now))
 }
 
 // changes tells whether a row that was written cannot look as it did before: that a
