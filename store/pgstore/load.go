@@ -92,6 +92,7 @@ func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any) (r
 	if err != nil {
 		return nil, false, err
 	}
+	defer session.forsake()
 	rows, err = s.readBy(ctx, session, query, args)
 	if err != nil && !errors.Is(err, keytext.ErrDecode) {
 		s.db.drop(session)

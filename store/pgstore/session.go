@@ -116,6 +116,8 @@ type session struct {
 	// spent: the caller's own SQL may have left something in the session. It is closed,
 	// and not given back: no statement takes back all of that and nothing else.
 	spent bool
+	// back: it has been given back.
+	back bool
 }
 
 // stale tells whether an error may be due to nothing but a connection that had been
@@ -227,6 +229,7 @@ func (s *session) closed() bool {
 
 // release gives a session back whose transaction is over.
 func (db *Database) release(s *session) {
+	s.back = true
 	if s.spent {
 		s.close()
 	}
@@ -239,6 +242,14 @@ func (db *Database) release(s *session) {
 func (db *Database) drop(s *session) {
 	s.close()
 	db.release(s)
+}
+
+// forsake is deferred where methods of the program's values are called while the session is
+// out: one that ends the goroutine (runtime.Goexit, as t.Fatal does) would take it along.
+func (s *session) forsake() {
+	if !s.back {
+		s.db.drop(s)
+	}
 }
 
 func (s *session) close() {

@@ -296,6 +296,7 @@ func (t *Table[K, V]) query(ctx context.Context, c command) error {
 	if err != nil {
 		return readError(err)
 	}
+	defer s.forsake()
 	err = s.run(ctx, c)
 	refused := err != nil && fateOf(err) == fateRefused // a key that its type does not have
 	if err != nil && !refused && !errors.Is(err, keytext.ErrDecode) {

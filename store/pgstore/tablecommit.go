@@ -39,13 +39,7 @@ func (b *tableBatch[K, V]) commit(ctx context.Context) ([]lockstep.Outcome[V], e
 		if err != nil {
 			return nil, err
 		}
-		var out []lockstep.Outcome[V]
-		var f fate
-		if divide {
-			out, f, err = b.divided(ctx, a)
-		} else {
-			out, f, err = b.together(ctx, a)
-		}
+		out, f, err := b.once(ctx, a, divide)
 		if err == nil {
 			return out, nil
 		}
@@ -79,6 +73,14 @@ func (b *tableBatch[K, V]) commit(ctx context.Context) ([]lockstep.Outcome[V], e
 			return b.outcomes, nil
 		}
 	}
+}
+
+func (b *tableBatch[K, V]) once(ctx context.Context, a *attempt, divide bool) ([]lockstep.Outcome[V], fate, error) {
+	defer a.session.forsake()
+	if divide {
+		return b.divided(ctx, a)
+	}
+	return b.together(ctx, a)
 }
 
 // refusal is the error of a set that the database, or a limit, has refused.
