@@ -63,7 +63,8 @@
 // written: two caches over a watched table have a store each. The caller's own
 // statements are told, in a transaction that it shares with a cache, too. A table that
 // is partitioned cannot be watched; DROP TABLE, and a change of the primary key's
-// columns, end the watch, which has to be installed again.
+// columns, end the watch, which has to be installed again. ALTER TABLE of a column, and
+// of an enum's labels, loses it for a moment: memory is emptied, and it begins anew.
 //
 // # Behind a pooler
 //

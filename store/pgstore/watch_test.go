@@ -239,6 +239,30 @@ func TestWhatElseChangesRowsIsTold(t *testing.T) {
 	})
 }
 
+// No trigger tells of what ALTER TABLE and ALTER TYPE make of the rows.
+func TestRowsThatDDLChangesLeaveMemory(t *testing.T) {
+	type V struct {
+		Name string `db:"name"`
+		Mood string `db:"mood"`
+	}
+	url := dbtest.Postgres(t)
+	execute(t, url, "CREATE TYPE mood AS ENUM ('sad', 'happy')")
+	execute(t, url, "CREATE TABLE people (id int PRIMARY KEY, name text, mood mood)")
+	db := openPool(t, url)
+	install(t, db, "people", pgstore.WatchOptions{})
+	cache := watchedCache[int, V](t, openPeople[V](t, db, "people"))
+	if _, err := cache.Set(t.Context(), 1, V{"a", "sad"}); err != nil {
+		t.Fatal(err)
+	}
+	warm(t, cache, 1, V{"a", "sad"})
+	psql(t, url, "ALTER TABLE people ALTER COLUMN name TYPE text USING upper(name)")
+	told(t, cache, 1, V{"A", "sad"})
+	eventually(t, "the watch has begun again", func() bool { return cache.Stats().Watching })
+	warm(t, cache, 1, V{"A", "sad"})
+	psql(t, url, "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
+	told(t, cache, 1, V{"A", "blue"})
+}
+
 // Keys of each type and name come back as what they were.
 func TestKeysOfWatchedTables(t *testing.T) {
 	url := dbtest.Postgres(t)

@@ -11,10 +11,15 @@ import (
 )
 
 // printSQL is a text that is another one when the triggers of the table, their
-// functions, the table of that name or what it inherits are.
+// functions, the table of that name or what it inherits are; or its columns, or the labels
+// of their enums, for ALTER TABLE … TYPE … USING and ALTER TYPE … RENAME VALUE change rows
+// without a trigger.
 func (w *watcher[K]) printSQL() string {
 	return fmt.Sprintf(`coalesce((SELECT string_agg(concat_ws(' ', g.oid, g.xmin, p.xmin), ',' ORDER BY g.oid)
 	FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid WHERE g.tgrelid = %[1]d AND NOT g.tgisinternal), '') || ' ' ||
+	coalesce((SELECT string_agg(a.xmin::text, ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = %[1]d AND a.attnum > 0), '') || ' ' ||
+	coalesce((SELECT string_agg(e.xmin::text, ',' ORDER BY e.oid) FROM pg_catalog.pg_enum e
+		WHERE e.enumtypid IN (SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = %[1]d)), '') || ' ' ||
 	coalesce(to_regclass('%[2]s') = %[1]d AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = %[1]d OR i.inhparent = %[1]d), false)::text`,
 		w.oid, strings.ReplaceAll(w.log.qualified(), "'", "''"))
 }
