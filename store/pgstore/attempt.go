@@ -272,10 +272,10 @@ FROM pg_stat_get_activity($1::int) WHERE ` + startedSQL + ` = $2::bigint OR back
 // The server keeps what became of each transaction id, which is the whole answer
 // where the id is known. But an id that was given just before a crash is given
 // again, and so it counts only if the server has not crashed since: if the session
-// was still there when the fence was, or the fence's own session is older, or the
-// server's epoch is the same.
+// was still there when the fence was, or the fence's own session is older and at the same
+// server, or the server's epoch is the same.
 func (a *attempt) outcome(ctx context.Context, s *session, alive bool) (bool, error) {
-	same := alive || s.id.born < a.born
+	same := alive || s.id.born < a.born && s.id.server == a.id.server
 	if a.xact != 0 && (same || a.epoch != nil) {
 		var status *string
 		var epoch *int64
