@@ -79,15 +79,15 @@ type loaded[K comparable, V any] struct {
 // read runs a query for the columns key, value, version, expires_at, deleted_at and
 // the clock.
 func (s *Store[K, V]) read(ctx context.Context, query string, args ...any) ([]loaded[K, V], error) {
-	for {
-		rows, again, err := s.readOnce(ctx, query, args)
+	for try := 1; ; try++ {
+		rows, again, err := s.readOnce(ctx, query, args, try)
 		if !again {
 			return rows, readError(err)
 		}
 	}
 }
 
-func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any) (rows []loaded[K, V], again bool, err error) {
+func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any, try int) (rows []loaded[K, V], again bool, err error) {
 	session, err := s.db.session(ctx)
 	if err != nil {
 		return nil, false, err
@@ -99,7 +99,7 @@ func (s *Store[K, V]) readOnce(ctx context.Context, query string, args []any) (r
 	} else {
 		s.db.release(session)
 	}
-	return rows, session.stale(ctx, err), err
+	return rows, session.readAgain(ctx, err, try), err
 }
 
 func (s *Store[K, V]) readBy(ctx context.Context, session *session, query string, args []any) (rows []loaded[K, V], err error) {

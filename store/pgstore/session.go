@@ -128,6 +128,12 @@ func (s *session) stale(ctx context.Context, err error) bool {
 	return !s.fresh && (lost(err) || outdated(err)) && ctx.Err() == nil
 }
 
+// readAgain tells whether what was read is to be read again: also where the server asks for
+// it, as it may where sessions begin at SERIALIZABLE by themselves.
+func (s *session) readAgain(ctx context.Context, err error, try int) bool {
+	return s.stale(ctx, err) || err != nil && fateOf(err) == fateAgain && try < tries && ctx.Err() == nil
+}
+
 // identityKey is where a connection keeps its *identity.
 const identityKey = "github.com/lockstep-cache/lockstep/store/pgstore"
 

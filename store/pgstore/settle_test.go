@@ -3,11 +3,13 @@ package pgstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/store/pgstore"
 )
 
 // A commit whose request or reply is lost on the wire, in each of its forms. What
@@ -271,7 +273,24 @@ func TestIdleConnectionsThatTheServerHasEnded(t *testing.T) {
 	url := dbtest.Postgres(t)
 	s := openStore(t, url)
 	v := write(t, s, put("k", "old")).Rows[0].Version
+	type V struct {
+		Name string `db:"name"`
+	}
+	execute(t, url, "CREATE TABLE t AS SELECT 'k'::text AS id, 'n'::text AS name")
+	execute(t, url, "ALTER TABLE t ADD PRIMARY KEY (id)")
+	table, err := pgstore.NewTableIn[string, V](t.Context(), s.Database(), "t", pgstore.TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, use := range map[string]func() error{
+		"Load of a table": func() error { _, err := table.Load(t.Context(), []string{"k"}); return err },
+		"Scan of a table": func() error {
+			page, err := table.Capabilities().Scan(t.Context(), nil, 9)
+			if err == nil && len(page.Keys) != 1 {
+				err = fmt.Errorf("the page has %v", page.Keys)
+			}
+			return err
+		},
 		"Load": func() error { _, err := s.Load(t.Context(), []string{"k"}); return err },
 		"Conditional": func() error {
 			out, err := s.Commit(t.Context(), []changeSet{set(ifVersion(v, put("k", "new")))})

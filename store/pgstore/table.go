@@ -205,7 +205,10 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 func (t *Table[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V], error) {
 	rows, load, err := t.loading(keys)
 	if err == nil && len(keys) > 0 {
-		err = t.query(ctx, load)
+		err = t.query(ctx, func() command {
+			clear(rows)
+			return load
+		})
 	}
 	if err != nil {
 		return nil, err
@@ -262,7 +265,7 @@ func (t *Table[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep
 	}
 	var page lockstep.Page[K, V]
 	var last tableCursor
-	err := t.query(ctx, command{sql: query, args: args, row: t.row(func(row []driver.Value) error {
+	read := command{sql: query, args: args, row: t.row(func(row []driver.Value) error {
 		k, err := t.m.ScanKey(row)
 		if err != nil {
 			return err
@@ -277,7 +280,11 @@ func (t *Table[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep
 			last = append(last, part)
 		}
 		return nil
-	})})
+	})}
+	err := t.query(ctx, func() command {
+		page, last = lockstep.Page[K, V]{}, nil
+		return read
+	})
 	if err != nil {
 		return lockstep.Page[K, V]{}, err
 	}
@@ -290,11 +297,21 @@ func (t *Table[K, V]) scan(ctx context.Context, cursor any, limit int) (lockstep
 // tableCursor is where a page has ended: the key's columns of its last row.
 type tableCursor []any
 
-// query runs a command that reads, in a session of its own.
-func (t *Table[K, V]) query(ctx context.Context, c command) error {
+// query runs a command that reads, in a session of its own. It begins it anew as often as
+// it has to be read again.
+func (t *Table[K, V]) query(ctx context.Context, begin func() command) error {
+	for try := 1; ; try++ {
+		again, err := t.queryOnce(ctx, begin(), try)
+		if !again {
+			return err
+		}
+	}
+}
+
+func (t *Table[K, V]) queryOnce(ctx context.Context, c command, try int) (again bool, err error) {
 	s, err := t.db.session(ctx)
 	if err != nil {
-		return readError(err)
+		return false, readError(err)
 	}
 	defer s.forsake()
 	err = s.run(ctx, c)
@@ -305,9 +322,9 @@ func (t *Table[K, V]) query(ctx context.Context, c command) error {
 		t.db.release(s)
 	}
 	if refused {
-		return invalid("table %s: %w", t.shape, err)
+		return false, invalid("table %s: %w", t.shape, err)
 	}
-	return readError(err)
+	return s.readAgain(ctx, err, try), readError(err)
 }
 
 // row makes a command's row of a function that takes the key's columns and then the
