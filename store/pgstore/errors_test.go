@@ -94,7 +94,7 @@ func TestTheClassesThatSayNothingOfARow(t *testing.T) {
 
 // What no server can be started for within a test.
 func TestServersThatAreNotFit(t *testing.T) {
-	good := inspection{version: 150000, pid: 7, started: 1, encoding: "UTF8", client: "UTF8", readOnly: "off", fsync: "on", pages: "on", synchronous: "remote_apply"}
+	good := inspection{version: 150000, pid: 7, started: 1, encoding: "UTF8", client: "UTF8", readOnly: "off", fsync: "on", pages: "on", synchronous: "remote_apply", digits: 1}
 	if err := good.check(DatabaseOptions{}, 7); err != nil {
 		t.Fatal(err)
 	}
@@ -107,6 +107,7 @@ func TestServersThatAreNotFit(t *testing.T) {
 		"pooler":      {func(i *inspection) { i.pid = 8 }, lockstep.ErrUnsupported, false},
 		"hidden":      {func(i *inspection) { i.started = 0 }, lockstep.ErrUnsupported, false},
 		"encoding":    {func(i *inspection) { i.encoding = "LATIN1" }, lockstep.ErrInvalid, false},
+		"digits":      {func(i *inspection) { i.digits = 0 }, lockstep.ErrInvalid, false},
 		"replica":     {func(i *inspection) { i.recovery = true }, lockstep.ErrInvalid, false},
 		"fsync":       {func(i *inspection) { i.fsync = "off" }, lockstep.ErrInvalid, true},
 		"pages":       {func(i *inspection) { i.pages = "off" }, lockstep.ErrInvalid, true},
