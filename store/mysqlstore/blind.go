@@ -24,8 +24,8 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 	if !b.s.db.server.mariadb() {
 		return false, nil
 	}
-	last := make(map[K]lockstep.Change[K, V], len(b.Keys))
-	times := make(map[K]int64, len(b.Keys))
+	last := make([]*lockstep.Change[K, V], len(b.Keys)) // as Keys, and what follows too
+	times := make([]int64, len(b.Keys))
 	mortal, tried := false, 0
 	for i, set := range b.Sets {
 		if b.Outcomes[i].Err != nil {
@@ -35,23 +35,25 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 			return false, nil
 		}
 		tried++
-		for _, c := range set.Changes {
+		for j := range set.Changes {
+			c := &set.Changes[j]
 			if c.Delete || c.Expect.Kind != lockstep.ExpectAnything {
 				return false, nil
 			}
 			mortal = mortal || c.Lifetime > 0 || !c.ExpiresAt.IsZero()
-			last[c.Key] = c
-			times[c.Key]++
+			place := b.Index(c.Key)
+			last[place] = c
+			times[place]++
 		}
 	}
 	step, size, short := int64(1), 0, -1
 	shortest := math.MaxInt
 	for at, i := range b.order {
-		c, ok := last[b.Keys[i]]
-		if !ok {
+		c := last[i]
+		if c == nil {
 			return false, nil // a set that was refused has named it
 		}
-		step = max(step, times[c.Key])
+		step = max(step, times[i])
 		data := len(c.Prepared.(*kv.Prepared).Data)
 		size += data + keyLen(b.Encoded[i])
 		if data < shortest {
@@ -71,16 +73,16 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 		query, width = b.s.sql.blindMortal[rowSize], 6
 	}
 	args := make([]any, 0, rowSizes[rowSize]*width+1)
+	version, stamp := any(least+step-1), any(a.stamp)
 	for at, i := range b.order {
-		c := last[b.Keys[i]]
-		row := []any{b.Encoded[i], column(c.Prepared.(*kv.Prepared).Data), least + step - 1}
+		c, from := last[i], len(args)
+		args = append(args, b.Encoded[i], column(c.Prepared.(*kv.Prepared).Data), version)
 		if mortal {
-			row = append(row, expiry(c)...)
+			args = append(args, expiry(*c)...)
 		}
-		row = append(row, a.stamp)
-		args = append(args, row...)
+		args = append(args, stamp)
 		if at == short {
-			for range pad {
+			for row := slices.Clone(args[from:]); pad > 0; pad-- {
 				args = append(args, row...)
 			}
 		}
@@ -90,7 +92,7 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 		return false, err
 	}
 	a.verify = func(ctx context.Context, conn *session) (bool, error) { return b.found(ctx, conn, a, least) }
-	rows := make(map[K]stamped, len(last))
+	rows := make([]stamped, len(last))
 	err = a.decisive(ctx, func() error {
 		return a.s.query(ctx, query, args, func(row []driver.Value) error {
 			k, err := b.s.key(row[0])
@@ -105,7 +107,9 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 				st.now = time.UnixMicro(micros)
 				b.s.db.clock.read(micros)
 			}
-			rows[k] = st
+			if place, named := b.Place(k); named {
+				rows[place] = st
+			}
 			return nil
 		})
 	})
@@ -115,9 +119,9 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 	case err != nil:
 		return false, err
 	}
-	for _, k := range b.Keys {
-		st, ok := rows[k]
-		if !ok {
+	for i, k := range b.Keys {
+		st := rows[i]
+		if !st.Known {
 			a.unclear = true
 			return false, invalid("key %v: the statement that has written its row has not given it back", k)
 		}

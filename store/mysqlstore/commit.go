@@ -3,6 +3,7 @@ package mysqlstore
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"slices"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 // locked: they leave such a batch to the third way, which can be left by its caller
 // without an unknown outcome, and which finds out which of the sets are concerned.
 func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V]) ([]lockstep.Outcome[V], error) {
-	b := s.newBatch(sets)
+	b := s.newBatch(kv.Borrow(&s.rows, sets))
 	if b.Idle() {
 		return b.Outcomes, s.db.closed()
 	}
@@ -40,6 +41,9 @@ func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 		return b.together(ctx, a, len(b.Sets) == 1 && !lockstep.Parting(ctx))
 	})
 	if err != nil {
+		if errors.Is(err, lockstep.ErrUnknownOutcome) {
+			b.Own() // it is what Settle goes by
+		}
 		return nil, err
 	}
 	return result.([]lockstep.Outcome[V]), nil
@@ -52,8 +56,8 @@ type batch[K comparable, V any] struct {
 	order []int // of the keys, as the table has them
 }
 
-func (s *Store[K, V]) newBatch(sets []lockstep.ChangeSet[K, V]) *batch[K, V] {
-	b := &batch[K, V]{s: s, Batch: kv.NewBatch(&s.rows, sets)}
+func (s *Store[K, V]) newBatch(of kv.Batch[K, V]) *batch[K, V] {
+	b := &batch[K, V]{s: s, Batch: of}
 	b.order = make([]int, len(b.Keys))
 	for i := range b.order {
 		b.order[i] = i
@@ -117,8 +121,11 @@ func (b *batch[K, V]) found(ctx context.Context, conn *session, a *attempt, leas
 		return false, err
 	}
 	ours, unchanged := 0, false
-	for _, k := range b.Keys {
-		switch row, there := rows[k]; {
+	placed := make([]stamped, len(b.Keys))
+	for i, k := range b.Keys {
+		row, there := rows[k]
+		placed[i] = row
+		switch {
 		case there && row.stamp == a.stamp:
 			ours++
 		case !there || row.Version < least:
@@ -127,7 +134,7 @@ func (b *batch[K, V]) found(ctx context.Context, conn *session, a *attempt, leas
 	}
 	switch {
 	case ours == len(b.Keys):
-		b.fold(rows)
+		b.fold(placed)
 		a.result = b.Outcomes
 		return true, nil
 	case ours > 0:
@@ -140,29 +147,34 @@ func (b *batch[K, V]) found(ctx context.Context, conn *session, a *attempt, leas
 }
 
 // fold makes the outcomes of sets without conditions out of what their rows have
-// become. Several changes of one key have cost one row, whose version has grown by
-// as many.
-func (b *batch[K, V]) fold(rows map[K]stamped) {
-	left := make(map[K]int64, len(b.Keys))
+// become, each at its key's place in Keys. Several changes of one key have cost one
+// row, whose version has grown by as many.
+func (b *batch[K, V]) fold(rows []stamped) {
+	left, changes := make([]int64, len(b.Keys)), 0
 	for i, set := range b.Sets {
 		if b.Outcomes[i].Err == nil {
-			for _, c := range set.Changes {
-				left[c.Key]++
+			changes += len(set.Changes)
+			for j := range set.Changes {
+				left[b.Index(set.Changes[j].Key)]++
 			}
 		}
 	}
+	all := make([]lockstep.Row[V], changes)
 	for i, set := range b.Sets {
 		o := &b.Outcomes[i]
 		if o.Err != nil {
 			continue
 		}
-		o.Rows = make([]lockstep.Row[V], len(set.Changes))
-		for j, c := range set.Changes {
-			row := rows[c.Key]
-			left[c.Key]--
+		n := len(set.Changes)
+		o.Rows, all = all[:n:n], all[n:]
+		for j := range set.Changes {
+			c := &set.Changes[j]
+			place := b.Index(c.Key)
+			row := rows[place]
+			left[place]--
 			st := row.State
-			st.Version -= left[c.Key]
-			if left[c.Key] > 0 {
+			st.Version -= left[place]
+			if left[place] > 0 {
 				st.Live, st.Expires = true, kv.ExpiresAt(c.ExpiresAt, c.Lifetime, row.now)
 			}
 			r := &o.Rows[j]

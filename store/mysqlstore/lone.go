@@ -65,7 +65,7 @@ func (b *batch[K, V]) alone(ctx context.Context, a *attempt) (done bool, err err
 		}
 	}
 	b.s.clock.saw(version)
-	b.fold(map[K]stamped{c.Key: {State: kv.State{Known: true, Version: version, Live: !c.Delete}, now: time.Time{}}})
+	b.fold([]stamped{{State: kv.State{Known: true, Version: version, Live: !c.Delete}, now: time.Time{}}})
 	a.result = b.Outcomes
 	return true, nil
 }

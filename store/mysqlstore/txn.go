@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
 // txn is an open transaction of a database: an attempt whose body is spread over
@@ -116,7 +117,7 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 	if err != nil {
 		return lockstep.Outcome[V]{}, err
 	}
-	b := s.newBatch([]lockstep.ChangeSet[K, V]{set})
+	b := s.newBatch(kv.NewBatch(&s.rows, []lockstep.ChangeSet[K, V]{set}))
 	if b.Outcomes[0].Err == nil && set.DeleteAll {
 		// Gaps between rows are not locked in a transaction that has begun already.
 		b.Outcomes[0].Err = unsupported("DeleteAll in a transaction")
