@@ -86,7 +86,7 @@ func TestContractKeyValue(t *testing.T) {
 					return storetest.Inject(open(t),
 						fault.MustParse("commit 20%: lose request; commit 25%: lose reply; commit 30%: lose reply, late"), 1)
 				},
-				Lacks: []storetest.Feature{storetest.Refusals, storetest.Inserts, storetest.Read},
+				Lacks: []storetest.Feature{storetest.Refusals, storetest.Inserts},
 			})
 		})
 	}

@@ -16,44 +16,74 @@ import (
 // that does not decode, or a key that can have no row, is an error that is
 // ErrInvalid and names the key.
 func (s *Store[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V], error) {
-	encoded := make([]any, len(keys))
-	for i, k := range keys {
-		var err error
-		if encoded[i], err = s.rows.Key.Encode(k); err != nil {
-			return nil, err
-		}
+	encoded, err := s.encode(keys)
+	if err != nil {
+		return nil, err
 	}
 	rows := make(map[K]lockstep.Row[V], len(keys))
 	if len(keys) == 0 {
 		return rows, s.db.closed()
 	}
-	err := s.db.read(ctx, func(conn *session) error {
-		return inChunks(encoded, func(size int, args []any) error {
-			if ctx.Err() != nil {
-				return gaveUp(ctx, "loading")
-			}
-			return conn.query(ctx, s.sql.load[size], args, func(row []driver.Value) error {
-				// One key needs no decoding of what was just encoded.
-				k := keys[0]
-				if len(keys) > 1 {
-					var err error
-					if k, err = s.key(row[0]); err != nil {
-						return err
-					}
-				}
-				r, err := s.row(row)
-				if err != nil {
-					return fmt.Errorf("key %v: %w", k, err)
-				}
-				rows[k] = r
-				return nil
-			})
-		})
-	})
+	if err := s.db.read(ctx, func(conn *session) error { return s.read(ctx, conn, keys, encoded, rows) }); err != nil {
+		return nil, s.readError(err)
+	}
+	return rows, nil
+}
+
+// readIn implements Capabilities.Read.
+func (s *Store[K, V]) readIn(ctx context.Context, t lockstep.Txn, keys []K) (map[K]lockstep.Row[V], error) {
+	encoded, err := s.encode(keys)
+	if err != nil {
+		return nil, err
+	}
+	x, err := s.db.opened(t)
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[K]lockstep.Row[V], len(keys))
+	if len(keys) == 0 {
+		return rows, nil
+	}
+	err = x.reading(ctx, s.db.qualified(s.opts.Table), func() error { return s.read(ctx, x.a.s, keys, encoded, rows) })
 	if err != nil {
 		return nil, s.readError(err)
 	}
 	return rows, nil
+}
+
+func (s *Store[K, V]) encode(keys []K) (encoded []any, err error) {
+	encoded = make([]any, len(keys))
+	for i, k := range keys {
+		if encoded[i], err = s.rows.Key.Encode(k); err != nil {
+			return nil, err
+		}
+	}
+	return encoded, nil
+}
+
+// read reads the rows of keys, one at least, in a session.
+func (s *Store[K, V]) read(ctx context.Context, conn *session, keys []K, encoded []any, rows map[K]lockstep.Row[V]) error {
+	return inChunks(encoded, func(size int, args []any) error {
+		if ctx.Err() != nil {
+			return gaveUp(ctx, "loading")
+		}
+		return conn.query(ctx, s.sql.load[size], args, func(row []driver.Value) error {
+			// One key needs no decoding of what was just encoded.
+			k := keys[0]
+			if len(keys) > 1 {
+				var err error
+				if k, err = s.key(row[0]); err != nil {
+					return err
+				}
+			}
+			r, err := s.row(row)
+			if err != nil {
+				return fmt.Errorf("key %v: %w", k, err)
+			}
+			rows[k] = r
+			return nil
+		})
+	})
 }
 
 func (s *Store[K, V]) readError(err error) error {

@@ -33,7 +33,7 @@ func TestContractTable(t *testing.T) {
 			tables := 0
 			table := func() string { tables++; return fmt.Sprint("mapped", tables) }
 			refuses, opts := ", CHECK (title <> 'refused')", mysqlstore.TableOptions{VersionColumn: "version"}
-			lacks := []storetest.Feature{storetest.Tombstones, storetest.Lifetimes, storetest.Read}
+			lacks := []storetest.Feature{storetest.Tombstones, storetest.Lifetimes}
 			if c.version == without {
 				refuses, opts = ", only VARCHAR(9) AS (IF(title = 'refused', title, NULL)) STORED UNIQUE", mysqlstore.TableOptions{}
 				lacks = append(lacks, storetest.Versions)

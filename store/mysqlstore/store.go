@@ -218,6 +218,7 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Begin:      s.db.begin,
 		Replaced:   s.db.which.Listen,
 		Apply:      s.apply,
+		Read:       s.readIn,
 
 		Interruptible: true,
 	}

@@ -216,7 +216,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	caps.Batch = lockstep.BatchAdvice{MaxOps: maxRows, InFlight: 2}
 	caps.Prepare, caps.Settle = t.m.Prepare, settle[V]
 	caps.Interruptible = true
-	caps.Database, caps.Begin, caps.Apply = t.db, t.db.begin, t.apply
+	caps.Database, caps.Begin, caps.Apply, caps.Read = t.db, t.db.begin, t.apply, t.readIn
 	return caps
 }
 
@@ -225,33 +225,62 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 // ErrInvalid and names the table, the key and the column; it can be written and
 // deleted like any other.
 func (t *Table[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V], error) {
+	bound, err := t.bind(keys)
+	if err != nil {
+		return nil, err
+	}
 	rows := make(map[K]lockstep.Row[V], len(keys))
-	bound := make([][]any, len(keys))
+	if len(keys) == 0 {
+		return rows, t.db.closed()
+	}
+	if err := t.db.read(ctx, func(conn *session) error { return t.read(ctx, conn, bound, rows) }); err != nil {
+		return nil, t.readError(err)
+	}
+	return rows, nil
+}
+
+// readIn implements Capabilities.Read.
+func (t *Table[K, V]) readIn(ctx context.Context, tx lockstep.Txn, keys []K) (map[K]lockstep.Row[V], error) {
+	bound, err := t.bind(keys)
+	if err != nil {
+		return nil, err
+	}
+	x, err := t.db.opened(tx)
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[K]lockstep.Row[V], len(keys))
+	if len(keys) == 0 {
+		return rows, nil
+	}
+	if err := x.reading(ctx, t.shape.sql(), func() error { return t.read(ctx, x.a.s, bound, rows) }); err != nil {
+		return nil, t.readError(err)
+	}
+	return rows, nil
+}
+
+func (t *Table[K, V]) bind(keys []K) (bound [][]any, err error) {
+	bound = make([][]any, len(keys))
 	for i, k := range keys {
-		var err error
 		if bound[i], err = t.m.BindKey(k); err != nil {
 			return nil, err
 		}
 	}
-	if len(keys) == 0 {
-		return rows, t.db.closed()
-	}
-	err := t.db.read(ctx, func(conn *session) error {
-		return t.sql.read.byKeys(bound, func(query string, args []any) error {
-			if ctx.Err() != nil {
-				return gaveUp(ctx, "loading")
-			}
-			return conn.query(ctx, query, args, func(cols []driver.Value) error {
-				k, r, err := t.row(cols)
-				rows[k] = r
-				return err
-			})
+	return bound, nil
+}
+
+// read reads the rows of keys in a session.
+func (t *Table[K, V]) read(ctx context.Context, conn *session, bound [][]any, rows map[K]lockstep.Row[V]) error {
+	return t.sql.read.byKeys(bound, func(query string, args []any) error {
+		if ctx.Err() != nil {
+			return gaveUp(ctx, "loading")
+		}
+		return conn.query(ctx, query, args, func(cols []driver.Value) error {
+			k, r, err := t.row(cols)
+			rows[k] = r
+			return err
 		})
 	})
-	if err != nil {
-		return nil, t.readError(err)
-	}
-	return rows, nil
 }
 
 func (t *Table[K, V]) readError(err error) error {

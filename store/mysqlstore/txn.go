@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/keytext"
 	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
@@ -84,6 +85,34 @@ func (t *txn) moved() error {
 // as runs what a store writes to its table in the transaction, as that store's. What the
 // caller's own SQL changes is nobody's.
 func (t *txn) as(ctx context.Context, writer, table string, write func() error) error {
+	if err := t.visible(ctx, table); err != nil {
+		return err
+	}
+	if err := t.mark(ctx, writer); err != nil {
+		return err
+	}
+	err := write()
+	if err == nil && t.sql.tx != nil {
+		err = t.mark(ctx, "")
+	}
+	return err
+}
+
+// reading runs what a store reads of its table in the transaction. An error of the
+// server's may have ended that.
+func (t *txn) reading(ctx context.Context, table string, read func() error) error {
+	if err := t.visible(ctx, table); err != nil {
+		return err
+	}
+	err := read()
+	if err != nil && !errors.Is(err, keytext.ErrDecode) {
+		t.fail(err)
+	}
+	return err
+}
+
+// visible makes sure that the table is not hidden by another one.
+func (t *txn) visible(ctx context.Context, table string) error {
 	hidden, err := t.sql.hides(ctx, t.a.s, table)
 	if hidden {
 		err = invalid("a temporary table that the transaction's own SQL has made hides the table %s", table)
@@ -92,14 +121,7 @@ func (t *txn) as(ctx context.Context, writer, table string, write func() error) 
 		t.fail(err)
 		return notApplied(err)
 	}
-	if err := t.mark(ctx, writer); err != nil {
-		return err
-	}
-	err = write()
-	if err == nil && t.sql.tx != nil {
-		err = t.mark(ctx, "")
-	}
-	return err
+	return nil
 }
 
 func (t *txn) mark(ctx context.Context, writer string) error {
