@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -14,6 +13,7 @@ import (
 	lib "modernc.org/sqlite/lib"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/txconn"
 )
 
 // Join lets caches over stores of db (InJoined) write in a transaction that the program
@@ -50,7 +50,7 @@ func Join(ctx context.Context, db *Database, tx *sql.Tx, options ...lockstep.Joi
 	default:
 	}
 	t := &joinedTxn{tx: tx}
-	t.sql = txConn{tx: tx, ctx: ctx}
+	t.sql = txconn.Conn{Tx: tx, Under: ctx}
 	t.a = &attempt{db: db, conn: &conn{raw: &t.sql, stmts: map[string]driver.Stmt{}}, done: make(chan struct{}), unclear: true}
 	close(t.a.done) // nothing of it runs on a goroutine of the attempt's
 	t.a.verify = t.verifyJoined
@@ -72,12 +72,12 @@ const joinedSavepoint = "lockstep_joined"
 type joinedTxn struct {
 	txn
 	tx  *sql.Tx
-	sql txConn
+	sql txconn.Conn // its statements have the context of the call under way
 	// locked: it has the file's write lock.
 	locked bool
 	// committing is the result of tx.Commit, once that was called, and undoing that
 	// of tx.Rollback.
-	committing, undoing *result
+	committing, undoing *txconn.Call
 	mu                  sync.Mutex // guards undoing
 }
 
@@ -137,8 +137,8 @@ func (t *joinedTxn) open() error {
 		return invalid("the transaction has been ended by a statement")
 	case errors.Is(err, sql.ErrTxDone):
 		return invalid("%w", err)
-	case t.sql.ctx.Err() != nil:
-		return gaveUp(t.sql.ctx, "asking the transaction")
+	case t.sql.Under.Err() != nil:
+		return gaveUp(t.sql.Under, "asking the transaction")
 	case !errors.As(err, &se):
 		return invalid("the transaction is not one of the driver modernc.org/sqlite: %w", err)
 	case primary(err) != lib.SQLITE_ERROR:
@@ -149,7 +149,7 @@ func (t *joinedTxn) open() error {
 
 // call prepares for a call, whose context is ctx.
 func (t *joinedTxn) call(ctx context.Context) error {
-	t.sql.ctx = ctx
+	t.sql.Under = ctx
 	return t.open()
 }
 
@@ -207,16 +207,16 @@ func (t *joinedTxn) Commit(ctx context.Context) error {
 		return notApplied(t.a.db.path, t.over)
 	}
 	t.over = errOver
-	t.sql.ctx = ctx
+	t.sql.Under = ctx
 	// Other savepoints of the program's end with it.
 	if err := t.a.conn.script("RELEASE " + joinedSavepoint); err != nil {
 		// Whoever has ended the one that was joined has left this one open perhaps.
 		t.undo()
 		return t.unknown(err)
 	}
-	t.committing = start(t.tx.Commit)
-	err := t.committing.wait(ctx)
-	if err == nil || !left(err) && !errors.Is(err, sql.ErrTxDone) && fateOf(err) != fateUnknown {
+	t.committing = txconn.Start(t.tx.Commit)
+	err := t.committing.Wait(ctx)
+	if err == nil || !txconn.Left(err) && !errors.Is(err, sql.ErrTxDone) && fateOf(err) != fateUnknown {
 		return notAppliedUnlessNil(t.a.db.path, err)
 	}
 	return t.unknown(err)
@@ -237,13 +237,13 @@ func (t *joinedTxn) Rollback(ctx context.Context) error {
 	if t.over == nil {
 		t.over = errOver
 	}
-	t.sql.ctx = ctx
+	t.sql.Under = ctx
 	another := t.a.conn.script("RELEASE " + joinedSavepoint)
-	err := t.undo().wait(ctx)
+	err := t.undo().Wait(ctx)
 	if err == nil && another == nil {
 		return nil
 	}
-	if !left(err) {
+	if !txconn.Left(err) {
 		briefly, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		if applied, serr := t.Settle(briefly); serr == nil && !applied {
@@ -254,11 +254,11 @@ func (t *joinedTxn) Rollback(ctx context.Context) error {
 }
 
 // undo begins tx.Rollback, which waits for a statement of the program's to end.
-func (t *joinedTxn) undo() *result {
+func (t *joinedTxn) undo() *txconn.Call {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.undoing == nil {
-		t.undoing = start(t.tx.Rollback)
+		t.undoing = txconn.Start(t.tx.Rollback)
 	}
 	return t.undoing
 }
@@ -270,14 +270,14 @@ func (t *joinedTxn) undo() *result {
 // on before the fence's turn comes.
 func (t *joinedTxn) Settle(ctx context.Context) (applied bool, err error) {
 	if t.committing != nil {
-		if err := t.committing.wait(ctx); err == nil {
+		if err := t.committing.Wait(ctx); err == nil {
 			return true, nil
-		} else if left(err) {
+		} else if txconn.Left(err) {
 			return false, gaveUp(ctx, "the commit is still under way")
 		}
 	}
-	switch err := t.undo().wait(ctx); {
-	case left(err):
+	switch err := t.undo().Wait(ctx); {
+	case txconn.Left(err):
 		return false, gaveUp(ctx, "a statement in the transaction is still under way")
 	case t.committing == nil && len(t.found) == 0:
 		return false, nil // no cache has written anything
@@ -313,33 +313,4 @@ func (t *joinedTxn) verifyJoined(c *conn) (bool, error) {
 		return false, errUntold
 	}
 	return false, nil
-}
-
-// result is what a call returns that cannot be interrupted.
-type result struct {
-	done chan struct{}
-	err  error
-}
-
-func start(f func() error) *result {
-	r := &result{done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		r.err = f()
-	}()
-	return r
-}
-
-// leftError says that the result was not waited for.
-type leftError struct{ error }
-
-func left(err error) bool { return errors.As(err, new(leftError)) }
-
-func (r *result) wait(ctx context.Context) error {
-	select {
-	case <-r.done:
-		return r.err
-	case <-ctx.Done():
-		return leftError{fmt.Errorf("it has not returned: %w", context.Cause(ctx))}
-	}
 }
