@@ -227,8 +227,10 @@ const (
 	showsGone
 	// showsChanged: no row tells for sure, and some was changed since.
 	showsChanged
-	showsApplied
 	showsRefused
+	// showsApplied outweighs that: of a transaction that the program began, its savepoints
+	// may have taken back a part.
+	showsApplied
 )
 
 // tells is verify's answer.
@@ -252,18 +254,27 @@ func (a *attempt) settle(ctx context.Context) (applied bool, err error) {
 	if err := a.db.closed(); err != nil {
 		return false, err
 	}
-	switch err := a.db.end(ctx, a.s.fence); {
-	case errors.Is(err, errElsewhere):
-		// A failover: the server that was asked takes no more writes, or nobody could
-		// tell anything about this database. Whether it has passed this one on is not
-		// to be seen in a row that is as it was.
-		return false, fmt.Errorf("%w: %w", errUntold, err)
-	case err != nil:
+	if err := elsewhere(a.db.end(ctx, a.s.fence)); err != nil {
 		return false, err
 	}
+	return a.outcome(ctx)
+}
+
+// elsewhere is errUntold after a failover: the server that was asked takes no more writes,
+// or nobody could tell anything about this database. Whether it has passed this one on is
+// not to be seen in a row that is as it was.
+func elsewhere(err error) error {
+	if errors.Is(err, errElsewhere) {
+		return fmt.Errorf("%w: %w", errUntold, err)
+	}
+	return err
+}
+
+// outcome tells whether an attempt that can take effect no more was applied.
+func (a *attempt) outcome(ctx context.Context) (applied bool, err error) {
 	err = a.db.read(ctx, func(s *session) error {
 		if s.fence.server != a.s.fence.server {
-			return fmt.Errorf("%w: %w", errUntold, errElsewhere)
+			return elsewhere(errElsewhere)
 		}
 		applied, err = a.verify(ctx, s)
 		return err

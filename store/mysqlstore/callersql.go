@@ -110,11 +110,7 @@ func (c *callerSQL) hides(ctx context.Context, s *session, table string) (bool, 
 	if !temporary {
 		return false, nil
 	}
-	row, err := s.row(ctx, "SHOW CREATE TABLE "+table)
-	if err != nil {
-		return false, err
-	}
-	return strings.HasPrefix(text(row[1]), "CREATE TEMPORARY"), nil
+	return s.isTemporary(ctx, table)
 }
 
 // fail refuses every further statement.

@@ -33,7 +33,8 @@
 //	batch in autocommit mode, is under way
 //	the server or the machine dies            either of the two before     all of the batch, or nothing
 //
-// [Tx] gives the program's own statements a part in a transaction of caches.
+// [Tx] gives the program's own statements a part in a transaction of caches, and [Join]
+// caches one in a transaction of the program's.
 //
 // # The connections
 //

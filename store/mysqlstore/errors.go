@@ -39,11 +39,15 @@ const (
 	errNoDatabase  = 1049
 	errNoSavepoint = 1305
 	errGenerated   = 3105 // MySQL refuses to prepare what writes a generated column
-	errDenied      = 1045
-	errDeniedDB    = 1044
-	errInterrupted = 1317
-	errKilled      = 1927
-	errIdle        = 4031 // MySQL has ended a session that was idle for too long
+	errNotOwner    = 1095
+	// A transaction is open, and one is read-only.
+	errInTransaction = 1568
+	errReadOnlyTxn   = 1792
+	errDenied        = 1045
+	errDeniedDB      = 1044
+	errInterrupted   = 1317
+	errKilled        = 1927
+	errIdle          = 4031 // MySQL has ended a session that was idle for too long
 	// The server has become read-only.
 	errOption       = 1290
 	errReadOnlyMode = 1836
@@ -92,7 +96,7 @@ func fateOf(err error) fate {
 	}
 	switch me.Number {
 	case errLockWait, errDeadlock, errChanged, errReprepare, errNoWait, errNoStatement, errOverruled,
-		errOption, 1792, errReadOnlyMode,
+		errOption, errReadOnlyTxn, errReadOnlyMode,
 		1021, 1114, 1041, 1037, 1040, 1203, 1206, 1226, 1461, 1637, 3032:
 		return fateGone
 	case 1053, errInterrupted, errKilled, 1969, 3024, 3169, errIdle,

@@ -66,4 +66,14 @@ func TestSeveralServersBehindOneAddress(t *testing.T) {
 	if got := load(t, other, "k").Value; got != "after" {
 		t.Errorf("the server that has taken over holds %q", got)
 	}
+
+	_, err = mysqlstore.Join(t.Context(), s.Database(), begin(t, connect(t, a.URL())))
+	refuses(t, err, lockstep.ErrInvalid, "another server")
+	j, err := mysqlstore.Join(t.Context(), s.Database(), begin(t, connect(t, b.URL())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Rollback(t.Context()); err != nil {
+		t.Error(err)
+	}
 }

@@ -2,6 +2,8 @@ package mysqlstore
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -39,26 +41,40 @@ func (db *Database) end(ctx context.Context, f fence) error {
 	return nil
 }
 
-func (s *session) end(ctx context.Context, f fence) error {
+// newFenceName returns a lock's name that nobody else has used.
+func newFenceName() string {
+	var nonce [12]byte
+	rand.Read(nonce[:])
+	return "lockstep-" + hex.EncodeToString(nonce[:])
+}
+
+// sees tells whether a session is still there. Where somebody else has its lock, he is
+// ending it, too.
+func (s *session) sees(ctx context.Context, f fence) (bool, error) {
 	if s.fence.server != f.server {
-		return fmt.Errorf("%w: %s, and not %s", errElsewhere, s.fence.server, f.server)
+		return false, fmt.Errorf("%w: %s, and not %s", errElsewhere, s.fence.server, f.server)
 	}
+	row, err := s.row(ctx, "SELECT IS_USED_LOCK('"+f.name+"')")
+	if err != nil {
+		return false, err
+	}
+	id, there := integer(row[0])
+	return there && id == f.id, nil
+}
+
+func (s *session) end(ctx context.Context, f fence) error {
 	for {
-		row, err := s.row(ctx, "SELECT IS_USED_LOCK('"+f.name+"')")
-		if err != nil {
+		there, err := s.sees(ctx, f)
+		if err != nil || !there {
 			return err
 		}
-		id, there := integer(row[0])
-		if !there || id != f.id { // somebody else has it who ends the session, too
-			return nil
-		}
-		err = s.run(ctx, fmt.Sprintf("KILL CONNECTION %d", id))
+		err = s.run(ctx, fmt.Sprintf("KILL CONNECTION %d", f.id))
 		if err != nil && number(err) != errNoThread {
 			return err
 		}
 		// The kill takes effect at certain points only, and a commit that has begun is
 		// finished first.
-		row, err = s.row(ctx, "SELECT GET_LOCK('"+f.name+"', 1)")
+		row, err := s.row(ctx, "SELECT GET_LOCK('"+f.name+"', 1)")
 		if err != nil {
 			return err
 		}

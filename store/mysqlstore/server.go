@@ -36,13 +36,24 @@ const uptimeStep = 2 * time.Second
 func (s *starts) of(id serverID) serverID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.last = s.asLast(id)
+	return s.last
+}
+
+// known is of for a session that is not one of ours.
+func (s *starts) known(id serverID) serverID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asLast(id)
+}
+
+func (s *starts) asLast(id serverID) serverID {
 	last := s.last
 	if last.started = id.started; last == id {
 		if d := s.last.started - id.started; -uptimeStep.Microseconds() <= d && d <= uptimeStep.Microseconds() {
 			return s.last
 		}
 	}
-	s.last = id
 	return id
 }
 

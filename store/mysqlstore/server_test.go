@@ -81,6 +81,13 @@ func TestAServerThatIsNotTheOneItWas(t *testing.T) {
 	server.Stop()
 	restore()
 	server.Start()
+	j, err := mysqlstore.Join(t.Context(), db, begin(t, connect(t, server.URL())))
+	if err != nil {
+		t.Fatalf("joining at a server that no store has met yet: %v", err)
+	}
+	if err := j.Rollback(t.Context()); err != nil {
+		t.Error(err)
+	}
 	replaced(t, 2, own, mapped)
 	holds("restored", "old")
 

@@ -3,16 +3,16 @@ package mysqlstore
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/lockstep-cache/lockstep/store/internal/keytext"
+	"github.com/lockstep-cache/lockstep/store/internal/txconn"
 )
 
 // session is a connection that is ours from when it is taken out of the program's
@@ -21,7 +21,11 @@ import (
 //
 // It belongs to one goroutine at a time.
 type session struct {
-	conn   *sql.Conn
+	conn *sql.Conn
+	// program is set in the place of conn where the connection is the program's, and has a
+	// transaction open: joinedTxn.
+	program *txconn.Conn
+
 	fence  fence
 	server serverID
 	stmts  map[string]driver.Stmt
@@ -51,9 +55,11 @@ type fence struct {
 // defaults say. The first %s is how the server spells the isolation level, the
 // second how it limits the time of a statement, the third how long to wait for a
 // row.
-const setup = `SET NAMES utf8mb4 COLLATE utf8mb4_bin, autocommit=1, sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO',
+const setup = `SET NAMES utf8mb4 COLLATE utf8mb4_bin, autocommit=1, sql_mode='` + sqlMode + `',
 time_zone='+00:00', %s_isolation='READ-COMMITTED', %s_read_only=0, completion_type='NO_CHAIN', %s=0,
 innodb_lock_wait_timeout=%d, sql_select_limit=DEFAULT, sql_safe_updates=0, sql_big_selects=1, sql_auto_is_null=0`
+
+const sqlMode = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 
 // errMadeTables: a connection may have temporary tables, which hide those of their names:
 // what is written to them goes with the connection.
@@ -82,11 +88,9 @@ func (db *Database) openOne(ctx context.Context) (_ *session, err error) {
 		}
 		return nil, err
 	}
-	var nonce [12]byte
-	rand.Read(nonce[:])
 	s := &session{
 		conn:     conn,
-		fence:    fence{name: "lockstep-" + hex.EncodeToString(nonce[:])},
+		fence:    fence{name: newFenceName()},
 		stmts:    map[string]driver.Stmt{},
 		lockWait: impatience,
 	}
@@ -142,6 +146,12 @@ func (s *session) madeTables(ctx context.Context) (made bool, err error) {
 	return made, err
 }
 
+// isTemporary tells whether a temporary table has the place of one that is named as in SQL.
+func (s *session) isTemporary(ctx context.Context, table string) (bool, error) {
+	row, err := s.row(ctx, "SHOW CREATE TABLE "+table)
+	return err == nil && strings.HasPrefix(text(row[1]), "CREATE TEMPORARY"), err
+}
+
 // close ends the session for good.
 func (s *session) close() {
 	s.broken = true
@@ -152,6 +162,12 @@ func (s *session) close() {
 
 // raw runs f on the driver's connection.
 func (s *session) raw(f func(c driver.Conn) error) (err error) {
+	if s.program != nil {
+		if err = f(s.program); number(err) == errReadOnlyTxn {
+			err = invalid("the transaction is read-only: %w", err)
+		}
+		return err // whether the connection is lost is not for one error to say
+	}
 	if s.broken {
 		return driver.ErrBadConn
 	}

@@ -2,6 +2,7 @@ package mysqlstore
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"slices"
 
@@ -134,7 +135,7 @@ func (w *tableWork[K, V]) once(ctx context.Context) error {
 		w.a.result = w.Out
 		return nil
 	}
-	wrote := &trail{w.First, w.Last, w.now}
+	wrote := &trail{first: w.First, last: w.Last, clock: w.now}
 	w.a.verify = func(ctx context.Context, conn *session) (bool, error) {
 		shown, err := w.t.found(ctx, conn, wrote)
 		if err != nil {
@@ -340,6 +341,7 @@ func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.C
 	w.patient, w.serial = true, x.a.serial
 	w.reset()
 	if b.Outcomes[0].Err == nil {
+		x.touches(t.lockEach(keysOf(w.sorted([]int{0}))))
 		if err := x.as(ctx, t.outside.as(), t.shape.sql(), func() error { return w.applyOne(ctx, x) }); err != nil {
 			return lockstep.Outcome[V]{}, err
 		}
@@ -363,6 +365,9 @@ func (w *tableWork[K, V]) applyOne(ctx context.Context, x *txn) error {
 		w.everything = true
 		err = w.a.s.run(ctx, tableTakeBack)
 	}
+	if err != nil && x.joined != nil {
+		x.joined.detached(tableTakeBack)
+	}
 	switch {
 	case errors.Is(err, errSerial):
 		// It was begun before the Database had a mapped table.
@@ -384,6 +389,20 @@ func (w *tableWork[K, V]) applyOne(ctx context.Context, x *txn) error {
 	}
 	x.after = append(x.after, w.committed)
 	return nil
+}
+
+// lockEach locks rows one by one, each for a moment.
+func (t *Table[K, V]) lockEach(keys [][]any) func(ctx context.Context, conn *session) error {
+	return func(ctx context.Context, conn *session) error {
+		for _, key := range keys {
+			if err := t.sql.lock.byKeys([][]any{key}, func(query string, args []any) error {
+				return conn.query(ctx, query, args, func([]driver.Value) error { return nil })
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // appearances is how often a row may appear, or go, while it is looked for.

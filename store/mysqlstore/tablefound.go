@@ -3,6 +3,7 @@ package mysqlstore
 import (
 	"context"
 	"database/sql/driver"
+	"slices"
 
 	"github.com/lockstep-cache/lockstep/store/internal/mapping"
 )
@@ -13,6 +14,9 @@ type trail struct {
 	first map[string][]driver.Value
 	last  map[string]*mapping.Write
 	clock int64 // the database's, under the locks
+	// given are the versions that it has given each row: a savepoint of the program's may
+	// have taken back the last one.
+	given map[string][]int64
 }
 
 // trail adds the work's changes to its table's in the transaction, and tells whether
@@ -21,7 +25,7 @@ func (w *tableWork[K, V]) trail(x *txn) (all *trail, first bool) {
 	all = x.trails[w.t]
 	if all == nil {
 		first = true
-		all = &trail{map[string][]driver.Value{}, map[string]*mapping.Write{}, 0}
+		all = &trail{map[string][]driver.Value{}, map[string]*mapping.Write{}, 0, map[string][]int64{}}
 		if x.trails == nil {
 			x.trails = map[any]*trail{}
 		}
@@ -33,6 +37,9 @@ func (w *tableWork[K, V]) trail(x *txn) (all *trail, first bool) {
 			all.first[text] = w.First[text]
 		}
 		all.last[text] = r
+		if !r.Lowered { // or a trigger counts, and gives anybody the next one
+			all.given[text] = append(all.given[text], r.Version)
+		}
 	}
 	return all, first
 }
@@ -66,19 +73,24 @@ func (t *Table[K, V]) found(ctx context.Context, conn *session, wrote *trail) (e
 	for text, r := range wrote.last {
 		row := now[text]
 		asWritten := (row == nil) == r.Delete && (r.Delete || t.m.Holds(r, row))
+		if t.m.Versioned() && row != nil {
+			if v := t.m.VersionOf(row[t.sql.keys:]); v <= wrote.clock && slices.Contains(wrote.given[text], v) {
+				return showsApplied, nil
+			}
+		}
 		switch applied, told := t.m.Tells(r, wrote.first[text], row); {
 		case !told, applied && !asWritten && t.m.Versioned() && (r.Version > wrote.clock || r.Lowered):
 			// A version that is ahead of the clock, or that a trigger has counted, is the next
 			// one of that row for everybody, and not only for us.
 			if !asWritten {
-				shown = showsChanged
+				shown = max(shown, showsChanged)
 			}
 		case r.Delete && applied:
 			shown = max(shown, showsGone)
 		case applied:
 			return showsApplied, nil
 		default:
-			return showsRefused, nil
+			shown = max(shown, showsRefused)
 		}
 	}
 	return shown, nil

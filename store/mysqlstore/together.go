@@ -347,7 +347,7 @@ func (w *work[K, V]) found(ctx context.Context, conn *session) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if !w.cleared || shown >= showsApplied {
+	if !w.cleared || shown >= showsRefused {
 		return shown.tells()
 	}
 	// Of a DeleteAll every row is a witness, and none of them is known. If not one is

@@ -2,6 +2,7 @@ package mysqlstore
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 
@@ -30,6 +31,8 @@ type txn struct {
 	// after is called once the commit is known.
 	after []func()
 	sql   callerSQL
+	// joined is set where the transaction is the program's.
+	joined *joinedTxn
 }
 
 // fail leaves the transaction fit for nothing but to end, for the stores and for the
@@ -56,6 +59,9 @@ func (db *Database) begin(ctx context.Context) (lockstep.Txn, error) {
 // opened returns the transaction behind t, if it is one of db that can go on.
 func (db *Database) opened(t lockstep.Txn) (*txn, error) {
 	x, ok := t.(*txn)
+	if j, joined := t.(*joinedTxn); joined {
+		x, ok = &j.txn, true
+	}
 	if !ok || x.a.db != db {
 		return nil, invalid("the transaction is not one of %v", db)
 	}
@@ -85,6 +91,9 @@ func (t *txn) moved() error {
 // as runs what a store writes to its table in the transaction, as that store's. What the
 // caller's own SQL changes is nobody's.
 func (t *txn) as(ctx context.Context, writer, table string, write func() error) error {
+	if t.joined != nil {
+		return t.joined.at(ctx, writer, table, write)
+	}
 	if err := t.visible(ctx, table); err != nil {
 		return err
 	}
@@ -101,6 +110,9 @@ func (t *txn) as(ctx context.Context, writer, table string, write func() error) 
 // reading runs what a store reads of its table in the transaction. An error of the
 // server's may have ended that.
 func (t *txn) reading(ctx context.Context, table string, read func() error) error {
+	if t.joined != nil {
+		return t.joined.at(ctx, "", table, read)
+	}
 	if err := t.visible(ctx, table); err != nil {
 		return err
 	}
@@ -146,7 +158,8 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 	}
 	if !b.Idle() {
 		w := &work[K, V]{batch: b, a: x.a, patient: true}
-		if err := x.as(ctx, s.outside.as(), s.db.qualified(s.opts.Table), func() error { return w.apply(ctx) }); err != nil {
+		x.touches(s.lockEach(b.Encoded))
+		if err := x.as(ctx, s.outside.as(), s.db.qualified(s.opts.Table), func() error { return w.applyIn(ctx, x) }); err != nil {
 			x.fail(err)
 			if refusesRow(err) {
 				return lockstep.Outcome[V]{Err: invalid("%w", err)}, nil
@@ -171,6 +184,30 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 		x.fail(err)
 	}
 	return b.Outcomes[0], nil
+}
+
+// applyIn applies the set of a transaction. One of the program's has one change a set, and
+// is not run again: where the row has appeared, the insertion that has found it has left
+// nothing.
+func (w *work[K, V]) applyIn(ctx context.Context, x *txn) error {
+	for try := 1; ; try++ {
+		err := w.apply(ctx)
+		if x.joined == nil || !errors.Is(err, errAppeared) || try == appearances {
+			return err
+		}
+	}
+}
+
+// lockEach locks rows one by one, each for a moment.
+func (s *Store[K, V]) lockEach(encoded []any) func(ctx context.Context, conn *session) error {
+	return func(ctx context.Context, conn *session) error {
+		for _, key := range encoded {
+			if err := conn.query(ctx, s.sql.state[0], []any{key}, func([]driver.Value) error { return nil }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // Commit implements lockstep.Txn.
@@ -234,7 +271,7 @@ func (t *txn) verify(ctx context.Context, s *session) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if all = max(all, shown); all >= showsApplied {
+		if all = max(all, shown); all == showsApplied {
 			break
 		}
 	}

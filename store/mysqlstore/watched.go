@@ -44,15 +44,18 @@ func (s *session) mark(ctx context.Context, writer string) error {
 	if s.writer == writer {
 		return nil
 	}
-	value := "NULL"
-	if writer != "" {
-		value = "'" + writer + "'"
-	}
-	if err := s.run(ctx, "SET @lockstep_writer = "+value); err != nil {
+	if err := s.run(ctx, "SET @lockstep_writer = "+writerValue(writer)); err != nil {
 		return err
 	}
 	s.writer = writer
 	return nil
+}
+
+func writerValue(writer string) string {
+	if writer == "" {
+		return "NULL"
+	}
+	return "'" + writer + "'"
 }
 
 // findOutside looks for the watch of a key-value table.

@@ -1,0 +1,172 @@
+package mysqlstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/cachetest"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/store/internal/jointest"
+	"github.com/lockstep-cache/lockstep/store/mysqlstore"
+)
+
+// forms are the kinds of tables, each with a cache over it. A mapped table that has no
+// versions is told of by its rows alone.
+func forms(t *testing.T, dsn string) (*mysqlstore.Database, map[string]*lockstep.Cache[string, int]) {
+	t.Helper()
+	db := openDatabase(t, dsn)
+	own, err := mysqlstore.OpenIn[string, int](t.Context(), db, mysqlstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stores := map[string]lockstep.Store[string, int]{"own": own}
+	plain := connect(t, dsn)
+	for table, version := range map[string]string{"versioned": "version", "plain": ""} {
+		execute(t, plain, "CREATE TABLE "+table+" (id VARBINARY(20) PRIMARY KEY, n BIGINT NOT NULL, version BIGINT NOT NULL DEFAULT 0)")
+		mapped, err := mysqlstore.NewTableIn[string, jointest.Row](t.Context(), db, table, mysqlstore.TableOptions{VersionColumn: version})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stores[table] = jointest.Ints(mapped)
+	}
+	caches := map[string]*lockstep.Cache[string, int]{}
+	for form, s := range stores {
+		caches[form] = cachetest.Open(t, s, lockstep.Options[string, int]{})
+	}
+	return db, caches
+}
+
+// The COMMIT of a joined transaction is lost on its way, or its reply is.
+func TestAJoinedCommitWhoseReplyIsLost(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	proxy, via := dbtest.Via(t, dsn)
+	program := connect(t, via)
+	db, caches := forms(t, dsn)
+	for form, cache := range caches {
+		for _, want := range []bool{true, false} {
+			if _, err := cache.Set(t.Context(), "set", 1); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := cache.Set(t.Context(), "deleted", 1); err != nil {
+				t.Fatal(err)
+			}
+			tx, err := program.BeginTx(t.Context(), readCommitted)
+			if err != nil {
+				t.Fatal(err)
+			}
+			j, err := mysqlstore.Join(t.Context(), db, tx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u, err := cache.InJoined(j)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := u.Set(t.Context(), "set", 2); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := u.Delete(t.Context(), "deleted"); err != nil {
+				t.Fatal(err)
+			}
+			cut := proxy.CutRequest
+			if want {
+				cut = proxy.CutReply
+			}
+			happened := cut("COMMIT AND NO CHAIN")
+			err = j.Commit(t.Context())
+			<-happened
+			if applied := settled(t, err); applied != want {
+				t.Errorf("%s: settled as applied: %t, want %t", form, applied, want)
+			}
+			if n, err := cache.Get(t.Context(), "set"); err != nil || (n == 2) != want {
+				t.Errorf("%s: the row is %d, %v", form, n, err)
+			}
+			if _, err := cache.Get(t.Context(), "deleted"); errors.Is(err, lockstep.ErrNotFound) != want {
+				t.Errorf("%s: the deleted row: %v", form, err)
+			}
+		}
+	}
+}
+
+// The server ends the transaction's session, or its network does.
+func TestAJoinedTransactionWhoseConnectionIsLost(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	program := connect(t, dsn)
+	db, caches := forms(t, dsn)
+	for form, cache := range caches {
+		for _, end := range []func(*lockstep.Joined, context.Context) error{(*lockstep.Joined).Commit, (*lockstep.Joined).Rollback} {
+			tx := begin(t, program)
+			j, err := mysqlstore.Join(t.Context(), db, tx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u, err := cache.InJoined(j)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := u.Set(t.Context(), "k", 1); err != nil {
+				t.Fatal(err)
+			}
+			var id int
+			if err := tx.QueryRow("SELECT CONNECTION_ID()").Scan(&id); err != nil {
+				t.Fatal(err)
+			}
+			execute(t, program, fmt.Sprint("KILL CONNECTION ", id))
+			if err := end(j, t.Context()); errors.Is(err, lockstep.ErrUnknownOutcome) && settled(t, err) {
+				t.Errorf("%s: settled as applied", form)
+			}
+			if _, err := cache.Get(t.Context(), "k"); !errors.Is(err, lockstep.ErrNotFound) {
+				t.Errorf("%s: Get: %v", form, err)
+			}
+		}
+	}
+}
+
+// The program takes back, by a savepoint of its own, what it wrote through the cache, and
+// commits past the Joined: the rows that are there tell.
+func TestASavepointOfTheProgramsTakesBackJoinedWrites(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	program := connect(t, dsn)
+	db, caches := forms(t, dsn)
+	for form, cache := range caches {
+		if _, err := cache.Set(t.Context(), "again", 1); err != nil {
+			t.Fatal(err)
+		}
+		tx := begin(t, program)
+		j, err := mysqlstore.Join(t.Context(), db, tx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := cache.InJoined(j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set := func(key string, n int) func() error {
+			return func() error { _, err := u.Set(t.Context(), key, n); return err }
+		}
+		run := func(query string) func() error {
+			return func() error { _, err := tx.Exec(query); return err }
+		}
+		steps := []func() error{set("again", 2), set("kept", 1), run("SAVEPOINT s"), set("taken back", 1), set("again", 3), run("ROLLBACK TO s"), tx.Commit}
+		if form == "versioned" { // where a version that it has given is enough
+			steps = append([]func() error{set("again", 2)}, steps[2:]...)
+		}
+		for _, step := range steps {
+			if err := step(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !settled(t, j.Commit(t.Context())) {
+			t.Errorf("%s: what was committed is said not to be", form)
+		}
+		if got, err := cache.Get(t.Context(), "again"); got != 2 || err != nil {
+			t.Errorf("%s: Get = %d, %v", form, got, err)
+		}
+		if _, err := cache.Get(t.Context(), "taken back"); !errors.Is(err, lockstep.ErrNotFound) {
+			t.Errorf("%s: Get: %v", form, err)
+		}
+	}
+}
