@@ -70,22 +70,32 @@ func smallSQL(t testing.TB, url string) *sql.DB {
 	return db
 }
 
-// The program's transactions and the stores share one small pool.
+// The program's transactions and the stores share one small pool. Of the two stores one has
+// a table of its own, and the other a mapped one.
 func TestJoin(t *testing.T) {
 	url, other := dbtest.Postgres(t), dbtest.Postgres(t)
-	rig := func(t *testing.T, db *pgstore.Database) jointest.Rig {
-		n := tables.Add(1)
-		open := func(table string) *pgstore.Store[string, int] {
-			s, err := pgstore.OpenIn[string, int](t.Context(), db, pgstore.Options{Table: fmt.Sprint(table, n)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return s
+	own := func(t *testing.T, db *pgstore.Database, table string) lockstep.Store[string, int] {
+		s, err := pgstore.OpenIn[string, int](t.Context(), db, pgstore.Options{Table: table})
+		if err != nil {
+			t.Fatal(err)
 		}
+		return s
+	}
+	mapped := func(t *testing.T, db *pgstore.Database, table string) lockstep.Store[string, int] {
+		execute(t, url, "CREATE TABLE "+table+" (id text PRIMARY KEY, n bigint NOT NULL, version bigint NOT NULL)")
+		s, err := pgstore.NewTableIn[string, jointest.Row](t.Context(), db, table, pgstore.TableOptions{VersionColumn: "version"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return jointest.Ints(s)
+	}
+	type opened func(t *testing.T, db *pgstore.Database, table string) lockstep.Store[string, int]
+	rig := func(t *testing.T, db *pgstore.Database, a, b opened) jointest.Rig {
+		n := tables.Add(1)
 		log := fmt.Sprint("log", n)
 		execute(t, url, "CREATE TABLE "+log+" (line text)")
 		count := newPool(t, url)
-		return jointest.Rig{A: open("a"), B: open("b"), LogTable: log, Settles: true,
+		return jointest.Rig{A: a(t, db, fmt.Sprint("a", n)), B: b(t, db, fmt.Sprint("b", n)), LogTable: log, Settles: true,
 			Log: func(ctx context.Context) (n int, err error) {
 				err = count.QueryRow(ctx, "SELECT count(*) FROM "+log).Scan(&n)
 				return n, err
@@ -95,7 +105,7 @@ func TestJoin(t *testing.T) {
 		jointest.Run(t, func(t *testing.T) jointest.Rig {
 			pool := smallPool(t, url)
 			db := overPool(pool)(t)
-			r := rig(t, db)
+			r := rig(t, db, own, mapped)
 			begin := func(pool *pgxpool.Pool) func(context.Context) (jointest.Tx, error) {
 				return func(ctx context.Context) (jointest.Tx, error) {
 					tx, err := pool.Begin(ctx)
@@ -110,7 +120,7 @@ func TestJoin(t *testing.T) {
 		jointest.Run(t, func(t *testing.T) jointest.Rig {
 			pool := smallSQL(t, url)
 			db := overSQL(pool)(t)
-			r := rig(t, db)
+			r := rig(t, db, mapped, own)
 			begin := func(pool *sql.DB) func(context.Context) (jointest.Tx, error) {
 				return func(ctx context.Context) (jointest.Tx, error) {
 					tx, err := pool.BeginTx(ctx, nil)

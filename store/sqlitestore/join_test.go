@@ -37,21 +37,33 @@ func programDB(t *testing.T, path, params string) *sql.DB {
 	return db
 }
 
+// Of the two stores one has a table of its own, and the other a mapped one.
 func TestJoin(t *testing.T) {
-	for _, begins := range []string{"immediate", "deferred"} {
+	own := func(t *testing.T, db *Database, table string) lockstep.Store[string, int] {
+		s, err := OpenIn[string, int](t.Context(), db, Options{Table: table})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	mapped := func(t *testing.T, db *Database, table string) lockstep.Store[string, int] {
+		run(t, db.path, "CREATE TABLE "+table+" (id TEXT PRIMARY KEY NOT NULL, n INTEGER NOT NULL, version INTEGER NOT NULL)")
+		s, err := NewTable[string, jointest.Row](t.Context(), db, table, TableOptions{VersionColumn: "version"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return jointest.Ints(s)
+	}
+	for begins, open := range map[string][2]func(t *testing.T, db *Database, table string) lockstep.Store[string, int]{
+		"immediate": {own, mapped},
+		"deferred":  {mapped, own},
+	} {
 		t.Run(begins, func(t *testing.T) {
 			jointest.Run(t, func(t *testing.T) jointest.Rig {
 				path, other := newPath(t), newPath(t)
 				db := openAt(t, path)
 				openAt(t, other)
 				run(t, path, "CREATE TABLE log (line TEXT)")
-				open := func(table string) *Store[string, int] {
-					s, err := OpenIn[string, int](t.Context(), db, Options{Table: table})
-					if err != nil {
-						t.Fatal(err)
-					}
-					return s
-				}
 				program, foreign := programDB(t, path, "_txlock="+begins+"&_pragma=busy_timeout(3000)"), programDB(t, other, "")
 				begin := func(from *sql.DB) func(ctx context.Context) (jointest.Tx, error) {
 					return func(ctx context.Context) (jointest.Tx, error) {
@@ -60,7 +72,7 @@ func TestJoin(t *testing.T) {
 					}
 				}
 				return jointest.Rig{
-					A: open("a"), B: open("b"), Begin: begin(program), Foreign: begin(foreign), Settles: true,
+					A: open[0](t, db, "a"), B: open[1](t, db, "b"), Begin: begin(program), Foreign: begin(foreign), Settles: true,
 					LogTable: "log",
 					Log: func(ctx context.Context) (n int, err error) {
 						err = program.QueryRowContext(ctx, "SELECT count(*) FROM log").Scan(&n)
@@ -72,13 +84,47 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-func joinedCache(t *testing.T, db *Database) *lockstep.Cache[string, int] {
+// joining is a cache over a file, and a *sql.DB of the program's over the same.
+type joining struct {
+	*testing.T
+	db      *Database
+	cache   *lockstep.Cache[string, int]
+	program *sql.DB
+}
+
+func newJoining(t *testing.T, params string) *joining {
 	t.Helper()
+	path := newPath(t)
+	db := openAt(t, path)
 	s, err := OpenIn[string, int](t.Context(), db, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cachetest.Open(t, s, lockstep.Options[string, int]{})
+	return &joining{t, db, cachetest.Open(t, s, lockstep.Options[string, int]{}), programDB(t, path, params)}
+}
+
+// joins begins a transaction of the program's, joins it, and gives a cache a part in it.
+func joins[V any](t *testing.T, db *Database, program *sql.DB, cache *lockstep.Cache[string, V]) (*sql.Tx, *lockstep.Joined, lockstep.InJoined[string, V]) {
+	t.Helper()
+	tx, err := program.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tx.Rollback() })
+	j, err := Join(t.Context(), db, tx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := cache.InJoined(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tx, j, u
+}
+
+func (p *joining) begin() (*sql.Tx, *lockstep.Joined, lockstep.InJoined[string, int]) {
+	p.Helper()
+	return joins(p.T, p.db, p.program, p.cache)
 }
 
 func TestJoinLooksAtTheConnection(t *testing.T) {
@@ -112,21 +158,15 @@ func TestJoinLooksAtTheConnection(t *testing.T) {
 	wantError(t, err, lockstep.ErrInvalid, "nil")
 	_, err = Join(t.Context(), nil, tx)
 	wantError(t, err, lockstep.ErrInvalid, "nil")
+}
 
-	tx, err = programDB(t, path, "mode=ro").Begin()
-	if err != nil {
-		t.Fatal(err)
+func TestAReadOnlyConnectionIsJoinedForReading(t *testing.T) {
+	p := newJoining(t, "mode=ro")
+	_, j, u := p.begin()
+	if _, err := u.Get(t.Context(), "k"); !errors.Is(err, lockstep.ErrNotFound) {
+		t.Errorf("Get: %v", err)
 	}
-	cache := joinedCache(t, db)
-	j, err := Join(t.Context(), db, tx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := cache.InJoined(j)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = u.Set(t.Context(), "k", 1)
+	_, err := u.Set(t.Context(), "k", 1)
 	wantError(t, err, lockstep.ErrInvalid, "read-only")
 	if err := j.Rollback(t.Context()); err != nil {
 		t.Error(err)
@@ -135,28 +175,15 @@ func TestJoinLooksAtTheConnection(t *testing.T) {
 
 // SQLite does not let a transaction write whose snapshot is not the latest any more.
 func TestAJoinedTransactionThatHasReadBeforeOthersCommitted(t *testing.T) {
-	path := newPath(t)
-	db := openAt(t, path)
-	cache := joinedCache(t, db)
-	tx, err := programDB(t, path, "").Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	j, err := Join(t.Context(), db, tx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := cache.InJoined(j)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := newJoining(t, "")
+	_, j, u := p.begin()
 	if _, err := u.Get(t.Context(), "k"); !errors.Is(err, lockstep.ErrNotFound) {
 		t.Errorf("Get: %v", err)
 	}
-	if _, err := cache.Set(t.Context(), "other", 1); err != nil {
+	if _, err := p.cache.Set(t.Context(), "other", 1); err != nil {
 		t.Fatal(err)
 	}
-	_, err = u.Set(t.Context(), "k", 1)
+	_, err := u.Set(t.Context(), "k", 1)
 	wantError(t, err, lockstep.ErrUnavailable, "_txlock=immediate")
 	if err := j.Rollback(t.Context()); err != nil {
 		t.Error(err)
@@ -165,22 +192,8 @@ func TestAJoinedTransactionThatHasReadBeforeOthersCommitted(t *testing.T) {
 
 // The program takes back, by a savepoint of its own, what it wrote through the cache.
 func TestASavepointOfTheProgramsTakesBackJoinedWrites(t *testing.T) {
-	path := newPath(t)
-	db := openAt(t, path)
-	cache := joinedCache(t, db)
-	program := programDB(t, path, "_txlock=immediate")
-	tx, err := program.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	j, err := Join(t.Context(), db, tx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := cache.InJoined(j)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := newJoining(t, "_txlock=immediate")
+	tx, j, u := p.begin()
 	for _, step := range []func() error{
 		func() error { return second(u.Set(t.Context(), "kept", 1)) },
 		func() error { return second(tx.Exec("SAVEPOINT s")) },
@@ -192,25 +205,35 @@ func TestASavepointOfTheProgramsTakesBackJoinedWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var w *lockstep.WriteError
-	if err := j.Commit(t.Context()); !errors.As(err, &w) || w.Outcome != lockstep.Unknown {
-		t.Fatalf("Commit: %v", err)
+	if !applied(t, j.Commit(t.Context())) {
+		t.Error("what was committed is said not to be")
 	}
-	if applied, _, err := w.Wait(t.Context()); !applied || err != nil {
-		t.Errorf("Wait = %v, %v", applied, err)
-	}
-	if got, err := cache.Get(t.Context(), "kept"); got != 1 || err != nil {
+	if got, err := p.cache.Get(t.Context(), "kept"); got != 1 || err != nil {
 		t.Errorf("Get = %d, %v", got, err)
 	}
-	if _, err := cache.Get(t.Context(), "taken back"); !errors.Is(err, lockstep.ErrNotFound) {
+	if _, err := p.cache.Get(t.Context(), "taken back"); !errors.Is(err, lockstep.ErrNotFound) {
 		t.Errorf("Get: %v", err)
 	}
 }
 
-func TestJoinOfMappedTables(t *testing.T) {
+// applied waits for an outcome that is unknown.
+func applied(t *testing.T, err error) bool {
+	t.Helper()
+	var w *lockstep.WriteError
+	if !errors.As(err, &w) || w.Outcome != lockstep.Unknown {
+		t.Fatalf("the error is %v, want an unknown outcome", err)
+	}
+	applied, _, err := w.Wait(t.Context())
+	if err != nil {
+		t.Errorf("Wait: %v", err)
+	}
+	return applied
+}
+
+// Of a mapped table without versions the rows alone tell.
+func TestJoinOfMappedTablesWithoutVersions(t *testing.T) {
 	path := newPath(t)
-	run(t, path, "CREATE TABLE t (id TEXT PRIMARY KEY, name TEXT NOT NULL)",
-		"CREATE TABLE parent (id TEXT PRIMARY KEY, name TEXT NOT NULL)", "CREATE TABLE log (line TEXT)")
+	run(t, path, "CREATE TABLE t (id TEXT PRIMARY KEY, name TEXT NOT NULL)")
 	db := openAt(t, path)
 	table, err := NewTable[string, justName](t.Context(), db, "t", TableOptions{})
 	if err != nil {
@@ -218,53 +241,42 @@ func TestJoinOfMappedTables(t *testing.T) {
 	}
 	cache := cachetest.Open(t, table, lockstep.Options[string, justName]{})
 	program := programDB(t, path, "_txlock=immediate")
-	for _, commits := range []bool{true, false} {
-		tx, err := program.Begin()
-		if err != nil {
+	for _, c := range []struct {
+		end  func(*sql.Tx) error
+		want string
+	}{{(*sql.Tx).Commit, "after"}, {(*sql.Tx).Rollback, "before"}} {
+		if _, err := cache.Set(t.Context(), "k", justName{"before"}); err != nil {
 			t.Fatal(err)
 		}
-		j, err := Join(t.Context(), db, tx)
-		if err != nil {
+		tx, j, u := joins(t, db, program, cache)
+		if _, err := u.Set(t.Context(), "k", justName{"after"}); err != nil {
 			t.Fatal(err)
 		}
-		u, err := cache.InJoined(j)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := "one"
-		if !commits {
-			want = "two"
-		}
-		if _, err := u.Set(t.Context(), "k", justName{want}); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := u.Get(t.Context(), "k"); got.Name != want || err != nil {
+		if got, err := u.Get(t.Context(), "k"); got.Name != "after" || err != nil {
 			t.Errorf("the transaction reads %+v, %v", got, err)
 		}
-		end := tx.Rollback
-		if commits {
-			end = tx.Commit
-		}
-		if err := end(); err != nil {
+		if err := c.end(tx); err != nil {
 			t.Fatal(err)
 		}
-		var w *lockstep.WriteError
-		if err := j.Commit(t.Context()); !errors.As(err, &w) {
-			t.Fatalf("Commit: %v", err)
-		} else if applied, _, err := w.Wait(t.Context()); applied != commits || err != nil {
-			t.Errorf("Wait = %v, %v", applied, err)
+		if got := applied(t, j.Commit(t.Context())); got != (c.want == "after") {
+			t.Errorf("the row is as it was %s, and the transaction is said to be applied: %t", c.want, got)
 		}
-		if got, err := cache.Get(t.Context(), "k"); got.Name != "one" || err != nil {
+		if got, err := cache.Get(t.Context(), "k"); got.Name != c.want || err != nil {
 			t.Errorf("Get = %+v, %v", got, err)
 		}
 	}
+}
 
-	run(t, path, "CREATE TRIGGER tr AFTER UPDATE ON parent BEGIN UPDATE t SET name = 'three'; END")
+func TestATableWhoseTriggersChangeRowsIsNotJoined(t *testing.T) {
+	path := newPath(t)
+	run(t, path, "CREATE TABLE t (id TEXT PRIMARY KEY, name TEXT NOT NULL)", "CREATE TABLE parent (id TEXT PRIMARY KEY, name TEXT NOT NULL)",
+		"CREATE TRIGGER tr AFTER UPDATE ON parent BEGIN UPDATE t SET name = 'three'; END")
+	db := openAt(t, path)
 	parent, err := NewTable[string, justName](t.Context(), db, "parent", TableOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tx, err := program.Begin()
+	tx, err := programDB(t, path, "").Begin()
 	if err != nil {
 		t.Fatal(err)
 	}
