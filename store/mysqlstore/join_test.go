@@ -43,7 +43,8 @@ func beginIn(pool *sql.DB, db *mysqlstore.Database, opts *sql.TxOptions) func(co
 	}
 }
 
-// The program's transactions and the stores share one small pool.
+// The program's transactions and the stores share one small pool. Of the two stores one has
+// a table of its own, and the other a mapped one.
 func TestJoin(t *testing.T) {
 	dsn := dbtest.MariaDB(t)
 	foreign, err := sql.Open("sqlite", ":memory:") // for another server: TestSeveralServersBehindOneAddress
@@ -68,14 +69,15 @@ func TestJoin(t *testing.T) {
 		}
 		return jointest.Ints(s)
 	}
+	type opened func(t *testing.T, db *mysqlstore.Database, table string) lockstep.Store[string, int]
 	for _, c := range []struct {
 		name   string
-		open   func(t *testing.T, db *mysqlstore.Database, table string) lockstep.Store[string, int]
+		a, b   opened
 		opts   *sql.TxOptions
 		params string
 	}{
-		{"KeyValue", ownTable, nil, ""},
-		{"Mapped", mappedTable, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, strange},
+		{"KeyValue", ownTable, mappedTable, nil, ""},
+		{"Mapped", mappedTable, ownTable, readCommitted, strange},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			jointest.Run(t, func(t *testing.T) jointest.Rig {
@@ -90,7 +92,7 @@ func TestJoin(t *testing.T) {
 				log := fmt.Sprint("log", n)
 				execute(t, plain, "CREATE TABLE "+log+" (line VARCHAR(10))")
 				return jointest.Rig{
-					A: c.open(t, db, fmt.Sprint("a", n)), B: c.open(t, db, fmt.Sprint("b", n)),
+					A: c.a(t, db, fmt.Sprint("a", n)), B: c.b(t, db, fmt.Sprint("b", n)),
 					Begin: beginIn(pool, db, c.opts), Foreign: beginIn(foreign, db, nil), Settles: true, LogTable: log,
 					Log: func(ctx context.Context) (n int, err error) {
 						err = plain.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+log).Scan(&n)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/cachetest"
@@ -89,6 +90,69 @@ func TestAJoinedCommitWhoseReplyIsLost(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A backup keeps every COMMIT from ending. The one of a joined transaction is left after
+// CommitTimeout, and ended at the server, which would otherwise go on with it.
+func TestAJoinedCommitThatHangsIsEnded(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	s := openStore(t, dsn)
+	cache := cachetest.Open(t, s, lockstep.Options[string, string]{CommitTimeout: 200 * time.Millisecond})
+	p := &joining{t, s.Database(), cache, connect(t, dsn)}
+	backup, err := connect(t, dsn).Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backup.Close()
+	_, j, u := p.begin(readCommitted)
+	p.set(u, "k", "v")
+	execute(t, backup, "FLUSH TABLES WITH READ LOCK")
+	if settled(t, j.Commit(t.Context())) {
+		t.Error("it is said to be applied, and nothing can be committed")
+	}
+	execute(t, backup, "UNLOCK TABLES")
+	if _, err := cache.Get(t.Context(), "k"); !errors.Is(err, lockstep.ErrNotFound) {
+		t.Errorf("Get: %v", err)
+	}
+}
+
+// A set that waits for a row in a circle makes the server undo the transaction.
+func TestADeadlockInAJoinedTransaction(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	pool := connect(t, dsn)
+	p := newJoining(t, dsn, dsn)
+	for _, key := range []string{"a", "b"} {
+		if _, err := p.cache.Set(t.Context(), key, "before"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	execute(t, pool, "CREATE TABLE log (line VARCHAR(100))")
+	_, j, u := p.begin(readCommitted)
+	p.set(u, "a", "joined")
+	other := begin(t, pool)
+	execute(t, other, "UPDATE lockstep SET `deleted` = 0 WHERE `key` = 'b'")
+	for i := range 50 { // who has done more is not the one to be rolled back
+		execute(t, other, "INSERT INTO log VALUES (?)", i)
+	}
+	failed := make(chan error)
+	go func() {
+		_, err := u.Set(t.Context(), "b", "joined")
+		failed <- err
+	}()
+	waitFor(t, pool, 1, rowLockWaits)
+	execute(t, other, "UPDATE lockstep SET `deleted` = 0 WHERE `key` = 'a'")
+	if err := <-failed; !errors.Is(err, lockstep.ErrUnavailable) {
+		t.Errorf("Set: %v", err)
+	}
+	p.ok(other.Commit())
+	if _, err := p.cache.Set(t.Context(), "a", "after"); err != nil { // after which the row tells nothing
+		t.Fatal(err)
+	}
+	if err := j.Commit(t.Context()); !errors.Is(err, lockstep.ErrUnavailable) || errors.Is(err, lockstep.ErrUnknownOutcome) {
+		t.Errorf("Commit: %v, want that it was not applied", err)
+	}
+	p.holds("a", "after")
+	p.holds("b", "before")
 }
 
 // The server ends the transaction's session, or its network does.
