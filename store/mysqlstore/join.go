@@ -24,12 +24,12 @@ import (
 //
 // The transaction may have any isolation level. At REPEATABLE READ, the servers' default,
 // what a cache reads in it is as it was at the transaction's first read, and a row that is
-// to be made locks the gap that it goes into; READ COMMITTED is in fewer people's way. The
-// connection may have any settings: the stores' statements run with their own, and the
-// program's are back when the call returns. Rows of the program's own statements have to
-// be closed before a cache is called, or the driver closes the connection. The program's
-// savepoints may take back what was written through caches; those that begin with
-// "lockstep" are the stores'.
+// to be made in a key-value table locks the gap that it goes into; READ COMMITTED is in
+// fewer people's way. The connection may have any settings: the stores' statements run with
+// their own, and the program's are back when the call returns. Rows of the program's own
+// statements have to be closed before a cache is called, or the driver closes the
+// connection. The program's savepoints may take back what was written through caches; those
+// that begin with "lockstep" are the stores'.
 //
 // A call that its context interrupts costs the connection, and with it the transaction,
 // which can only be rolled back then.
@@ -195,6 +195,9 @@ func (t *joinedTxn) Settle(ctx context.Context) (applied bool, err error) {
 	}
 	if undone != nil {
 		err = t.outlive(ctx, t.lost || closes(undone))
+	}
+	if err == nil && len(t.found) == 0 && !t.sent {
+		return false, nil // a set that fails leaves nothing
 	}
 	if err == nil {
 		applied, err = t.a.outcome(ctx)

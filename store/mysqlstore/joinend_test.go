@@ -155,6 +155,62 @@ func TestADeadlockInAJoinedTransaction(t *testing.T) {
 	p.holds("b", "before")
 }
 
+// A set that is refused after it was written leaves nothing that the program could commit.
+func TestARefusedJoinedWriteIsTakenBack(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	program := connect(t, dsn)
+	db, caches := forms(t, dsn)
+	cache := caches["versioned"]
+	if _, err := cache.Set(t.Context(), "k", 1); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, program, "CREATE TRIGGER keeps BEFORE UPDATE ON versioned FOR EACH ROW SET NEW.version = OLD.version")
+	tx := begin(t, program)
+	j, err := mysqlstore.Join(t.Context(), db, tx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := cache.InJoined(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = u.Set(t.Context(), "k", 2)
+	refuses(t, err, lockstep.ErrInvalid, "version")
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Rollback(t.Context()); err != nil {
+		t.Errorf("Rollback: %v", err)
+	}
+	if n, err := cache.Get(t.Context(), "k"); n != 1 || err != nil {
+		t.Errorf("Get = %d, %v", n, err)
+	}
+}
+
+// At REPEATABLE READ to look for a row that is to be made, under a lock, would keep others
+// from making its neighbours.
+func TestJoinedTransactionsMakeNeighbours(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	program := connect(t, dsn)
+	db, caches := forms(t, dsn)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for i := range 2 {
+		j, err := mysqlstore.Join(ctx, db, begin(t, program))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer j.Rollback(ctx)
+		u, err := caches["plain"].InJoined(j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Set(ctx, fmt.Sprint("k", i), i); err != nil {
+			t.Errorf("the transaction %d: %v", i, err)
+		}
+	}
+}
+
 // The server ends the transaction's session, or its network does.
 func TestAJoinedTransactionWhoseConnectionIsLost(t *testing.T) {
 	dsn := dbtest.MariaDB(t)
@@ -214,7 +270,11 @@ func TestASavepointOfTheProgramsTakesBackJoinedWrites(t *testing.T) {
 		run := func(query string) func() error {
 			return func() error { _, err := tx.Exec(query); return err }
 		}
-		steps := []func() error{set("again", 2), set("kept", 1), run("SAVEPOINT s"), set("taken back", 1), set("again", 3), run("ROLLBACK TO s"), tx.Commit}
+		steps := []func() error{set("again", 2), set("kept", 1), run("SAVEPOINT s"), set("taken back", 1), set("again", 3)}
+		for i := range 10 { // more than those that are kept: they are asked in no order
+			steps = append(steps, set(fmt.Sprint("taken back ", i), 1))
+		}
+		steps = append(steps, run("ROLLBACK TO s"), tx.Commit)
 		if form == "versioned" { // where a version that it has given is enough
 			steps = append([]func() error{set("again", 2)}, steps[2:]...)
 		}
