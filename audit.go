@@ -3,7 +3,9 @@ package lockstep
 import (
 	"context"
 	"fmt"
+	"iter"
 	"reflect"
+	"time"
 )
 
 // AuditReport is what Audit found.
@@ -59,6 +61,43 @@ func (c *Cache[K, V]) Audit(ctx context.Context) (AuditReport[K, V], error) {
 	return report, c.auditChunk(ctx, chunk, &report)
 }
 
+// auditInTurn is the audit that Options.AuditInterval asks for.
+func (c *Cache[K, V]) auditInTurn() {
+	defer c.tasks.end()
+	ticker := time.NewTicker(c.options.AuditInterval)
+	defer ticker.Stop()
+	next, stop := iter.Pull2(c.memory.All())
+	defer func() { stop() }()
+	for {
+		select {
+		case <-ticker.C:
+		case <-c.closing.Done():
+			return
+		}
+		chunk := make(map[K]*entry[K, V], auditChunk)
+		for len(chunk) < auditChunk {
+			key, _, ok := next()
+			if !ok {
+				stop()
+				next, stop = iter.Pull2(c.memory.All())
+				break
+			}
+			// The one that All yields is as old as its turn.
+			if e, ok := c.memory.Get(key); ok {
+				chunk[key] = e
+			}
+		}
+		var report AuditReport[K, V]
+		if err := c.auditChunk(c.life, chunk, &report); err != nil {
+			continue // it is counted as a load that has failed; the others' turn comes all the same
+		}
+		for _, d := range report.Differences {
+			c.options.Logger.Warn("lockstep: a copy in memory was not what the table holds, and is dropped", "key", d.Key,
+				"cached", d.Cached.Version, "stored", d.Stored.Version)
+		}
+	}
+}
+
 func (c *Cache[K, V]) auditChunk(ctx context.Context, chunk map[K]*entry[K, V], report *AuditReport[K, V]) error {
 	if len(chunk) == 0 {
 		return nil
@@ -100,6 +139,9 @@ func (c *Cache[K, V]) auditChunk(ctx context.Context, chunk map[K]*entry[K, V], 
 		}
 		if wrong {
 			c.counts.differences.Add(1)
+			if hook := c.options.Hooks.Difference; hook != nil {
+				c.events.push(func() { hook(key) })
+			}
 			report.Differences = append(report.Differences, Difference[K, V]{
 				Key:    key,
 				Cached: Row[V]{Value: e.Value, Version: Version(e.Version), Exists: e.Exists},

@@ -64,9 +64,9 @@ var cacheIDs atomic.Uint64
 var turns turn.Table
 
 // New returns a cache in front of the store. It does no I/O. It starts two
-// goroutines, which Close ends, and a third where the store watches the table for
-// changes that others make: until the watch has begun, which needs the database,
-// every read asks the database. The error is ErrInvalid and names every option
+// goroutines, which Close ends, one more with Options.AuditInterval, and one where
+// the store watches the table for changes that others make: until the watch has
+// begun, which needs the database, every read asks the database. The error is ErrInvalid and names every option
 // that is wrong.
 func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[K, V], error) {
 	if nils.Is(store) {
@@ -121,6 +121,10 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		c.gate.HoldAll() // until it has begun
 		c.tasks.begin()
 		go c.watch()
+	}
+	if options.AuditInterval > 0 {
+		c.tasks.begin()
+		go c.auditInTurn()
 	}
 	return c, nil
 }

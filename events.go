@@ -55,6 +55,9 @@ type Hooks[K comparable] struct {
 	// Expire: the copy's time, or the row's, was over. It is called when the copy
 	// is removed, up to about two seconds later.
 	Expire func(key K)
+	// Difference: an audit has found a copy that was not what the table held, and
+	// has dropped it.
+	Difference func(key K)
 }
 
 // WriteEvent is one state of one write of one key.

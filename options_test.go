@@ -28,6 +28,7 @@ func TestOptionsThatCannotBeFollowed(t *testing.T) {
 		{options{MaxValueBytes: -1}, []string{"MaxValueBytes"}},
 		{options{CommitTimeout: -1}, []string{"CommitTimeout"}},
 		{options{QueueLimit: -1}, []string{"QueueLimit"}},
+		{options{AuditInterval: -1}, []string{"AuditInterval"}},
 		{options{Batch: lockstep.Batch{MaxOps: -1}}, []string{"Batch.MaxOps"}},
 		{options{Batch: lockstep.Batch{MaxDelay: -1}}, []string{"Batch.MaxDelay"}},
 		{options{Batch: lockstep.Batch{InFlight: -1}}, []string{"Batch.InFlight"}},

@@ -79,7 +79,8 @@ type Stats struct {
 	// too slow to take them.
 	HooksDropped uint64
 
-	// AuditedEntries and AuditDifferences add up what Audit has compared and found.
+	// AuditedEntries and AuditDifferences add up what Audit, and Options.AuditInterval,
+	// have compared and found.
 	AuditedEntries, AuditDifferences uint64
 
 	// Retries are attempts after the first; RetryFailures are operations that
