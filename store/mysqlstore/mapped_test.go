@@ -27,7 +27,7 @@ func TestWhatTheDatabaseMakesOfARowIsReadBack(t *testing.T) {
 	dsn := dbtest.MariaDB(t)
 	s := mapTable[int64, V](t, dsn, mysqlstore.TableOptions{},
 		`CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20), price DECIMAL(6,2), upper VARCHAR(20) AS (UPPER(name)) STORED, doubled INT AS (touched * 2) VIRTUAL,
-			made DATETIME NOT NULL DEFAULT '2020-01-01', touched INT NOT NULL DEFAULT 0, hidden VARCHAR(20) NOT NULL DEFAULT 'untouched')`,
+			made TIMESTAMP NOT NULL DEFAULT '2020-01-01', touched INT NOT NULL DEFAULT 0, hidden VARCHAR(20) NOT NULL DEFAULT 'untouched')`,
 		`CREATE TRIGGER trim BEFORE INSERT ON t FOR EACH ROW SET NEW.name = TRIM(NEW.name)`,
 		`CREATE TRIGGER touch BEFORE UPDATE ON t FOR EACH ROW SET NEW.touched = OLD.touched + 1`)
 	pool := connect(t, dsn)

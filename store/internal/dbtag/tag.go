@@ -94,7 +94,14 @@ func (t *Tag) set(option string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("unknown option %q", option)
+	known := "there are version, readonly, json"
+	for _, u := range units {
+		known += ", " + u.option
+	}
+	if option == "key" || option == "primarykey" || option == "pk" {
+		known += "; the key needs none: it is the table's primary key"
+	}
+	return fmt.Errorf("unknown option %q; %s", option, known)
 }
 
 func (t *Tag) contradiction(s string) error {

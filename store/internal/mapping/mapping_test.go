@@ -305,6 +305,22 @@ func TestPrepareShowsWhatLoadWouldReturn(t *testing.T) {
 	wantError(t, err, lockstep.ErrUnsupported, "ReadOnly")
 }
 
+// A value that somebody makes for an insertion has zeros where the database is to have the
+// word, and a column may not be able to hold a zero.
+func TestAFieldThatIsOnlyReadMayBeWhatItsColumnCannotHold(t *testing.T) {
+	type V struct {
+		Name  string `db:"name"`
+		Made  int    `db:"made,readonly"`
+		Total int    `db:"total"`
+	}
+	m := fitted[int, V](t, Table{Name: "t", Columns: []Column{column("id", "int", 1), column("name", "text", 0), column("made", "small", 0),
+		{Name: "total", Type: kind("small"), Generated: true}}}, Options{})
+	c, _, err := m.Prepare(lockstep.Change[int, V]{Value: V{Name: "a", Made: 40000, Total: 40000}})
+	if err != nil || c.Value != (V{Name: "a"}) {
+		t.Errorf("%+v, %v", c.Value, err)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	type V struct {
 		B []byte `db:"b"`

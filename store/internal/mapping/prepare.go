@@ -11,7 +11,7 @@ import (
 // Prepared is what Prepare leaves in a change for Commit.
 type Prepared struct {
 	Key     []any
-	Columns []any // of every mapped column; only the written ones matter
+	Columns []any // of the mapped columns; nil for those that are only read
 }
 
 // Prepare is a Capabilities.Prepare: it binds the key and the value, and replaces
@@ -35,7 +35,9 @@ func (m *Mapping[K, V]) Prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V],
 		c.Value = zero
 		return c, 0, nil
 	}
-	if p.Columns, err = m.BindValue(c.Value); err != nil {
+	// What is only read may be anything in a value that somebody has made: a time that is
+	// zero is out of the reach of a timestamp.
+	if p.Columns, err = m.bind(c.Value, m.taken); err != nil {
 		return c, 0, fmt.Errorf("%s: %w", of(c), err)
 	}
 	rv := reflect.ValueOf(&c.Value).Elem()
@@ -85,12 +87,19 @@ func (m *Mapping[K, V]) takes(c lockstep.Change[K, V]) error {
 	return nil
 }
 
+// taken tells whether a field of the value has a say in what is written: it is written,
+// or repeats the key.
+func (m *Mapping[K, V]) taken(i int) bool {
+	_, keyed := m.keyed[i]
+	return keyed || m.Value[i].Written
+}
+
 // preview is ScanValue for the columns that are known. What is only read is not
 // known before the commit; until then it is zero.
 func (m *Mapping[K, V]) preview(columns []any) (v V, err error) {
 	rv := reflect.ValueOf(&v).Elem()
 	for i, part := range m.Value {
-		if _, keyed := m.keyed[i]; !part.Written && (!keyed || columns[i] == nil) {
+		if !m.taken(i) || !part.Written && columns[i] == nil {
 			continue
 		}
 		if err := part.read(driver.Value(columns[i]), rv); err != nil {

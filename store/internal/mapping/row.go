@@ -54,10 +54,15 @@ func (m *Mapping[K, V]) ScanKey(columns []driver.Value) (k K, err error) {
 // without a field, and for a part of the key that a field leaves out, whose zero the
 // column may not take. Its error is ErrInvalid and names the field and the column.
 func (m *Mapping[K, V]) BindValue(v V) ([]any, error) {
+	return m.bind(v, func(int) bool { return true })
+}
+
+// bind binds those of the mapped columns that are wanted.
+func (m *Mapping[K, V]) bind(v V, wanted func(i int) bool) ([]any, error) {
 	rv := reflect.ValueOf(&v).Elem()
 	out := make([]any, len(m.Value))
 	for i, part := range m.Value {
-		if _, keyed := m.keyed[i]; part.Name == "" || keyed && part.of(rv).IsZero() {
+		if _, keyed := m.keyed[i]; part.Name == "" || !wanted(i) || keyed && part.of(rv).IsZero() {
 			continue
 		}
 		var err error
