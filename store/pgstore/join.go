@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strconv"
@@ -45,7 +46,7 @@ func Join(ctx context.Context, db *Database, tx pgx.Tx, options ...lockstep.Join
 }
 
 // JoinSQL is Join for a transaction of a *sql.DB whose driver is
-// github.com/jackc/pgx/v5/stdlib.
+// github.com/jackc/pgx/v5/stdlib; any other is refused with ErrUnsupported.
 func JoinSQL(ctx context.Context, db *Database, tx *sql.Tx, options ...lockstep.JoinOption) (*lockstep.Joined, error) {
 	if tx == nil {
 		return nil, invalid("the transaction is nil")
@@ -138,8 +139,8 @@ func (l *joinLease) use(f func(c *pgx.Conn) error) error {
 			l.conn = v.conn
 		}
 		return v.err
-	case err == nil:
-		return invalid("the transaction is not one of pgx's")
+	case err == nil, errors.Is(err, errForeign):
+		return errForeign
 	}
 	return err
 }
@@ -156,7 +157,13 @@ type visit struct {
 	err  error
 }
 
-var errVisited = errors.New("there is nothing to send")
+var (
+	errVisited = errors.New("there is nothing to send")
+	errForeign = unsupported("the transaction is not one of pgx's: its driver must be github.com/jackc/pgx/v5, or /v5/stdlib")
+)
+
+// Value is what database/sql asks for where the driver is not pgx's.
+func (v *visit) Value() (driver.Value, error) { return nil, errForeign }
 
 // RewriteQuery implements pgx.QueryRewriter.
 func (v *visit) RewriteQuery(_ context.Context, c *pgx.Conn, _ string, _ []any) (string, []any, error) {

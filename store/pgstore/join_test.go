@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	_ "modernc.org/sqlite"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/cachetest"
@@ -175,6 +176,20 @@ func TestJoinLooksAtTheTransaction(t *testing.T) {
 	}
 	_, err = pgstore.Join(t.Context(), db, nested)
 	wantInvalid(t, err, "savepoint")
+
+	elsewhere, err := sql.Open("sqlite", "file:other?mode=memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer elsewhere.Close()
+	foreign, err := elsewhere.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Rollback()
+	if _, err := pgstore.JoinSQL(t.Context(), db, foreign); !errors.Is(err, lockstep.ErrUnsupported) || !strings.Contains(err.Error(), "pgx/v5") {
+		t.Errorf("a transaction of another driver: %v", err)
+	}
 
 	pooled := overPooled(newPoolIn(t, url, pgx.QueryExecModeExec))(t)
 	if _, err := pgstore.Join(t.Context(), pooled, tx); !errors.Is(err, lockstep.ErrUnsupported) || !strings.Contains(err.Error(), "Pooled") {

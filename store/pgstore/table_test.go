@@ -137,7 +137,7 @@ func TestTheSchemaRefusesOneSet(t *testing.T) {
 	}{
 		{"Unique", one(2, V{Email: &a}), "t_email_key"},
 		{"DeferredUnique", one(2, V{Code: &a}), "t_code_key"},
-		{"Check", one(2, V{Age: -1}), "check constraint"},
+		{"Check", one(2, V{Age: -1}), "key 2: ERROR: new row for relation \"t\" violates check constraint"},
 		{"DeferredForeignKey", one(2, V{Parent: &orphan}), "foreign key"},
 		{"Ignored", one(2, V{Age: 13}), "a trigger has ignored"},
 		{"IgnoredUpdate", one(1, V{Age: 13}), "a trigger has ignored"},
@@ -174,7 +174,7 @@ func TestTheSchemaRefusesOneSet(t *testing.T) {
 	}
 	store1(t, s, 3, V{Parent: &first})
 	o := change1(t, s, lockstep.Change[int64, V]{Key: 1, Delete: true})
-	wantParts(t, o.Err, lockstep.ErrInvalid, "foreign key")
+	wantParts(t, o.Err, lockstep.ErrInvalid, "key 1", "foreign key")
 
 	// In a transaction of the caller's, too, and a deferred constraint when it ends.
 	caps := s.Capabilities()

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -65,7 +66,7 @@ func (b *tableBatch[K, V]) commit(ctx context.Context) ([]lockstep.Outcome[V], e
 		case f == fateRefused && len(active) > 1:
 			divide = true
 		case f == fateRefused:
-			b.outcomes[active[0]] = lockstep.Outcome[V]{Err: b.refusal(err)}
+			b.outcomes[active[0]] = lockstep.Outcome[V]{Err: b.refusal(active[0], err)}
 		default:
 			return nil, notApplied(f, err)
 		}
@@ -84,11 +85,21 @@ func (b *tableBatch[K, V]) once(ctx context.Context, a *attempt, divide bool) ([
 }
 
 // refusal is the error of a set that the database, or a limit, has refused.
-func (b *tableBatch[K, V]) refusal(err error) error {
+func (b *tableBatch[K, V]) refusal(set int, err error) error {
 	if named(err) {
 		return err
 	}
-	return invalid("table %s: %w", b.t.shape, err)
+	at := fmt.Sprintf("table %s", b.t.shape)
+	// Of several rows the server does not say which one it speaks of.
+	if changes := b.sets[set].changes; len(changes) == 1 {
+		if at += fmt.Sprintf(": key %v", changes[0].Key); changes[0].Insert {
+			at = fmt.Sprintf("table %s: the new row", b.t.shape)
+		}
+	}
+	if why := changesOthers(err); why != "" {
+		return invalid("%s: %s", at, why)
+	}
+	return invalid("%s: %w", at, err)
 }
 
 // tableFate is fateOf, where a schema of the user's own refuses rows by codes of its
@@ -238,7 +249,7 @@ func (b *tableBatch[K, V]) part(ctx context.Context, s *session, sets []int, out
 	if f == fateBlocked {
 		out[sets[0]] = lockstep.Outcome[V]{Err: unavailable("table %s: a row is locked by somebody else: %w", b.t.shape, err), Blocked: true}
 	} else {
-		out[sets[0]] = lockstep.Outcome[V]{Err: b.refusal(err)}
+		out[sets[0]] = lockstep.Outcome[V]{Err: b.refusal(sets[0], err)}
 	}
 	return nil
 }
@@ -335,7 +346,7 @@ func (t *Table[K, V]) apply(ctx context.Context, tx lockstep.Txn, set lockstep.C
 			x.over = notApplied(fateGone, err)
 			return lockstep.Outcome[V]{}, x.over
 		}
-		out[0] = lockstep.Outcome[V]{Err: b.refusal(err)}
+		out[0] = lockstep.Outcome[V]{Err: b.refusal(0, err)}
 	}
 	if err := out[0].Err; err != nil {
 		x.over = err

@@ -1,7 +1,11 @@
 package pgstore
 
 import (
+	"errors"
 	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Rows that a commit changes beside those that it names, by a trigger or by a foreign
@@ -91,7 +95,26 @@ func (w *watch) end(changed int) []command {
 	for i, table := range w.tables {
 		names[i] = table.name
 	}
-	return []command{{sql: `SELECT CASE WHEN s.n <> w.n THEN ('by a trigger, or a foreign key''s action, the change would change other rows of ' || w.name || ', which a cache may hold')::int END
+	return []command{{sql: `SELECT CASE WHEN s.n <> w.n THEN ('` + strings.ReplaceAll(othersBegin, "'", "''") + `' || w.name || '` + othersEnd + `')::int END
 FROM (` + countsSQL + `) AS s JOIN unnest($3::int8[], $4::text[]) WITH ORDINALITY AS w(n, name, place) ON w.place = s.place`,
 		args: []any{oids, places, slices.Clone(w.counts), names}}}
+}
+
+// What the server says is no integer, in the words of whatever language it speaks.
+const (
+	othersBegin = "by a trigger, or a foreign key's action, the change would change other rows of "
+	othersEnd   = ", which a cache may hold"
+)
+
+// changesOthers is what end has failed with; empty for any other error.
+func changesOthers(err error) string {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != "22P02" {
+		return ""
+	}
+	begin, end := strings.Index(pg.Message, othersBegin), strings.LastIndex(pg.Message, othersEnd)
+	if begin < 0 || end < begin {
+		return ""
+	}
+	return pg.Message[begin : end+len(othersEnd)]
 }
