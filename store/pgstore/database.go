@@ -30,8 +30,9 @@ type DatabaseOptions struct {
 	//
 	// Statements are then not prepared, for which the pool has to be set, too
 	// (default_query_exec_mode=exec): a load takes two to three times as long.
-	// Commits are fenced by rows of a table lockstep_lanes, which is made in the first
-	// schema of the search path: a commit updates one row more, in the same round trip.
+	// Commits are fenced by rows of a table lockstep_lanes, which the first store makes in
+	// the first schema of the search path: a commit updates one row more, in the same round
+	// trip.
 	// A watched table is refused with ErrUnsupported.
 	Pooled bool
 }
@@ -120,7 +121,7 @@ func openDatabase(ctx context.Context, src source, opts DatabaseOptions) (*Datab
 		db.schema = *schema
 	}
 	if opts.Pooled {
-		err = db.openPooled(ctx, s)
+		err = db.openPooled()
 	} else {
 		err = mayTerminate(ctx, s)
 	}
@@ -131,9 +132,6 @@ func openDatabase(ctx context.Context, src source, opts DatabaseOptions) (*Datab
 	db.release(s)
 	db.opened = true
 	db.keeper.start(db)
-	if db.lanes != nil {
-		db.keeper.add(db.lanes.table, func(ctx context.Context) (bool, error) { return db.lanes.sweep(ctx, db) })
-	}
 	return db, nil
 }
 

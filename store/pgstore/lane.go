@@ -94,7 +94,13 @@ func (l *lanes) take(ctx context.Context, s *session) (*lane, error) {
 	l.made++
 	made := &lane{of: l, number: l.made}
 	l.mu.Unlock()
-	err := s.run(ctx, command{sql: fmt.Sprintf(`INSERT INTO %s (node, lane, seq, used) VALUES (%d, %d, 0, %s)`, l.table, l.node, made.number, clockSQL)})
+	insert := command{sql: fmt.Sprintf(`INSERT INTO %s (node, lane, seq, used) VALUES (%d, %d, 0, %s)`, l.table, l.node, made.number, clockSQL)}
+	err := s.run(ctx, insert)
+	if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) && pg.Code == "42P01" { // undefined_table: it was removed when nobody had a lane
+		if err = s.lease.use(func(c *pgx.Conn) error { return l.ensure(ctx, c) }); err == nil {
+			err = s.run(ctx, insert)
+		}
+	}
 	return made, err
 }
 

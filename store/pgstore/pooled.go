@@ -61,13 +61,33 @@ func poolable(c *pgx.Conn) error {
 	}
 }
 
-// openPooled makes ready for commits that are fenced by lanes.
-func (db *Database) openPooled(ctx context.Context, s *session) error {
+// openPooled makes ready for commits that are fenced by lanes. Their table is made with
+// the first store (ensureLanes): who only looks at a database changes nothing in it.
+func (db *Database) openPooled() error {
 	if db.schema == "" {
 		return invalid("DatabaseOptions.Pooled needs a table %s, and the search_path has no schema that exists to make it in", lanesName)
 	}
 	db.lanes = newLanes(qualify(db.schema, lanesName), db.opts.AllowUnsafeDurability)
-	return s.lease.use(func(c *pgx.Conn) error { return db.lanes.ensure(ctx, c) })
+	return nil
+}
+
+// ensureLanes makes the lanes' table, where there are to be lanes.
+func (db *Database) ensureLanes(ctx context.Context) error {
+	l := db.lanes
+	if l == nil {
+		return nil
+	}
+	s, err := db.session(ctx)
+	if err != nil {
+		return openError(err)
+	}
+	if err := s.lease.use(func(c *pgx.Conn) error { return l.ensure(ctx, c) }); err != nil {
+		db.drop(s)
+		return openError(err)
+	}
+	db.release(s)
+	db.keeper.add(l.table, func(ctx context.Context) (bool, error) { return l.sweep(ctx, db) })
+	return nil
 }
 
 // errNotWatchable is why a watch needs sessions of its own.

@@ -81,6 +81,13 @@ func TestPooledIsFoundNecessaryAtOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// Who looks at what the watch of a table would be changes nothing in the database.
+	execute(t, url, "CREATE TABLE looked (id text PRIMARY KEY)")
+	if _, err := db.WatchSQL(t.Context(), "looked", pgstore.WatchOptions{}); err != nil {
+		t.Error(err)
+	}
+	await(t, url, "SELECT to_regclass('lockstep_lanes') IS NULL")
+
 	direct := openStore(t, url)
 	install(t, direct.Database(), "rows", pgstore.WatchOptions{})
 	_, err = pgstore.OpenIn[string, string](t.Context(), db, pgstore.Options{Table: "rows"})
@@ -129,6 +136,8 @@ func TestLanes(t *testing.T) {
 		t.Helper()
 		await(t, url, "SELECT count(*) = $1 FROM lockstep_lanes", want)
 	}
+	// As somebody may who has found the table without lanes.
+	execute(t, url, "DROP TABLE lockstep_lanes")
 	for range 5 {
 		write(t, s, put("k", "v"))
 		write(t, s, set(put("k", "v"), put("l", "v")).Changes...)

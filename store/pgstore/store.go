@@ -122,6 +122,9 @@ func OpenIn[K comparable, V any](ctx context.Context, db *Database, opts Options
 	if s.outside != nil && db.opts.Pooled {
 		return nil, errNotWatchable(t.qualified())
 	}
+	if err := db.ensureLanes(ctx); err != nil {
+		return nil, err
+	}
 	s.sql = newStatements(t, s.outside)
 	raise(&s.floor.Int64, purged)
 	db.keeper.add(t.qualified(), s.sweep)

@@ -144,6 +144,9 @@ func NewTableIn[K comparable, V any](ctx context.Context, db *Database, table st
 	if err != nil {
 		return nil, err
 	}
+	if err := db.ensureLanes(ctx); err != nil {
+		return nil, err
+	}
 	db.mapped.Store(s.oid, watched{s.String(), s.parts})
 	db.keep(o)
 	return &Table[K, V]{
