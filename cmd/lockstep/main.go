@@ -90,7 +90,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(stderr, "lockstep: %v\n", err)
+	fmt.Fprintf(stderr, "lockstep: %s\n", strings.TrimPrefix(err.Error(), "lockstep: "))
 	if errors.As(err, new(usageError)) {
 		return exitUsage
 	}

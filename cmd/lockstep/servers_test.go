@@ -16,6 +16,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"go.uber.org/goleak"
 
+	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/internal/demo"
 )
@@ -211,4 +212,89 @@ func TestDemoOnAServerThatIsCutShortCleansUp(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Behind PgBouncer the option pooled is asked for, and the demo takes away what that
+// brings, too.
+func TestDemoBehindAPooler(t *testing.T) {
+	direct := dbtest.Postgres(t)
+	store := dbtest.PgBouncer(t, direct).URL()
+	n := neighbourOf(t, direct)
+	for _, mode := range []string{"", "&pooled=false"} {
+		_, stderr, status := command(t, "demo", "--store", store+mode)
+		if status == 0 || !strings.Contains(stderr, "pooler") || !strings.Contains(stderr, "the option pooled=true") || strings.Contains(stderr, "DatabaseOptions") {
+			t.Errorf("status %d, %q", status, stderr)
+		}
+		silent(t, store, stderr)
+		n.has()
+	}
+	_, stderr, status := command(t, "demo", "--store", store+"&pooled=perhaps")
+	if status != exitUsage || !strings.Contains(stderr, `the option pooled: "perhaps"`) {
+		t.Errorf("status %d, %q", status, stderr)
+	}
+
+	store += "&pooled=true"
+	stdout, stderr, status := command(t, little("--store", store)...)
+	if status != 0 || stderr != "" || strings.Contains(stdout, "WRONG") {
+		t.Errorf("status %d, on standard error %q:\n%s", status, stderr, stdout)
+	}
+	silent(t, store, stdout, stderr)
+	n.has()
+
+	// Beside a program that commits by lanes of its own.
+	at, err := parseStore(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := at.visit(t.Context(), "first_")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := at.visit(t.Context(), "second_")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range []guest{first, second} {
+		users, err := g.database(false).Users(t.Context(), map[guest]string{first: "first_users", second: "second_users"}[g])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := users.Commit(t.Context(), []lockstep.ChangeSet[string, demo.User]{{Changes: []lockstep.Change[string, demo.User]{{Key: "k"}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := first.leave(t.Context()); err != nil {
+		t.Error(err)
+	}
+	n.has("lockstep_lanes: 2", "lockstep_tables: 1", "second_users: 1")
+	n.exec("DELETE FROM lockstep_lanes WHERE node = (SELECT min(node) FROM lockstep_lanes)")
+	if err := second.leave(t.Context()); err != nil {
+		t.Error(err)
+	}
+	n.has()
+}
+
+// A watch is shown and removed behind a pooler, and not installed; looking leaves nothing
+// behind.
+func TestWatchBehindAPooler(t *testing.T) {
+	direct := dbtest.Postgres(t)
+	store := dbtest.PgBouncer(t, direct).URL()
+	n := neighbourOf(t, direct)
+	n.exec("CREATE TABLE users (id int PRIMARY KEY)")
+	watch := func(want int, says string, args ...string) {
+		t.Helper()
+		stdout, stderr, status := command(t, append([]string{"watch"}, args...)...)
+		if status != want || !strings.Contains(stdout+stderr, says) || strings.Contains(stderr, "DatabaseOptions") {
+			t.Errorf("%v: status %d, want %d, and %q\n%s\n%s", args, status, want, says, stdout, stderr)
+		}
+		silent(t, store, stdout, stderr)
+	}
+	watch(exitUsage, "the option pooled=true", "show", "--store", store, "users")
+	pooled := store + "&pooled=true"
+	watch(0, "CREATE TRIGGER", "show", "--store", pooled, "users")
+	watch(exitUsage, "by way of a pooler", "install", "--yes", "--store", pooled, "users")
+	n.has("users: 0")
+	watch(0, "done", "install", "--yes", "--store", direct, "users")
+	watch(0, "done", "remove", "--yes", "--store", pooled, "users")
+	n.has("users: 0")
 }

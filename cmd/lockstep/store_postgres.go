@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -40,13 +41,20 @@ var postgresKind = kind{
 		if err != nil {
 			return nil, err
 		}
-		return postgresPlace{u, pgstore.DatabaseOptions{AllowUnsafeDurability: unsafe}}, nil
+		pooled, err := u.truth(pooledOption)
+		if err != nil {
+			return nil, err
+		}
+		return postgresPlace{u, pgstore.DatabaseOptions{AllowUnsafeDurability: unsafe, Pooled: pooled}}, nil
 	},
 }
 
+// pooledOption is for a server behind PgBouncer or its like.
+const pooledOption = "pooled"
+
 // postgresOptions: those with an underscore, and those that begin with ssl, are
 // libpq's, and so is host, for the directory of a socket.
-var postgresOptions = []string{passwordFile, "allow-unsafe-durability", "host", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "search_path"}
+var postgresOptions = []string{passwordFile, "allow-unsafe-durability", pooledOption, "host", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "search_path"}
 
 type postgresPlace struct {
 	url  serverURL
@@ -64,7 +72,9 @@ func (p postgresPlace) config() (*pgxpool.Config, error) {
 	}
 	query := url.Values{}
 	for name, value := range p.url.options {
-		if name != passwordFile && name != "allow-unsafe-durability" {
+		switch name {
+		case passwordFile, "allow-unsafe-durability", pooledOption:
+		default:
 			query.Set(name, value)
 		}
 	}
@@ -85,6 +95,10 @@ func (p postgresPlace) config() (*pgxpool.Config, error) {
 	if password != nil {
 		config.ConnConfig.Password = *password
 	}
+	if p.opts.Pooled {
+		// What is prepared in one session is not there in the next.
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	}
 	return config, nil
 }
 
@@ -95,6 +109,8 @@ type postgresGuest struct {
 	db     *pgstore.Database
 	prefix string // of the demo's tables
 	listed bool   // there were tables of Lockstep's, and their list
+	pooled bool   // behind a pooler
+	laned  bool   // there was a table of lanes, as behind a pooler
 }
 
 func (p postgresPlace) visit(ctx context.Context, prefix string) (_ guest, err error) {
@@ -102,7 +118,7 @@ func (p postgresPlace) visit(ctx context.Context, prefix string) (_ guest, err e
 	if err != nil {
 		return nil, err
 	}
-	g := &postgresGuest{prefix: prefix}
+	g := &postgresGuest{prefix: prefix, pooled: p.opts.Pooled}
 	if g.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, err
 	}
@@ -115,10 +131,19 @@ func (p postgresPlace) visit(ctx context.Context, prefix string) (_ guest, err e
 	if g.db, err = pgstore.OpenDatabase(ctx, g.pool, p.opts); err != nil {
 		return nil, err
 	}
-	if err := g.pool.QueryRow(ctx, "SELECT to_regclass(quote_ident(current_schema()) || '.lockstep_tables') IS NOT NULL").Scan(&g.listed); err != nil {
+	if err := g.pool.QueryRow(ctx, `SELECT to_regclass(quote_ident(current_schema()) || '.lockstep_tables') IS NOT NULL,
+to_regclass(quote_ident(current_schema()) || '.lockstep_lanes') IS NOT NULL`).Scan(&g.listed, &g.laned); err != nil {
 		return nil, errors.Join(err, g.db.Close())
 	}
 	return g, nil
+}
+
+// pooledField is what the store's errors call the option.
+const pooledField = "DatabaseOptions.Pooled"
+
+// inOptions is an error of the store in the words of the command line.
+func inOptions(text string) string {
+	return strings.ReplaceAll(text, pooledField, "the option "+pooledOption+"=true")
 }
 
 // explainPostgres says which field of the URL a server has refused.
@@ -138,6 +163,9 @@ func explainPostgres(err error, config *pgxpool.Config) error {
 		return fmt.Errorf("%w: the database: the server at %s has none called %q", lockstep.ErrInvalid, at, c.Database)
 	case errors.As(err, &dial):
 		return fmt.Errorf("%w: no server answers at %s: %v", lockstep.ErrUnavailable, at, dial.Err)
+	case errors.Is(err, lockstep.ErrUnsupported) && strings.Contains(err.Error(), pooledField):
+		why := strings.TrimPrefix(err.Error(), lockstep.ErrUnsupported.Error()+": ")
+		return fmt.Errorf("%w: %s", lockstep.ErrUnsupported, inOptions(why))
 	}
 	return err
 }
@@ -160,6 +188,8 @@ func (g *postgresGuest) database(bool) demo.Database {
 		Accounts: postgresTables[demo.Account](g.db),
 		Plain:    g.plain,
 		SQL:      postgresSQL,
+
+		Unprepared: g.pooled,
 	}
 }
 
@@ -241,5 +271,26 @@ WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND starts
 			}
 		}
 	}
+	if err := g.tidyLanes(ctx, tx); err != nil {
+		return err
+	}
 	return tx.Commit(ctx)
+}
+
+// tidyLanes removes the table of lanes that the demo has brought, unless somebody else has
+// one by now. In a table that was there before, the demo's lanes are removed with those
+// of everybody who has ended, after a day.
+func (g *postgresGuest) tidyLanes(ctx context.Context, tx pgx.Tx) error {
+	if g.laned || !g.pooled {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, "LOCK TABLE lockstep_lanes"); err != nil {
+		return err
+	}
+	var users int
+	if err := tx.QueryRow(ctx, "SELECT count(DISTINCT node) FROM lockstep_lanes").Scan(&users); err != nil || users > 1 {
+		return err
+	}
+	_, err := tx.Exec(ctx, "DROP TABLE lockstep_lanes")
+	return err
 }

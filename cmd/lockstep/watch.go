@@ -17,7 +17,7 @@ type watchVerb struct {
 
 // watchTarget is the table that a watch is of.
 type watchTarget struct {
-	Store string `required:"" placeholder:"URL" help:"The database: ${watched}. A password is better given in ${watchedsecrets} or a password file."`
+	Store string `required:"" placeholder:"URL" help:"The database: ${watched}. A password is better given in ${watchedsecrets} or a file (?password-file=PATH). The options are those of demo."`
 	Table string `arg:"" help:"The table, as in SQL: users, app.users."`
 }
 

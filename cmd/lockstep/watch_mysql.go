@@ -12,7 +12,7 @@ import (
 )
 
 var mysqlWatch = watchKind{
-	form:    "mysql://USER@HOST:PORT/DATABASE",
+	form:    mysqlKind.form,
 	secret:  "MYSQL_PWD",
 	schemes: []string{mysqlKind.scheme, mysqlKind.alias},
 	open:    openMySQLWatch,

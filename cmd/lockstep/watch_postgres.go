@@ -11,10 +11,8 @@ import (
 	"github.com/lockstep-cache/lockstep/store/pgstore"
 )
 
-const postgresForm = "postgres://USER@HOST/DATABASE"
-
 var postgresWatch = watchKind{
-	form:    postgresForm,
+	form:    postgresKind.form,
 	secret:  "PGPASSWORD",
 	schemes: []string{"postgres", "postgresql"},
 	open:    openPostgresWatch,
@@ -26,16 +24,25 @@ type postgresWatched struct {
 }
 
 func openPostgresWatch(ctx context.Context, url string) (watchedDatabase, error) {
-	pool, err := pgxpool.New(ctx, url)
+	parsed, err := postgresKind.parse(url)
 	if err != nil {
-		// The error has the URL, of which pgx hides the passwords that it can find.
-		return nil, usagef("--store: the URL cannot be read as %s", postgresForm)
+		return nil, usagef("--store: %s", strings.TrimPrefix(err.Error(), lockstep.ErrInvalid.Error()+": "))
+	}
+	at := parsed.(postgresPlace)
+	config, err := at.config()
+	if err != nil {
+		return nil, watchFault(err)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
 	}
 	// Triggers are as durable as whatever else the server keeps.
-	db, err := pgstore.OpenDatabase(ctx, pool, pgstore.DatabaseOptions{AllowUnsafeDurability: true})
+	at.opts.AllowUnsafeDurability = true
+	db, err := pgstore.OpenDatabase(ctx, pool, at.opts)
 	if err != nil {
 		pool.Close()
-		return nil, watchFault(err)
+		return nil, watchFault(explainPostgres(err, config))
 	}
 	return postgresWatched{pool, db}, nil
 }
@@ -47,7 +54,7 @@ func watchFault(err error) error {
 		for _, prefix := range []string{lockstep.ErrInvalid.Error() + ": ", "postgres: ", "mysql: "} {
 			text = strings.TrimPrefix(text, prefix)
 		}
-		return usagef("%s", text)
+		return usagef("%s", inOptions(text))
 	}
 	return err
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -88,8 +90,17 @@ func TestWatchShowsInstallsAndRemoves(t *testing.T) {
 			t.Errorf("%v: %s", c.args, stderr)
 		}
 	}
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PGPASSWORD", "wrong")
+	watch(0, "show", "--store", u.String()+"&"+passwordFile+"="+file, "users")
+	if _, stderr := watch(exitUsage, "show", "--store", u.String(), "users"); !strings.Contains(stderr, "the user or the password") {
+		t.Error(stderr)
+	}
 	u.Host = "127.0.0.1:1"
-	if _, stderr := watch(exitFailed, "show", "--store", u.String(), "users"); !strings.Contains(stderr, "127.0.0.1:1") {
+	if _, stderr := watch(exitFailed, "show", "--store", u.String(), "users"); !strings.HasPrefix(stderr, "lockstep: unavailable: no server answers at 127.0.0.1:1: ") {
 		t.Error(stderr)
 	}
 }

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -68,7 +69,11 @@ func batches(ctx context.Context, s *stage) (any, error) {
 		return nil, err
 	}
 
-	s.say("%d clients at once write random products. First directly: database/sql, a prepared upsert, a commit for each write. Then through the cache, which commits together whatever has queued up while the last commit was under way. Nobody waits for a timer, and everybody gets an answer of their own.", f.Writers)
+	upsert := "a prepared upsert"
+	if s.options.Database.Unprepared {
+		upsert = "an upsert that is not prepared, because of the pooler"
+	}
+	s.say("%d clients at once write random products. First directly: database/sql, %s, a commit for each write. Then through the cache, which commits together whatever has queued up while the last commit was under way. Nobody waits for a timer, and everybody gets an answer of their own.", f.Writers, upsert)
 	last := &lastWrites{rows: make(map[string]plainRow[Product])}
 	before := stock.cache.Stats().Committed
 	if err := f.race(ctx, s, stock, direct, last); err != nil {
@@ -136,11 +141,16 @@ func (f *BatchFigures) directly(ctx context.Context, s *stage, w *WriteFigure, w
 		return err
 	}
 	defer db.Close()
-	upsert, err := db.PrepareContext(ctx, s.options.Database.SQL.Upsert(table))
-	if err != nil {
-		return err
+	query := s.options.Database.SQL.Upsert(table)
+	exec := func(ctx context.Context, args ...any) (sql.Result, error) { return db.ExecContext(ctx, query, args...) }
+	if !s.options.Database.Unprepared {
+		upsert, err := db.PrepareContext(ctx, query)
+		if err != nil {
+			return err
+		}
+		defer upsert.Close()
+		exec = upsert.ExecContext
 	}
-	defer upsert.Close()
 	// For a context that can end, the driver starts a goroutine with each
 	// statement. That is not what is to be compared.
 	endless := context.WithoutCancel(ctx)
@@ -149,7 +159,7 @@ func (f *BatchFigures) directly(ctx context.Context, s *stage, w *WriteFigure, w
 		if err != nil {
 			return err
 		}
-		_, err = upsert.ExecContext(endless, key, string(value), time.Now().UnixMicro())
+		_, err = exec(endless, key, string(value), time.Now().UnixMicro())
 		return err
 	})
 }

@@ -47,6 +47,9 @@ type Database struct {
 	// at most. SQL is what it understands there.
 	Plain func(connections int) (*sql.DB, error)
 	SQL   SQL
+	// Unprepared: what Plain's connections prepare may not be there for their next
+	// statement.
+	Unprepared bool
 }
 
 // Store is a table's store.

@@ -55,7 +55,8 @@ func (db *Database) WatchSQL(ctx context.Context, table string, opts WatchOption
 // there for an hour or two, and are removed by any process that has the table open.
 func (db *Database) InstallWatch(ctx context.Context, table string, opts WatchOptions) error {
 	if db.opts.Pooled {
-		return errNotWatchable(table)
+		return unsupported("table %s cannot be watched by way of a pooler, and DatabaseOptions.Pooled is set: whoever watches needs a session "+
+			"of its own to the server itself; install the watch past the pooler, for caches that are past it, too", table)
 	}
 	statements, err := db.WatchSQL(ctx, table, opts)
 	if err != nil {

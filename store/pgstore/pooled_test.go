@@ -92,7 +92,7 @@ func TestPooledIsFoundNecessaryAtOpen(t *testing.T) {
 	install(t, direct.Database(), "rows", pgstore.WatchOptions{})
 	_, err = pgstore.OpenIn[string, string](t.Context(), db, pgstore.Options{Table: "rows"})
 	refused(err, lockstep.ErrUnsupported, "is watched")
-	refused(db.InstallWatch(t.Context(), "rows", pgstore.WatchOptions{}), lockstep.ErrUnsupported, "is watched")
+	refused(db.InstallWatch(t.Context(), "rows", pgstore.WatchOptions{}), lockstep.ErrUnsupported, "by way of a pooler")
 	execute(t, url, "CREATE TABLE mapped (id text PRIMARY KEY, name text)")
 	install(t, direct.Database(), "mapped", pgstore.WatchOptions{})
 	_, err = pgstore.NewTableIn[string, struct {
