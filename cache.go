@@ -1,6 +1,7 @@
 package lockstep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,6 +101,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 	c.gate = gate.New(c.life, c.memory)
 	c.queue = commit.New(commit.Config[K, *write[K, V]]{
 		MaxOps:   options.Batch.MaxOps,
+		MaxBytes: cmp.Or(can.Batch.MaxBytes, DefaultBatchBytes),
 		InFlight: options.Batch.InFlight,
 		MaxDelay: options.Batch.MaxDelay,
 		Limit:    options.QueueLimit,

@@ -49,11 +49,12 @@ func (c *Cache[K, V]) single(ctx context.Context, change Change[K, V], checks []
 	if err := c.admit(ctx, change.Key); err != nil {
 		return nil, err
 	}
-	change, err := c.prepare(change)
+	change, size, err := c.prepare(change)
 	if err != nil {
 		return nil, err
 	}
 	w := c.newWrite(ChangeSet[K, V]{Checks: checks})
+	w.op.Bytes = size
 	w.change[0] = change
 	w.set.Changes = w.change[:]
 	if change.Insert {
@@ -98,16 +99,21 @@ func (c *Cache[K, V]) several(ctx context.Context, changes []Change[K, V]) error
 	if len(changes) > 1 && changes[0].Delete && !c.can.Atomic {
 		return c.refuse(fmt.Errorf("%w: deleting several rows at once", ErrUnsupported))
 	}
+	bytes := 0
 	for i := range changes {
 		if err := c.admit(ctx, changes[i].Key); err != nil {
 			return c.refuse(err)
 		}
-		var err error
-		if changes[i], err = c.prepare(changes[i]); err != nil {
+		change, size, err := c.prepare(changes[i])
+		if err != nil {
 			return c.refuse(err)
 		}
+		changes[i] = change
+		bytes += size
 	}
-	_, err := c.perform(ctx, c.newWrite(ChangeSet[K, V]{Changes: changes}))
+	w := c.newWrite(ChangeSet[K, V]{Changes: changes})
+	w.op.Bytes = bytes
+	_, err := c.perform(ctx, w)
 	return err
 }
 
@@ -126,35 +132,35 @@ func (c *Cache[K, V]) DeleteAll(ctx context.Context) error {
 }
 
 // prepare refuses what can be refused before the database is asked, and makes
-// the change independent of the caller's value.
-func (c *Cache[K, V]) prepare(change Change[K, V]) (Change[K, V], error) {
+// the change independent of the caller's value. Size is the encoded value's, where the
+// store encodes.
+func (c *Cache[K, V]) prepare(change Change[K, V]) (prepared Change[K, V], size int, err error) {
 	switch {
 	case c.can.ReadOnly:
-		return change, fmt.Errorf("%w: the store is read-only", ErrUnsupported)
+		return change, 0, fmt.Errorf("%w: the store is read-only", ErrUnsupported)
 	case change.Expect.Kind != ExpectAnything && !c.can.Versions:
-		return change, fmt.Errorf("%w: IfVersion and IfAbsent need a store that keeps versions", ErrUnsupported)
+		return change, 0, fmt.Errorf("%w: IfVersion and IfAbsent need a store that keeps versions", ErrUnsupported)
 	case change.Lifetime != 0 && !c.can.Lifetimes:
-		return change, fmt.Errorf("%w: row lifetimes", ErrUnsupported)
+		return change, 0, fmt.Errorf("%w: row lifetimes", ErrUnsupported)
 	}
 	if !change.Delete && c.options.Validate != nil {
 		if err := c.validate(change); err != nil {
-			return change, err
+			return change, 0, err
 		}
 	}
 	if c.can.Prepare == nil {
 		if c.options.Clone != nil && !change.Delete {
 			change.Value = c.options.Clone(change.Value)
 		}
-		return change, nil
+		return change, 0, nil
 	}
-	prepared, size, err := c.can.Prepare(change)
-	if err != nil {
-		return change, err
+	if prepared, size, err = c.can.Prepare(change); err != nil {
+		return change, 0, err
 	}
 	if size > c.options.MaxValueBytes {
-		return change, fmt.Errorf("%w: the value of %s is %d bytes, and MaxValueBytes %d", ErrTooLarge, named(change), size, c.options.MaxValueBytes)
+		return change, 0, fmt.Errorf("%w: the value of %s is %d bytes, and MaxValueBytes %d", ErrTooLarge, named(change), size, c.options.MaxValueBytes)
 	}
-	return prepared, nil
+	return prepared, size, nil
 }
 
 func (c *Cache[K, V]) validate(change Change[K, V]) error {

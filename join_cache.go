@@ -158,7 +158,7 @@ func (a InJoined[K, V]) Delete(ctx context.Context, key K, options ...WriteOptio
 func (a InJoined[K, V]) change(ctx context.Context, change Change[K, V]) (o Outcome[V], err error) {
 	s, c := a.share, a.share.c
 	if err = c.admit(ctx, change.Key); err == nil {
-		change, err = c.prepare(change)
+		change, _, err = c.prepare(change)
 	}
 	if err != nil {
 		return o, c.refuse(err)

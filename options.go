@@ -15,6 +15,7 @@ const (
 	DefaultCommitTimeout = 10 * time.Second
 	DefaultQueueLimit    = 65_536
 	DefaultBatchOps      = 512
+	DefaultBatchBytes    = 32 << 20
 )
 
 // Options configures a Cache. The zero value is a sound choice for most
@@ -92,7 +93,8 @@ type Options[K comparable, V any] struct {
 // was under way.
 type Batch struct {
 	// MaxOps is the number of writes in a batch. Zero means what the store
-	// advises, or DefaultBatchOps.
+	// advises, or DefaultBatchOps. It is less where their values come to more than
+	// the store advises, or DefaultBatchBytes.
 	MaxOps int
 	// MaxDelay lets a batch wait that long to fill up. Zero means not at all,
 	// which is best for all but databases that charge by the transaction.

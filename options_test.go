@@ -1,9 +1,11 @@
 package lockstep_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -192,6 +194,70 @@ func TestBatchBounds(t *testing.T) {
 					t.Errorf("%d commits, want %d", n, c.commits)
 				}
 			})
+		})
+	}
+}
+
+// A batch of values of 5 MiB had as many of them as one of small ones. However they
+// are written, what they come to is what counts.
+func TestABatchOfLargeValuesIsSmaller(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct {
+		name   string
+		advice int // MiB
+		want   []int
+	}{
+		{"by default", 0, []int{1, 4, 3}},
+		{"advised", 16, []int{1, 1, 2, 1, 2, 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var batches []int
+			around := func(inner *fault.Store[string, int]) store {
+				return altered{store: inner, can: func(can *capability) {
+					prepare := can.Prepare
+					can.Batch.MaxBytes = c.advice * mib
+					can.Prepare = func(c change) (change, int, error) {
+						c, _, err := prepare(c)
+						return c, c.Value * mib, err
+					}
+				}, commit: func(ctx context.Context, sets []changeSet) ([]outcome, error) {
+					batches = append(batches, len(sets))
+					return inner.Commit(ctx, sets)
+				}}
+			}
+			inBubbleOver(t, options{}, around, func(s *scene) {
+				s.script("commit 1: hang")
+				var calls []*call
+				start := func(f func() error) {
+					calls = append(calls, s.start(f))
+					synctest.Wait()
+				}
+				set := func(key string, size int) { start(func() error { return second(s.Set(s.ctx, key, size)) }) }
+				set("under way", 5)
+				set("a", 5)
+				start(func() error { return s.SetMany(s.ctx, map[string]int{"b": 5, "c": 5, "d": 5}) })
+				set("e", 1)
+				start(func() error {
+					return transact(s, func(tx lockstep.InTx[string, int]) error {
+						for key, size := range map[string]int{"f": 5, "g": 5} {
+							if err := errors.Join(tx.Set(s.ctx, key, 8), tx.Set(s.ctx, key, size)); err != nil {
+								return err
+							}
+						}
+						return nil
+					})
+				})
+				start(func() error { return second(s.Update(s.ctx, "h", func(int, bool) (int, error) { return 7, nil })) })
+				set("i", 8)
+				set("j", 8)
+				s.store.Release()
+				for _, call := range calls {
+					call.succeeds()
+				}
+			})
+			if !slices.Equal(batches, c.want) {
+				t.Errorf("batches of %v sets, want %v", batches, c.want)
+			}
 		})
 	}
 }

@@ -274,7 +274,7 @@ type Capabilities[K comparable, V any] struct {
 	Interruptible bool
 
 	// Batch is what the store advises for group commit. Zero fields stand for
-	// 512 sets and one commit at a time.
+	// 512 sets, 32 MiB and one commit at a time.
 	Batch BatchAdvice
 
 	// Prepare, when set, is called with every change before it is queued, on the
@@ -339,6 +339,10 @@ type Capabilities[K comparable, V any] struct {
 type BatchAdvice struct {
 	// MaxOps is the number of sets in a batch beyond which it gains nothing.
 	MaxOps int
+	// MaxBytes is the size, as Prepare tells it, of all values of a batch together
+	// beyond which the next set waits for the next batch. A set that is larger goes
+	// alone.
+	MaxBytes int
 	// InFlight is the number of batches that are worth having under way at once.
 	InFlight int
 }

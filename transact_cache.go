@@ -86,17 +86,17 @@ func (a InTx[K, V]) change(change Change[K, V]) error {
 	if err := a.admit(change.Key); err != nil {
 		return err
 	}
-	change, err := a.share.c.prepare(change)
+	change, size, err := a.share.c.prepare(change)
 	if err != nil {
 		return err
 	}
 	s := a.share
 	if i, again := s.written[change.Key]; again {
-		s.changes[i] = change
+		s.changes[i], s.sizes[i] = change, size
 		return nil
 	}
 	s.written[change.Key] = len(s.changes)
-	s.changes = append(s.changes, change)
+	s.changes, s.sizes = append(s.changes, change), append(s.sizes, size)
 	return nil
 }
 
@@ -130,6 +130,7 @@ type share[K comparable, V any] struct {
 	read    map[K]*entry[K, V]
 	loaded  bool // the last read comes from a load that was begun for it
 	changes []Change[K, V]
+	sizes   []int     // of the changes' values
 	written map[K]int // index into changes
 }
 
@@ -156,7 +157,7 @@ func (s *share[K, V]) doubted() bool { return s.c.queue.Doubted(s.keys()) }
 func (s *share[K, V]) await(ctx context.Context) error { return s.c.await(ctx, s.keys()) }
 
 func (s *share[K, V]) discardWrites() {
-	s.changes, s.written = nil, make(map[K]int)
+	s.changes, s.sizes, s.written = nil, nil, make(map[K]int)
 }
 
 func (s *share[K, V]) outdated() *ConflictError {
@@ -217,6 +218,9 @@ func (s *share[K, V]) commit(ctx context.Context, purpose purpose) error {
 	}
 	w := s.c.newWrite(s.set())
 	w.purpose = purpose
+	for _, size := range s.sizes {
+		w.op.Bytes += size
+	}
 	_, err := s.c.perform(ctx, w)
 	return err
 }

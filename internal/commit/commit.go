@@ -46,6 +46,8 @@ type Op[K comparable, T any] struct {
 	Keys []K
 	All  bool
 	Item T
+	// Bytes is about how much the write sends to the database.
+	Bytes int
 	// Enqueued is set by Submit.
 	Enqueued time.Time
 
@@ -83,6 +85,7 @@ func (op *Op[K, T]) Keep() { op.kept = true }
 // Config describes a Queue.
 type Config[K comparable, T any] struct {
 	MaxOps   int           // writes in a batch, at least 1
+	MaxBytes int           // of the writes in a batch together, unless it has one alone; 0: any
 	InFlight int           // batches under way at once, at least 1
 	MaxDelay time.Duration // how long a batch may wait to fill up; 0: not at all
 	Limit    int           // writes that may wait, at least 1
@@ -107,6 +110,7 @@ type Queue[K comparable, T any] struct {
 	eldest, youngest *Op[K, T] // ready or parked, by age
 	submitted        uint64
 	readyCount       int
+	readyBytes       int
 	waiting          int // ready or parked
 	inFlight         int // batches
 	guests           int // calls of Enter

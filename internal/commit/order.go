@@ -37,6 +37,7 @@ func (q *Queue[K, T]) forget(key K, ks *keyState[K, T]) {
 // step over, and marks the batch's keys as taken.
 func (q *Queue[K, T]) takeLocked() []*Op[K, T] {
 	var batch []*Op[K, T]
+	bytes := 0
 	for op := q.first; op != nil && len(batch) < q.config.MaxOps; op = q.first {
 		if op.All {
 			if len(batch) > 0 || q.taken > 0 || q.readyCount < q.waiting {
@@ -48,12 +49,17 @@ func (q *Queue[K, T]) takeLocked() []*Op[K, T] {
 			batch = append(batch, op)
 			break
 		}
-		q.popReady(op)
 		if q.blockedLocked(op) {
+			q.popReady(op)
 			q.parkLocked(op)
 			continue
 		}
+		if len(batch) > 0 && q.overfull(bytes+op.Bytes) {
+			break // and not passed by smaller ones, of which there might always be more
+		}
+		q.popReady(op)
 		batch = append(batch, op)
+		bytes += op.Bytes
 	}
 	// Marked only now: two writes of one key may share a batch.
 	for _, op := range batch {
@@ -66,6 +72,11 @@ func (q *Queue[K, T]) takeLocked() []*Op[K, T] {
 		}
 	}
 	return batch
+}
+
+// overfull tells whether so many bytes are more than a batch may have.
+func (q *Queue[K, T]) overfull(bytes int) bool {
+	return q.config.MaxBytes > 0 && bytes > q.config.MaxBytes
 }
 
 // blockedLocked: a batch under way has one of the keys, or an older write waits
@@ -192,7 +203,7 @@ func (q *Queue[K, T]) removeLocked(op *Op[K, T]) bool {
 // mustGatherLocked says that the batch may still grow, and arms the timer that
 // ends the wait.
 func (q *Queue[K, T]) mustGatherLocked() bool {
-	if q.config.MaxDelay <= 0 || q.first == nil || q.closed || q.readyCount >= q.config.MaxOps {
+	if q.config.MaxDelay <= 0 || q.first == nil || q.closed || q.readyCount >= q.config.MaxOps || q.overfull(q.readyBytes) {
 		return false
 	}
 	left := q.config.MaxDelay - time.Since(q.first.Enqueued)
@@ -263,6 +274,7 @@ func (q *Queue[K, T]) insertReady(op, before *Op[K, T]) {
 		op.prev.next = op
 	}
 	q.readyCount++
+	q.readyBytes += op.Bytes
 }
 
 func (q *Queue[K, T]) popReady(op *Op[K, T]) {
@@ -278,6 +290,7 @@ func (q *Queue[K, T]) popReady(op *Op[K, T]) {
 	}
 	op.prev, op.next = nil, nil
 	q.readyCount--
+	q.readyBytes -= op.Bytes
 }
 
 // The list by age, of whatever waits.

@@ -1,6 +1,9 @@
 package commit
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // Two writes are parked at a key, the second of them at another key as well. The
 // batch that has both keys frees them one after the other, and the second write
@@ -90,5 +93,38 @@ func TestWhoeverIsParkedBehindAReadyWriteThatLeaves(t *testing.T) {
 		q.underWay("busy2", "b")
 		q.finish("b")
 		q.underWay("busy2", "c")
+	})
+}
+
+// A batch of large writes was as many of them as of small ones, and more than a database
+// takes at once.
+func TestABatchHasABoundInBytes(t *testing.T) {
+	large := func(q *rig, spec string, bytes int) {
+		op := q.op(spec)
+		op.Bytes = bytes
+		if err := q.Submit(op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inBubble(t, Config[string, string]{MaxBytes: 10, InFlight: 1}, func(q *rig) {
+		q.submit("hold:z")
+		large(q, "a:a", 6)
+		large(q, "b:b", 5)
+		large(q, "c:c", 5)
+		large(q, "giant:d", 20)
+		large(q, "behind:e", 1)
+		for _, next := range []struct{ after, batch string }{{"hold", "a"}, {"a", "b c"}, {"b", "giant"}, {"giant", "behind"}} {
+			q.finish(next.after)
+			q.underWay(next.batch)
+		}
+	})
+	// Nor is a batch waited for that is full.
+	inBubble(t, Config[string, string]{MaxBytes: 10, MaxDelay: time.Minute}, func(q *rig) {
+		large(q, "a:a", 6)
+		q.underWay()
+		large(q, "b:b", 5)
+		q.underWay("a")
+		time.Sleep(time.Minute)
+		q.underWay("a", "b")
 	})
 }
