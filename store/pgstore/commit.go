@@ -38,11 +38,15 @@ type batch[K comparable, V any] struct {
 
 func (s *Store[K, V]) newBatch(sets []lockstep.ChangeSet[K, V], of kv.Batch[K, V]) *batch[K, V] {
 	b := &batch[K, V]{s: s, Batch: of}
+	room := s.db.newRoom()
 	for i, set := range sets {
 		for j, c := range set.Changes {
 			if _, ready := c.Prepared.(*kv.Prepared); !ready && b.Outcomes[i].Err == nil {
 				b.Outcomes[i].Err = s.storable(b.Sets[i].Changes[j])
 			}
+		}
+		if b.Outcomes[i].Err == nil {
+			b.Outcomes[i].Err = room.take(b.bytesOf(i))
 		}
 	}
 	return b
@@ -186,6 +190,15 @@ func (b *batch[K, V]) leaveLocked(ctx context.Context, cause error) (some bool, 
 
 func blocked[V any](key any, cause error) lockstep.Outcome[V] {
 	return lockstep.Outcome[V]{Err: unavailable("key %v: somebody else holds the row locked: %w", key, cause), Blocked: true}
+}
+
+// bytesOf is how much a set writes.
+func (b *batch[K, V]) bytesOf(set int) (n int) {
+	for _, c := range b.Sets[set].Changes {
+		p := c.Prepared.(*kv.Prepared)
+		n += len(p.Data) + encodedSize(p.Key)
+	}
+	return n
 }
 
 // keysOf are the keys that a set names, some of them perhaps twice.

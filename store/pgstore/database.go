@@ -49,6 +49,8 @@ type Database struct {
 	name   string
 	schema string // the first of the search path, "" if there is none
 	opened bool
+	// room is roomOf the pool's connections.
+	room int
 
 	// seen is the latest that the server's clock, and versions made of it, have been
 	// heard to say, in µs.
@@ -129,6 +131,7 @@ func openDatabase(ctx context.Context, src source, opts DatabaseOptions) (*Datab
 		db.drop(s)
 		return nil, openError(err)
 	}
+	db.room = roomOf(s.id.texts)
 	db.release(s)
 	db.opened = true
 	db.keeper.start(db)

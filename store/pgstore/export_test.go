@@ -28,6 +28,12 @@ func Relative(status map[string]string) string {
 	return relative(func(key string) string { return status[key] })
 }
 
+// Narrow makes room for so many bytes in each commit.
+func Narrow(db *Database, room int) { db.room = room }
+
+// Room is how many bytes that is.
+func Room(db *Database) int { return db.room }
+
 // Rivals makes n the losses after which an insertion is given up.
 func Rivals(t *testing.T, n int) {
 	before := rivals

@@ -100,6 +100,8 @@ type identity struct {
 	server serverID
 	// prepares: its statements may go beneath pgx (binary.go).
 	prepares bool
+	// texts: its parameters go as text.
+	texts bool
 }
 
 var births atomic.Uint64
@@ -220,7 +222,7 @@ func (db *Database) look(ctx context.Context, c *pgx.Conn) (*identity, error) {
 	db.heard(seen.clock, 0)
 	db.server.Met(seen.server)
 	return &identity{pid: seen.pid, started: seen.started, user: seen.user, born: births.Add(1),
-		server: seen.server, prepares: prepares(c)}, nil
+		server: seen.server, prepares: prepares(c), texts: seen.texts}, nil
 }
 
 // closed tells whether the driver has given the connection up.

@@ -28,12 +28,25 @@ type tableSet[K comparable, V any] struct {
 	index map[K]int
 }
 
+// bytes is how much the set writes.
+func (s *tableSet[K, V]) bytes() (n int) {
+	for _, c := range s.changes {
+		n += c.Prepared.(*mapping.Prepared).Bytes()
+	}
+	return n
+}
+
 func (s *tableSet[K, V]) text(k K) string { return s.texts[s.index[k]] }
 
 func (t *Table[K, V]) newBatch(sets []lockstep.ChangeSet[K, V]) *tableBatch[K, V] {
 	b := &tableBatch[K, V]{t: t, sets: make([]tableSet[K, V], len(sets)), outcomes: make([]lockstep.Outcome[V], len(sets))}
+	room := t.db.newRoom()
 	for i, set := range sets {
-		b.outcomes[i].Err = t.take(set, &b.sets[i])
+		err := t.take(set, &b.sets[i])
+		if err == nil {
+			err = room.take(b.sets[i].bytes())
+		}
+		b.outcomes[i].Err = err
 	}
 	return b
 }

@@ -14,6 +14,16 @@ type Prepared struct {
 	Columns []any // of the mapped columns; nil for those that are only read
 }
 
+// Bytes is how much the key and the columns come to.
+func (p *Prepared) Bytes() (n int) {
+	for _, values := range [][]any{p.Key, p.Columns} {
+		for _, v := range values {
+			n += size(v)
+		}
+	}
+	return n
+}
+
 // Prepare is a Capabilities.Prepare: it binds the key and the value, and replaces
 // the value by what Load would return for it, as far as that is known before the
 // database has seen it.
