@@ -139,7 +139,7 @@ func TestADeadlockInAJoinedTransaction(t *testing.T) {
 		_, err := u.Set(t.Context(), "b", "joined")
 		failed <- err
 	}()
-	waitFor(t, pool, 1, rowLockWaits)
+	waitFor(t, pool, 1, mysqlstore.RowLockWaits(t))
 	execute(t, other, "UPDATE lockstep SET `deleted` = 0 WHERE `key` = 'a'")
 	if err := <-failed; !errors.Is(err, lockstep.ErrUnavailable) {
 		t.Errorf("Set: %v", err)

@@ -362,9 +362,6 @@ type name struct {
 	Name string `db:"name"`
 }
 
-// rowLockWaits are the waits for row locks in the server.
-const rowLockWaits = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'INNODB_ROW_LOCK_CURRENT_WAITS'"
-
 // The server does not notice that nobody waits any more for a statement that waits for a
 // row. It would keep the rows that the transaction has locked.
 func TestAnInterruptedJoinedWriteLetsItsRowsGo(t *testing.T) {
@@ -386,7 +383,7 @@ func TestAnInterruptedJoinedWriteLetsItsRowsGo(t *testing.T) {
 		_, err := u.Set(ctx, "held", "joined")
 		failed <- err
 	}()
-	waitFor(t, pool, 1, rowLockWaits)
+	waitFor(t, pool, 1, mysqlstore.RowLockWaits(t))
 	cancel()
 	if err := <-failed; !errors.Is(err, context.Canceled) {
 		t.Errorf("Set: %v", err)
@@ -425,7 +422,7 @@ func TestTheNextUserOfAJoinedConnectionIsLeftAlone(t *testing.T) {
 		err := j.Commit(t.Context())
 		outcome := make(chan bool)
 		go func() { outcome <- settled(t, err) }()
-		waitFor(t, pool, 1, rowLockWaits)
+		waitFor(t, pool, 1, mysqlstore.RowLockWaits(t))
 		if err := next.Commit(); err != nil {
 			t.Errorf("the next transaction: %v", err)
 		}
