@@ -17,7 +17,7 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -checks inherit,-
 help: ## what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: format ## everything that a change must pass: gofmt, vet, import rules, all tests under the race detector; installs a C compiler, PostgreSQL, PgBouncer and MariaDB if they are missing
+test: format ## everything that a change must pass: gofmt, vet, import rules, all tests under the race detector; installs a C compiler, PostgreSQL, PgBouncer, MariaDB and Redis if they are missing
 	@scripts/databases
 	@scripts/race vet ./...
 	@scripts/race test -shuffle=on -timeout 20m ./...

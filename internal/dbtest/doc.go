@@ -1,9 +1,9 @@
 // Package dbtest gives tests what cannot be imitated: a real PostgreSQL, a real
-// MariaDB, and a network that breaks when the test says so.
+// MariaDB, a real Redis, and a network that breaks when the test says so.
 //
-// [Postgres] and [MariaDB] make a database on a server that the process's tests
-// share. [StartPostgres] and [StartMariaDB] start a server of the test's own, to
-// be killed, or to have other settings. [PgBouncer] starts a pooler, and a [Proxy]
+// [Postgres], [MariaDB] and [Redis] make a database on a server that the process's
+// tests share. [StartPostgres], [StartMariaDB] and [StartRedis] start a server of the
+// test's own, to be killed, or to have other settings. [PgBouncer] starts a pooler, and a [Proxy]
 // stands between a client and a server.
 //
 // Servers are those that are installed (scripts/databases installs them). They
@@ -11,8 +11,8 @@
 // directory, and ask for a password that the process makes up. A server that is
 // not there fails the test; it is never skipped.
 //
-// LOCKSTEP_TEST_POSTGRES, a URL, and LOCKSTEP_TEST_MARIADB, a DSN, name servers that
-// run already, in a container for one, for what the tests share: each test makes a
+// LOCKSTEP_TEST_POSTGRES and LOCKSTEP_TEST_REDIS, URLs, and LOCKSTEP_TEST_MARIADB, a DSN,
+// name servers that run already, in a container for one, for what the tests share: each test makes a
 // database there and drops it, and the user has to be one who may do everything. Tests
 // that start servers of their own do so as ever; where the programs are missing then,
 // they say that they did not run, which is a failure with CI=true.

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"testing"
 	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 )
 
 // TestServersEndWithTheProcess runs itself in a process of its own, which starts
@@ -20,6 +22,7 @@ func TestServersEndWithTheProcess(t *testing.T) {
 		for _, k := range kinds {
 			fmt.Println(k.database(t))
 		}
+		fmt.Println(dbtest.Redis(t))
 		fmt.Println("started")
 		io.Copy(io.Discard, os.Stdin)
 		return
@@ -61,7 +64,7 @@ func TestServersEndWithTheProcess(t *testing.T) {
 				said += lines.Text() + "\n"
 				addrs = append(addrs, regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(lines.Text(), -1)...)
 			}
-			if len(addrs) != len(kinds) {
+			if len(addrs) != len(kinds)+1 {
 				t.Errorf("the process started %d servers:\n%s", len(addrs), said)
 			}
 			for _, addr := range addrs {

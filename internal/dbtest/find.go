@@ -10,9 +10,19 @@ import (
 	"strings"
 )
 
-// find returns where a program of a server is, without symbolic links. PATH goes
-// first, then the directories in which distributions hide servers from it.
+// find returns where a program of a server is, without symbolic links: it looks beside
+// itself for others.
 func find(program string, dirs ...string) (string, error) {
+	path, err := look(program, dirs...)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(path)
+}
+
+// look returns where a program is. PATH goes first, then the directories in which
+// distributions hide servers from it.
+func look(program string, dirs ...string) (string, error) {
 	path, err := exec.LookPath(program)
 	for _, dir := range dirs {
 		if err == nil {
@@ -29,7 +39,7 @@ func find(program string, dirs ...string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("no program %s in PATH or in %s; scripts/databases installs it: %w", program, strings.Join(dirs, ", "), err)
 	}
-	return filepath.EvalSymlinks(path)
+	return path, nil
 }
 
 // run runs a program to its end, as the servers run: as the same user, and with

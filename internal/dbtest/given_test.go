@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"database/sql"
+	neturl "net/url"
 	"strings"
 	"testing"
 
@@ -37,6 +38,14 @@ func TestAServerThatTheEnvironmentNames(t *testing.T) {
 				t.Fatal(err)
 			}
 			return n
+		}},
+		{newRedis(), StartRedis, func(t *testing.T, url string) int {
+			first, err := neturl.Parse(url) // where the claims are
+			if err != nil {
+				t.Fatal(err)
+			}
+			first.Path = "/0"
+			return len(strings.Fields(redisDo(t, first.String(), "KEYS", "lockstep_test_*")))
 		}},
 	} {
 		t.Run(c.engine.name(), func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-var engines = []engine{postgres{}, mariaDBOrMySQL()}
+var engines = []engine{postgres{}, mariaDBOrMySQL(), newRedis()}
 
 // TestATakenPortIsWaitedFor has somebody else on the port of a server that is
 // started again.

@@ -112,7 +112,7 @@ func own(t testing.TB, e engine, settings []string) *Server {
 }
 
 // URL is where clients find the database that the server has from the beginning:
-// a URL for PostgreSQL, a DSN for MariaDB. The user may do everything.
+// a URL for PostgreSQL and Redis, a DSN for MariaDB. The user may do everything.
 func (s *Server) URL() string { return s.engine.url(s, "") }
 
 // Addr is the server's address, host:port. It stays the same when the server is
