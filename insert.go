@@ -31,7 +31,7 @@ func (c *Cache[K, V]) Insert(ctx context.Context, value V, options ...WriteOptio
 		return none, 0, c.refuse(err)
 	}
 	if !c.can.Inserts || c.can.ReadOnly {
-		return none, 0, c.refuse(fmt.Errorf("%w: Insert", ErrUnsupported))
+		return none, 0, c.refuse(fmt.Errorf("%w: Insert needs a store that gives new rows their keys, as a mapped table does whose primary key is one column that the database fills", ErrUnsupported))
 	}
 	w, err := c.single(ctx, Change[K, V]{Insert: true, Value: value, Lifetime: o.lifetime}, nil)
 	if err != nil {

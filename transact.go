@@ -82,6 +82,11 @@ type part interface {
 // The context that f is given carries the transaction. Using a cache directly
 // with it is ErrInTransaction.
 //
+// What f writes through In(tx) reaches the database when f has returned. In(tx).Get sees
+// it before; SQL of the program's own does not, nor may it refer to such a row by a
+// foreign key that is not deferred. A transaction that the program began (Join) writes at
+// once.
+//
 // A transaction of one cache shares its commit with other writes. One of several
 // caches, or with SQL of the program's own (the function Tx of the store's package),
 // opens a transaction of its own.

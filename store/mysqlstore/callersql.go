@@ -27,7 +27,8 @@ import (
 // made the server roll the whole transaction back (a deadlock, a lost connection, a
 // statement interrupted by its context), every further statement fails, and so does
 // the commit. They are for rows that no cache keeps: those are written through the
-// caches.
+// caches, which send what they write when the function has returned, and so the
+// statements do not see it.
 func Tx(tx *lockstep.Tx) (*sql.Tx, error) {
 	t, err := tx.Txn()
 	if err != nil {

@@ -49,7 +49,8 @@
 //
 // A connection must stay with one session of one server. Settling an unknown outcome
 // kills the session that was asked to commit, and OpenDatabase makes sure that this
-// works, by doing it. Behind a proxy that changes servers, a failover must not leave
+// works, by doing it: the driver then logs "unexpected EOF", unless its Config has another
+// Logger. Behind a proxy that changes servers, a failover must not leave
 // the old one taking writes.
 //
 // # Changes made by others

@@ -211,7 +211,7 @@ func (w *tableWork[K, V]) blame(err error) error {
 		return err
 	}
 	if active := w.active(); refused && len(active) == 1 {
-		w.known[active[0]] = lockstep.Outcome[V]{Err: w.t.refusal(err)}
+		w.known[active[0]] = lockstep.Outcome[V]{Err: w.refusal(active[0], err)}
 	}
 	return errOneByOne
 }
@@ -272,7 +272,7 @@ func (w *tableWork[K, V]) alone(ctx context.Context, i int) error {
 	}
 	undo()
 	w.wrote = wrote
-	w.Out[i] = lockstep.Outcome[V]{Err: w.t.refusal(err)}
+	w.Out[i] = lockstep.Outcome[V]{Err: w.refusal(i, err)}
 	return nil
 }
 
@@ -306,14 +306,22 @@ func hold[T any](m map[string]T, keys []string) (restore func()) {
 }
 
 // refusal is the error of a set that the database, or a limit, has refused.
-func (t *Table[K, V]) refusal(err error) error {
+func (w *tableWork[K, V]) refusal(set int, err error) error {
 	switch {
 	case isNamed(err):
 		return err
 	case errors.Is(err, mysql.ErrPktTooLarge):
 		return notApplied(err)
 	}
-	return invalid("table %s: %w", t.shape, err)
+	// Of several rows the server does not say which one it speaks of.
+	switch changes := w.Sets[set].Changes; {
+	case len(changes) != 1:
+		return invalid("table %s: %w", w.t.shape, err)
+	case changes[0].Insert:
+		return invalid("table %s: the new row: %w", w.t.shape, err)
+	default:
+		return invalid("table %s: key %v: %w", w.t.shape, changes[0].Key, err)
+	}
 }
 
 // blockedIn tells whether somebody else has locked a row of the set.
@@ -380,7 +388,7 @@ func (w *tableWork[K, V]) applyOne(ctx context.Context, x *txn) error {
 		}
 		return notApplied(err)
 	case err != nil:
-		w.Out[0] = lockstep.Outcome[V]{Err: w.t.refusal(err)}
+		w.Out[0] = lockstep.Outcome[V]{Err: w.refusal(0, err)}
 		return nil
 	}
 	x.written = x.written || w.wrote

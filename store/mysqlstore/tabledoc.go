@@ -39,7 +39,9 @@
 // varchar with the collation utf8mb4_nopad_bin; on MySQL utf8mb4_0900_bin), a [n]byte, a
 // [16]byte (uuid), or a struct of those. A key column that takes two keys of Go's for
 // one is refused: char(n), an enum, and every other collation, utf8mb4_bin included, to
-// which "a" and "a " are the same.
+// which "a" and "a " are the same. Most tables have another one: the error says how to
+// change it. To the program's own SQL, case and spaces in that column matter from then on,
+// and columns that refer to it by a foreign key have to be changed with it.
 //
 // [lockstep.Cache.Insert] makes a row with a key of AUTO_INCREMENT, or on MariaDB of a
 // computed DEFAULT. Its key is known before COMMIT is sent: a lost reply is settled by

@@ -76,7 +76,8 @@ func (c *tableColumn) textKey(t reflect.Type) (mapping.Converter, error) {
 	case c.family != texts:
 		return none, fmt.Errorf("a key of type %v is not for its type %s", t, c.declared)
 	case !c.nopad():
-		return none, fmt.Errorf("its collation %s takes different keys for the same, be it only in spaces at their end; it must be %s, or the column varbinary", c.collation, c.server.nopadName())
+		return none, fmt.Errorf("its collation %s takes different keys for the same, be it only in spaces at their end; it must be %s, or the column varbinary; ALTER TABLE … MODIFY %s %s CHARACTER SET utf8mb4 COLLATE %[2]s NOT NULL changes it",
+			c.collation, c.server.nopadName(), quote(c.name), c.declared)
 	case c.charset != "utf8mb4":
 		return none, fmt.Errorf("its character set is %s, and must be utf8mb4, or the column varbinary", c.charset)
 	}

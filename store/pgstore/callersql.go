@@ -38,7 +38,8 @@ import (
 // done by functions and triggers of the database's own is not seen.
 //
 // The statements are for rows that no cache keeps: those are written through the
-// caches. What they set by SET LOCAL holds for the stores' statements, too; a setting
+// caches, which send what they write when the function has returned, and so the
+// statements do not see it. What they set by SET LOCAL holds for the stores' statements, too; a setting
 // that the promise rests on is looked at before the commit.
 func Tx(tx *lockstep.Tx) (pgx.Tx, error) {
 	t, err := tx.Txn()

@@ -91,10 +91,12 @@ func (b *tableBatch[K, V]) refusal(set int, err error) error {
 	}
 	at := fmt.Sprintf("table %s", b.t.shape)
 	// Of several rows the server does not say which one it speaks of.
-	if changes := b.sets[set].changes; len(changes) == 1 {
-		if at += fmt.Sprintf(": key %v", changes[0].Key); changes[0].Insert {
-			at = fmt.Sprintf("table %s: the new row", b.t.shape)
-		}
+	switch changes := b.sets[set].changes; {
+	case len(changes) != 1:
+	case changes[0].Insert:
+		at += ": the new row"
+	default:
+		at += fmt.Sprintf(": key %v", changes[0].Key)
 	}
 	if why := changesOthers(err); why != "" {
 		return invalid("%s: %s", at, why)

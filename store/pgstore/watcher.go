@@ -61,13 +61,13 @@ type watchedKeys[K comparable] struct {
 func watchTable[K comparable](ctx context.Context, db *Database, l *changeLog, oid uint32, writer string, keys watchedKeys[K], f func(lockstep.Event[K])) error {
 	session, err := db.session(ctx)
 	if err != nil {
-		return readError(err)
+		return watchError(l, err)
 	}
 	defer db.leave()
 	w := &watcher[K]{db: db, log: l, oid: oid, keys: keys, f: f, channel: fmt.Sprint("lockstep_", oid), skip: writer}
 	id := session.id
 	if w.conn, err = session.lease.own(ctx); err != nil {
-		return readError(err)
+		return watchError(l, err)
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.Background(), probeTimeout)
@@ -76,7 +76,7 @@ func watchTable[K comparable](ctx context.Context, db *Database, l *changeLog, o
 	}()
 	if _, ok := w.conn.PgConn().CustomData()[identityKey]; !ok {
 		if id, err = db.look(ctx, w.conn); err != nil {
-			return readError(err)
+			return watchError(l, err)
 		}
 	}
 	ctx, end := w.alive(ctx, id)

@@ -26,7 +26,9 @@ import (
 // full disk, a statement interrupted by its context), every further statement
 // fails, and so does the commit. What the statements do to the connection (a
 // pragma, an attached file, a temporary table) ends with the transaction. They are
-// for rows that no cache keeps: those are written through the caches.
+// for rows that no cache keeps: those are written through the caches, which send
+// what they write when the function has returned, and so the statements do not see
+// it.
 func Tx(tx *lockstep.Tx) (*sql.Tx, error) {
 	t, err := tx.Txn()
 	if err != nil {

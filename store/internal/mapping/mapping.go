@@ -116,7 +116,8 @@ func New[K comparable, V any](d *Dialect, t Table, opts Options) (*Mapping[K, V]
 	if opts.VersionColumn != "" {
 		mistakes = append(mistakes, f.mapVersion(opts.VersionColumn)...)
 	}
-	if !opts.ReadOnly {
+	// Without a single field every column is unmapped, which is said already.
+	if !opts.ReadOnly && len(f.value) > 0 {
 		mistakes = append(mistakes, f.unmapped()...)
 	}
 	key := t.keyColumns()

@@ -224,6 +224,10 @@ func TestEverythingThatDoesNotFitIsNamedAtOnce(t *testing.T) {
 		ID int `db:"id"`
 	}](generated, Options{}), lockstep.ErrInvalid, "key column id", "generated")
 
+	if err := misfit[pair, struct{ Name string }](rows, Options{}); err == nil || !strings.HasSuffix(err.Error(), "no field of struct has a db tag") {
+		t.Errorf("what follows from there being no tag is told, too: %v", err)
+	}
+
 	type versions struct {
 		V int32 `db:"version,version"`
 	}
@@ -293,6 +297,14 @@ func TestPrepareShowsWhatLoadWouldReturn(t *testing.T) {
 		wantError(t, err, is, append(parts, "fake")...)
 	}
 	refuse(lockstep.Change[pair, row]{Key: pair{"a", 7}, Value: row{ID: 8}}, lockstep.ErrInvalid, "key {a 7}", "row.ID is 8")
+	type small struct {
+		N int `db:"n"`
+	}
+	_, _, err = fitted[int, small](t, Table{Name: "t", Columns: []Column{column("id", "int", 1), column("n", "small", 0)}}, Options{}).
+		Prepare(lockstep.Change[int, small]{Key: 7, Value: small{40000}})
+	if err == nil || !strings.HasPrefix(err.Error(), "lockstep: invalid: fake: key 7: small.N: column n: ") {
+		t.Errorf("%v", err)
+	}
 	refuse(lockstep.Change[pair, row]{Key: pair{"a", 40000}}, lockstep.ErrInvalid, "key {a 40000}", "column id", "a small column")
 	refuse(lockstep.Change[pair, row]{Key: pair{"a\n", -40000}}, lockstep.ErrInvalid, `"{a\n -40000}"`, "less than")
 	refuse(lockstep.Change[pair, row]{Lifetime: 1}, lockstep.ErrUnsupported, "lifetime")

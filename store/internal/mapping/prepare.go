@@ -48,7 +48,7 @@ func (m *Mapping[K, V]) Prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V],
 	// What is only read may be anything in a value that somebody has made: a time that is
 	// zero is out of the reach of a timestamp.
 	if p.Columns, err = m.bind(c.Value, m.taken); err != nil {
-		return c, 0, fmt.Errorf("%s: %w", of(c), err)
+		return c, 0, m.d.invalid("%s: %w", of(c), err)
 	}
 	rv := reflect.ValueOf(&c.Value).Elem()
 	n := 0

@@ -54,10 +54,15 @@ func (m *Mapping[K, V]) ScanKey(columns []driver.Value) (k K, err error) {
 // without a field, and for a part of the key that a field leaves out, whose zero the
 // column may not take. Its error is ErrInvalid and names the field and the column.
 func (m *Mapping[K, V]) BindValue(v V) ([]any, error) {
-	return m.bind(v, func(int) bool { return true })
+	columns, err := m.bind(v, func(int) bool { return true })
+	if err != nil {
+		return nil, m.d.invalid("%w", err)
+	}
+	return columns, nil
 }
 
-// bind binds those of the mapped columns that are wanted.
+// bind binds those of the mapped columns that are wanted. Its error names the field and
+// the column.
 func (m *Mapping[K, V]) bind(v V, wanted func(i int) bool) ([]any, error) {
 	rv := reflect.ValueOf(&v).Elem()
 	out := make([]any, len(m.Value))
@@ -67,7 +72,7 @@ func (m *Mapping[K, V]) bind(v V, wanted func(i int) bool) ([]any, error) {
 		}
 		var err error
 		if out[i], err = part.write(rv); err != nil {
-			return nil, m.d.invalid("%s: column %s: %w", part.Name, part.Column, err)
+			return nil, fmt.Errorf("%s: column %s: %w", part.Name, part.Column, err)
 		}
 	}
 	return out, nil
