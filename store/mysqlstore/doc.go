@@ -56,12 +56,12 @@
 // # Changes made by others
 //
 // [Database.InstallWatch] puts triggers on a table, of ours or one that exists, which
-// write down which rows are changed, whoever changes them. Stores that open the table afterwards watch
-// it, each in a session of its own: a row that somebody else has changed leaves memory as
-// soon as the watcher has looked, DatabaseOptions.WatchInterval later at the latest. No
-// change is left out, whatever the order in which transactions are committed, and however
-// long they are. When the watcher's session is lost, memory is emptied, and keeps
-// nothing until there is another one.
+// write down which rows are changed, whoever changes them. Stores that open the table
+// afterwards watch it, each in a session of its own: a row that somebody else has changed
+// leaves memory as soon as the watcher has looked, DatabaseOptions.WatchInterval later at
+// the latest. No change is left out, whatever the order in which transactions are
+// committed, and however long they are. When the watcher's session is lost, memory is
+// emptied, and keeps nothing until there is another one.
 //
 // What a store commits is not told to that store, so that its cache keeps what it has
 // written: two caches over a watched table have a store each. The caller's own
@@ -79,4 +79,10 @@
 // store/internal/kv, while its rows are locked (together.go, locking.go), except for
 // the batches that one statement can do (lone.go, blind.go). More in
 // docs/design/mysql.md.
+//
+// Files that begin with table are about tables that exist, and have the same parts:
+// tabledecide.go, tablecommit.go; tableinspect.go and tablefit.go are what [NewTable]
+// looks at. change… is what a watch installs, watch… what reads it. caller… is the
+// program's SQL in our transactions, inspect.go what is asked of a server, server.go for
+// another server.
 package mysqlstore

@@ -95,4 +95,10 @@
 // Go between them (together.go). An attempt (attempt.go) is what is settled: it knows
 // the session, and how to tell what became of its rows. docs/design/postgres.md says
 // why.
+//
+// Files that begin with table are about tables that exist, and have the same parts:
+// tabledecide.go, tablecommit.go; tableinspect.go and tablefit.go are what [NewTable]
+// looks at. change… is what a watch installs, watch… what reads it. caller… is the
+// program's SQL in our transactions, join.go our statements in the program's. lane.go and
+// pooled.go are for poolers, server.go for another server.
 package pgstore

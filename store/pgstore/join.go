@@ -23,10 +23,10 @@ import (
 // sent, once for each call.
 //
 // The error is ErrUnsupported for a database that was opened with Pooled: nobody could end
-// the session of a transaction that was forgotten. It is ErrInvalid when the transaction is over, aborted, or a savepoint's (Begin
-// of a Tx); when it is one of another database; when it is read-only, or not at READ
-// COMMITTED, which the stores' statements rely on; when synchronous_commit or another
-// setting is one that OpenDatabase would refuse.
+// the session of a transaction that was forgotten. It is ErrInvalid when the transaction
+// is over, aborted, or a savepoint's (Begin of a Tx); when it is one of another database;
+// when it is read-only, or not at READ COMMITTED, which the stores' statements rely on;
+// when synchronous_commit or another setting is one that OpenDatabase would refuse.
 //
 // An error of a statement aborts the transaction, as always with PostgreSQL. While a Joined's
 // Commit or Rollback has not returned nil, tx is not to be used any more.

@@ -147,7 +147,7 @@ func NewTableIn[K comparable, V any](ctx context.Context, db *Database, table st
 	if err := db.ensureLanes(ctx); err != nil {
 		return nil, err
 	}
-	db.mapped.Store(s.oid, watched{s.String(), s.parts})
+	db.mapped.Store(s.oid, mappedTable{s.String(), s.parts})
 	db.keep(o)
 	return &Table[K, V]{
 		outside: o, db: db, opts: opts, shape: s, m: m, sql: newTableSQL(s, m.Key, m.Value, m.Version), floor: db.floor(s.sql()),

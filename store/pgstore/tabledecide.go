@@ -29,7 +29,7 @@ type tableWork[K comparable, V any] struct {
 	// wave is what has been decided and not been sent.
 	wave  wave
 	wrote bool // something has been sent
-	watch *watch
+	tally *tally
 }
 
 // decide locks the rows that the sets name, decides the sets in order, and sends
@@ -39,8 +39,8 @@ type tableWork[K comparable, V any] struct {
 // the lock of its stripe if a set relies on its absence; if a set inserts it, the
 // primary key says whether it was absent.
 func (b *tableBatch[K, V]) decide(ctx context.Context, s *session, sets []int, out []lockstep.Outcome[V], waits *string, before ...command) (*tableWork[K, V], error) {
-	w := &tableWork[K, V]{b: b, out: out, rows: map[string][]driver.Value{}, last: map[string]*rowWrite{}, versions: map[string]int64{}, watch: b.t.watch()}
-	commands := append(before, w.watch.begin()...)
+	w := &tableWork[K, V]{b: b, out: out, rows: map[string][]driver.Value{}, last: map[string]*rowWrite{}, versions: map[string]int64{}, tally: b.t.tally()}
+	commands := append(before, w.tally.begin()...)
 	if waits != nil {
 		commands = append(commands, command{sql: waitSQL, args: []any{*waits}})
 	}
@@ -343,7 +343,7 @@ func (w *tableWork[K, V]) commands() (commands []command) {
 		}
 		commands = append(commands, w.read(t.sql.read, keysOf(w.wave.rows)))
 		commands = append(commands, w.kept()...)
-		commands = append(commands, w.watch.end(changed)...)
+		commands = append(commands, w.tally.end(changed)...)
 	}
 	return commands
 }
@@ -440,7 +440,7 @@ func (w *tableWork[K, V]) removeAll(ctx context.Context, s *session, i int) erro
 	if err := s.run(ctx, commands...); err != nil {
 		return err
 	}
-	if end := w.watch.end(int(removed)); len(end) > 0 {
+	if end := w.tally.end(int(removed)); len(end) > 0 {
 		if err := s.run(ctx, end...); err != nil {
 			return err
 		}

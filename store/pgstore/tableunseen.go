@@ -19,25 +19,25 @@ import (
 //
 // It is looked for where the table had triggers or such actions when it was opened.
 
-// watched is a mapped table, and those that it is partitioned into.
-type watched struct {
+// mappedTable is a mapped table, and those that it is partitioned into.
+type mappedTable struct {
 	name string
 	oids []int64
 }
 
-// watch counts for some work.
-type watch struct {
-	tables []watched
+// tally counts the rows that some work changes.
+type tally struct {
+	tables []mappedTable
 	counts []int64 // what the server counted before the work, and may count after it
-	own    int     // the place of the work's own table in tables; -1: it is not watched
+	own    int     // the place of the work's own table in tables; -1: it is not counted
 }
 
-// watch returns nil for a table that changes no rows by itself.
-func (t *Table[K, V]) watch() *watch {
+// tally returns nil for a table that changes no rows by itself.
+func (t *Table[K, V]) tally() *tally {
 	if !t.shape.acts {
 		return nil
 	}
-	w := &watch{own: -1}
+	w := &tally{own: -1}
 	t.db.mapped.Range(func(oid, table any) bool {
 		if oid == t.shape.oid {
 			if t.shape.triggers {
@@ -45,7 +45,7 @@ func (t *Table[K, V]) watch() *watch {
 			}
 			w.own = len(w.tables)
 		}
-		w.tables = append(w.tables, table.(watched))
+		w.tables = append(w.tables, table.(mappedTable))
 		return true
 	})
 	w.counts = make([]int64, len(w.tables))
@@ -53,7 +53,7 @@ func (t *Table[K, V]) watch() *watch {
 }
 
 // oids are the parameters: the tables and their parts, and the place of each.
-func (w *watch) oids() (oids []int64, places []int32) {
+func (w *tally) oids() (oids []int64, places []int32) {
 	for i, table := range w.tables {
 		oids = append(oids, table.oids...)
 		places = append(places, slices.Repeat([]int32{int32(i + 1)}, len(table.oids))...)
@@ -65,7 +65,7 @@ const countsSQL = `SELECT u.place, sum(pg_stat_get_xact_tuples_inserted(u.oid::o
 	+ pg_stat_get_xact_tuples_deleted(u.oid::oid))::int8 AS n FROM unnest($1::int8[], $2::int4[]) AS u(oid, place) GROUP BY u.place`
 
 // begin reads the counts. They include what was rolled back to a savepoint.
-func (w *watch) begin() []command {
+func (w *tally) begin() []command {
 	if w == nil || len(w.tables) == 0 {
 		return nil
 	}
@@ -83,7 +83,7 @@ func (w *watch) begin() []command {
 
 // end fails if other rows were changed than the work's own, of which there are as
 // many as changed. It fails by itself, as counted does, and for the same reason.
-func (w *watch) end(changed int) []command {
+func (w *tally) end(changed int) []command {
 	if w == nil || len(w.tables) == 0 {
 		return nil
 	}
