@@ -3,6 +3,7 @@ package lockstep
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -88,11 +89,46 @@ type Stats struct {
 	// them; without one both are 0.
 	Retries, RetryFailures uint64
 
+	// ReadBreaker and WriteBreaker are the states of the circuits of a breaker around
+	// the store, BreakerChanges how often they have changed, and BreakerRefusals the
+	// calls that an open one has refused. Without a breaker all are zero.
+	ReadBreaker, WriteBreaker       BreakerState
+	BreakerChanges, BreakerRefusals uint64
+
 	// LoadLatency is measured around Store.Load, CommitLatency around
 	// Store.Commit, or from the beginning to the commit of a transaction of several
 	// caches, QueueWait from the call to the start of its commit, and
 	// WriteLatency from the call to its answer.
 	LoadLatency, CommitLatency, QueueWait, WriteLatency Latency
+}
+
+// BreakerState is what a circuit breaker does with the calls of a store. The greater
+// of two is the worse.
+type BreakerState uint8
+
+const (
+	// BreakerNone: there is no breaker.
+	BreakerNone BreakerState = iota
+	// BreakerClosed: calls reach the database.
+	BreakerClosed
+	// BreakerHalfOpen: a few calls do, as probes; the others are refused.
+	BreakerHalfOpen
+	// BreakerOpen: calls are refused.
+	BreakerOpen
+)
+
+func (s BreakerState) String() string {
+	switch s {
+	case BreakerNone:
+		return "none"
+	case BreakerClosed:
+		return "closed"
+	case BreakerHalfOpen:
+		return "half-open"
+	case BreakerOpen:
+		return "open"
+	}
+	return fmt.Sprintf("BreakerState(%d)", uint8(s))
 }
 
 // Latency is a distribution of durations. Each quantile is the upper edge of a

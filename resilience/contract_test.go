@@ -16,27 +16,46 @@ import (
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
-// A store with retries around it is the store that it was.
+// A store with a part around it is the store that it was.
 func TestContract(t *testing.T) {
-	storetest.Run(t, harness(func(inner storetest.Store) storetest.Store { return inner }))
+	for name, part := range map[string]around{
+		"Retry":   retrying,
+		"Breaker": breaking,
+	} {
+		t.Run(name, func(t *testing.T) { storetest.Run(t, harness(part, bare)) })
+	}
 }
 
 // With retries around it, a store that fails every other call in passing keeps
 // the contract of one that never fails.
 func TestContractOverPassingFailures(t *testing.T) {
-	storetest.Run(t, harness(func(inner storetest.Store) storetest.Store { return &stumbling{Store: inner} }))
+	storetest.Run(t, harness(retrying, func(inner storetest.Store) storetest.Store { return &stumbling{Store: inner} }))
 }
 
-func harness(around func(storetest.Store) storetest.Store) storetest.Harness {
-	retrying := func(t testing.TB, inner storetest.Store) storetest.Store {
-		store, err := resilience.Retry(inner, resilience.RetryPolicy{MaxDelay: time.Microsecond})
+type around func(storetest.Store) (storetest.Store, error)
+
+func retrying(inner storetest.Store) (storetest.Store, error) {
+	return resilience.Retry(inner, resilience.RetryPolicy{MaxDelay: time.Microsecond})
+}
+
+// breaking never opens: the suite brings about more unknown outcomes than any
+// database, and wants to see each of them.
+func breaking(inner storetest.Store) (storetest.Store, error) {
+	return resilience.Breaker(inner, resilience.BreakerPolicy{FailureRate: 1})
+}
+
+func bare(inner storetest.Store) storetest.Store { return inner }
+
+func harness(part around, inside func(storetest.Store) storetest.Store) storetest.Harness {
+	surround := func(t testing.TB, inner storetest.Store) storetest.Store {
+		store, err := part(inner)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return store
 	}
 	open := func(t testing.TB, db *memstore.Database) storetest.Store {
-		return retrying(t, around(memstore.New(memstore.Options[string, storetest.Doc]{Database: db, NewKey: rand.Text})))
+		return surround(t, inside(memstore.New(memstore.Options[string, storetest.Doc]{Database: db, NewKey: rand.Text})))
 	}
 	return storetest.Harness{
 		Bubble: true,
@@ -46,9 +65,9 @@ func harness(around func(storetest.Store) storetest.Store) storetest.Harness {
 			return open(t, db), open(t, db)
 		},
 		OpenUnreliable: func(t testing.TB) storetest.Store {
-			faulty := storetest.Inject(around(memstore.New(memstore.Options[string, storetest.Doc]{NewKey: rand.Text})),
+			faulty := storetest.Inject(inside(memstore.New(memstore.Options[string, storetest.Doc]{NewKey: rand.Text})),
 				fault.MustParse("commit 20%: lose request; commit 25%: lose reply; commit 30%: lose reply, late"), 1)
-			return retrying(t, faulty)
+			return surround(t, faulty)
 		},
 		Lacks: []storetest.Feature{storetest.Restart, storetest.Refusals},
 	}

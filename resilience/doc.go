@@ -8,7 +8,10 @@
 //	…
 //	cache, err := lockstep.New(patient, lockstep.Options[string, User]{})
 //
-// What the inner store can do beside Load and Commit, the outer one can do too.
+// What the inner store can do beside Load and Commit, the outer one can do too. The
+// parts surround Load, Scan, Commit and Begin; Settle and what happens inside a
+// transaction pass by. With several, put Retry outside Breaker: each attempt is
+// counted, and an open breaker answers for the database.
 //
 // # Three kinds of error
 //

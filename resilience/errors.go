@@ -7,6 +7,14 @@ import (
 	"github.com/lockstep-cache/lockstep"
 )
 
+// passing tells whether what failed with err may be made again.
+func (op Operation) passing(err error) bool {
+	if op == OpCommit {
+		return passingCommit(err)
+	}
+	return passingRead(err)
+}
+
 // passingCommit tells whether a failed commit may be made again. The default is
 // no: a store that does not say ErrUnavailable has not said that nothing
 // happened in a way that can pass.

@@ -3,7 +3,6 @@ package resilience
 import (
 	"errors"
 	"math"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -96,69 +95,5 @@ func TestJitterIsFull(t *testing.T) {
 		if n < 40 { // 100 expected; below 40 once in 10¹¹ runs
 			t.Errorf("%d of 1,000 waits in tenth %d", n, i)
 		}
-	}
-}
-
-// Wrapping hides nothing: whatever the inner store has, the outer one has, and
-// nothing more but a Report; but what it hides for a reason. A capability that is added later is covered too.
-func TestCapabilitiesAreForwarded(t *testing.T) {
-	inner := everything{}
-	want, got := reflect.ValueOf(inner.Capabilities()), reflect.ValueOf(retrying(t, inner, RetryPolicy{}).Capabilities())
-	for i := range want.NumField() {
-		field := want.Type().Field(i)
-		w, g := want.Field(i), got.Field(i)
-		switch {
-		case w.IsZero():
-			t.Errorf("the test's store lacks %s", field.Name)
-		case field.Name == "Immediate":
-			if !g.IsZero() {
-				t.Error("it is Immediate, and waits between its attempts")
-			}
-		case g.IsZero():
-			t.Errorf("%s is lost", field.Name)
-		case field.Type.Kind() != reflect.Func && !reflect.DeepEqual(w.Interface(), g.Interface()):
-			t.Errorf("%s is %v, want %v", field.Name, g, w)
-		}
-	}
-
-	bare := retrying(t, bareStore{}, RetryPolicy{}).Capabilities()
-	if bare.Report == nil {
-		t.Error("no Report")
-	}
-	bare.Report(new(lockstep.Stats))
-	bare.Report = nil
-	if !reflect.ValueOf(bare).IsZero() {
-		t.Errorf("a store that can do nothing gained %+v", bare)
-	}
-}
-
-type bareStore struct{ *script }
-
-func (bareStore) Capabilities() (none lockstep.Capabilities[string, int]) { return none }
-
-// everything has every capability; none of its functions can be called.
-type everything struct{ *script }
-
-func (everything) Capabilities() (all lockstep.Capabilities[string, int]) {
-	fill(reflect.ValueOf(&all).Elem())
-	return all
-}
-
-func fill(v reflect.Value) {
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(v.Field(i))
-		}
-	case reflect.Bool:
-		v.SetBool(true)
-	case reflect.Int:
-		v.SetInt(1)
-	case reflect.String:
-		v.SetString("filled")
-	case reflect.Interface:
-		v.Set(reflect.ValueOf("filled"))
-	case reflect.Func:
-		v.Set(reflect.MakeFunc(v.Type(), func([]reflect.Value) []reflect.Value { panic("not to be called") }))
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/internal/nils"
 )
 
 // Retry returns a store that tries again what fails in passing (see the
@@ -32,67 +31,23 @@ import (
 // the cache repeats the first by itself, and what an Apply that failed has done
 // to its transaction only a roll-back puts right.
 //
+// Of a store that is Immediate, a hasty commit that fails in passing answers
+// lockstep.ErrWouldWait, as nothing was sent, and the cache makes it again where it
+// may wait.
+//
 // Attempts after the first count as Retries in the cache's statistics, calls
 // that failed in passing and were given up as RetryFailures. A call that
 // succeeds at once costs about 0.1 µs more than without, and no wait holds a
 // goroutine or a timer beyond the call.
 func Retry[K comparable, V any](store lockstep.Store[K, V], policy RetryPolicy) (lockstep.Store[K, V], error) {
-	if nils.Is(store) {
-		return nil, fmt.Errorf("resilience: Retry: the store is nil: %w", lockstep.ErrInvalid)
+	if err := refuseNil("Retry", store); err != nil {
+		return nil, err
 	}
 	policy, err := policy.normal()
 	if err != nil {
 		return nil, err
 	}
-	s := &retryStore[K, V]{inner: store, retrier: newRetrier(policy)}
-	s.capabilities = s.wrap(store.Capabilities())
-	return s, nil
-}
-
-type retryStore[K comparable, V any] struct {
-	inner        lockstep.Store[K, V]
-	retrier      *retrier
-	capabilities lockstep.Capabilities[K, V]
-}
-
-func (s *retryStore[K, V]) Load(ctx context.Context, keys []K) (map[K]lockstep.Row[V], error) {
-	return retry(ctx, s.retrier, passingRead, func() (map[K]lockstep.Row[V], error) {
-		return s.inner.Load(ctx, keys)
-	})
-}
-
-func (s *retryStore[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V]) ([]lockstep.Outcome[V], error) {
-	return retry(ctx, s.retrier, passingCommit, func() ([]lockstep.Outcome[V], error) {
-		return s.inner.Commit(ctx, sets)
-	})
-}
-
-func (s *retryStore[K, V]) Capabilities() lockstep.Capabilities[K, V] { return s.capabilities }
-
-// wrap returns the inner store's capabilities with retries around those that
-// change nothing. A transaction that was not begun is one that changed nothing.
-func (s *retryStore[K, V]) wrap(c lockstep.Capabilities[K, V]) lockstep.Capabilities[K, V] {
-	if begin := c.Begin; begin != nil {
-		c.Begin = func(ctx context.Context) (lockstep.Txn, error) {
-			return retry(ctx, s.retrier, passingRead, func() (lockstep.Txn, error) { return begin(ctx) })
-		}
-	}
-	if scan := c.Scan; scan != nil {
-		c.Scan = func(ctx context.Context, cursor any, limit int) (lockstep.Page[K, V], error) {
-			return retry(ctx, s.retrier, passingRead, func() (lockstep.Page[K, V], error) { return scan(ctx, cursor, limit) })
-		}
-	}
-	c.Immediate = false // Commit waits between its attempts
-	report := c.Report
-	c.Report = func(stats *lockstep.Stats) {
-		if report != nil {
-			report(stats)
-		}
-		// Added, not set: a store may have retries further in.
-		stats.Retries += s.retrier.retries.Load()
-		stats.RetryFailures += s.retrier.failures.Load()
-	}
-	return c
+	return surround(store, newRetrier(policy)), nil
 }
 
 // retrier follows one policy, for any number of calls at once.
@@ -114,19 +69,30 @@ func newRetrier(policy RetryPolicy) *retrier {
 		Build())}
 }
 
-// retry calls attempt until it succeeds, fails in a way that does not pass, or
-// the policy or the context has had enough. The executor, which costs a fifth of
-// a point read on SQLite, is left alone until an attempt has failed.
-func retry[T any](ctx context.Context, r *retrier, passing func(error) bool, attempt func() (T, error)) (T, error) {
-	start := time.Now()
-	result, err := attempt()
-	if err == nil || !passing(err) {
-		return result, err
-	}
-	return retryAfter(ctx, r, start, result, err, passing, attempt)
+func (r *retrier) report(stats *lockstep.Stats) {
+	stats.Retries += r.retries.Load()
+	stats.RetryFailures += r.failures.Load()
 }
 
-// retryAfter goes on after a first attempt that failed in passing with err.
+// around calls until that succeeds, fails in a way that does not pass, or the
+// policy or the context has had enough. The executor, which costs a fifth of a
+// point read on SQLite, is left alone until an attempt has failed.
+func (r *retrier) around(ctx context.Context, op Operation, call func(context.Context) error) error {
+	start := time.Now()
+	err := call(ctx)
+	if err == nil || !op.passing(err) {
+		return err
+	}
+	if lockstep.Hasty(ctx) && r.policy.MaxAttempts > 1 && ctx.Err() == nil {
+		// A wait is what the caller will not have. It makes the commit again at once,
+		// from where it may wait, so that this attempt is one more than MaxAttempts.
+		r.retries.Add(1)
+		return lockstep.ErrWouldWait
+	}
+	return r.again(ctx, op, start, err, call)
+}
+
+// again goes on after a first attempt that failed in passing with err.
 //
 // What the call returns is decided here. The executor's own answer is not used,
 // for it reports an attempt that succeeded just as the context ended as
@@ -134,34 +100,38 @@ func retry[T any](ctx context.Context, r *retrier, passing func(error) bool, att
 // one that never happened. Nor is its bound on the elapsed time, which lets
 // attempts follow each other without a wait as long as the clock stands at the
 // bound, as a clock in a test does.
-func retryAfter[T any](ctx context.Context, r *retrier, start time.Time, result T, err error,
-	passing func(error) bool, attempt func() (T, error)) (T, error) {
+func (r *retrier) again(ctx context.Context, op Operation, start time.Time, err error, call func(context.Context) error) error {
 	attempts := 0
 	_, _ = r.executor.WithContext(ctx).Get(func() (time.Time, error) {
 		if attempts++; attempts > 1 {
 			r.retries.Add(1)
-			result, err = attempt()
+			err = call(ctx)
 		}
 		late := r.policy.MaxElapsed > 0 && time.Since(start) >= r.policy.MaxElapsed
-		if err == nil || late || !passing(err) {
+		if err == nil || late || !op.passing(err) {
 			return start, nil
 		}
 		return start, err
 	})
-	if err == nil || !passing(err) {
-		return result, err
+	if err == nil || !op.passing(err) {
+		return err
 	}
 	r.failures.Add(1)
 	if attempts > 1 {
 		err = fmt.Errorf("resilience: %d attempts: %w", attempts, err)
 	}
+	return withEnd(ctx, err)
+}
+
+// withEnd joins an error with the context's, if that has ended.
+func withEnd(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil {
 		err = errors.Join(err, ended)
 		if cause := context.Cause(ctx); !errors.Is(ended, cause) {
 			err = errors.Join(err, foreign(cause))
 		}
 	}
-	return result, err
+	return err
 }
 
 // foreign is the cause for which a context has ended, without what it means to a

@@ -1,0 +1,222 @@
+package resilience
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+// Breaker returns a store that stops asking a database which does not answer. An
+// error names the field of the policy that is at fault, and is lockstep.ErrInvalid.
+//
+// It has two circuits, one for what reads (Load, Scan) and one for what writes
+// (Commit, Begin): a server that has become read-only, or a full disk, fails every
+// commit and answers every read. Each circuit is closed while things go well. It
+// opens when, within Window, MinCalls were made and FailureRate of them failed. An
+// open one refuses its operations at once with lockstep.ErrUnavailable: they were
+// not sent, so that a commit is never unknown for it. After OpenFor it is
+// half-open and lets Probes operations through: when all of them succeed it is
+// closed, and open again when one fails.
+//
+// What counts is whether the database answers. Nil is its answer, whatever became of
+// the sets one by one, and so is a conflict. A failure is whatever is not permanent
+// (see the package's three kinds), the end of a context by its deadline among it, and
+// a panic. Other refusals, which may have come from the store alone, and calls that
+// were cancelled show neither, and do not count.
+//
+// Settle passes by and is never refused: the cache spaces it out by itself, and
+// what is in doubt can be settled while the circuit is open. So do Watch and what
+// happens inside a transaction that was begun.
+//
+// A database that hangs is seen when its calls end: put Timeout inside Breaker. A
+// call costs about 0.3 µs more than without, under a lock that is never held while
+// the database works. There is no goroutine and no timer.
+func Breaker[K comparable, V any](store lockstep.Store[K, V], policy BreakerPolicy) (lockstep.Store[K, V], error) {
+	if err := refuseNil("Breaker", store); err != nil {
+		return nil, err
+	}
+	policy, err := policy.normal()
+	if err != nil {
+		return nil, err
+	}
+	return surround(store, newBreaker(policy)), nil
+}
+
+// Defaults of BreakerPolicy.
+const (
+	DefaultFailureRate = 0.5
+	DefaultMinCalls    = 20
+	DefaultWindow      = 10 * time.Second
+	DefaultOpenFor     = time.Second
+	DefaultProbes      = 1
+)
+
+// BreakerPolicy says when a circuit opens and for how long. The zero value is a
+// sound choice: OpenFor is short enough for the retries around the breaker to
+// outlast it.
+type BreakerPolicy struct {
+	// FailureRate is the part of the calls within Window, above 0 and up to 1, that
+	// have to fail for a circuit to open. Zero means DefaultFailureRate.
+	FailureRate float64
+
+	// MinCalls is the number of calls within Window below which nothing opens. Zero
+	// means DefaultMinCalls.
+	MinCalls int
+
+	// Window is how long a call counts; it rolls by tenths of itself. At least 10 ms,
+	// at most 24 hours. Zero means DefaultWindow.
+	Window time.Duration
+
+	// OpenFor is how long an open circuit refuses everything. Zero means
+	// DefaultOpenFor.
+	OpenFor time.Duration
+
+	// Probes is how many operations at most are under way in a half-open circuit, and
+	// how many have to succeed for it to close. Zero means DefaultProbes.
+	Probes int
+}
+
+const shortestWindow, longestWindow = 10 * time.Millisecond, 24 * time.Hour
+
+// normal returns the policy with its defaults, or why it cannot be followed.
+func (p BreakerPolicy) normal() (BreakerPolicy, error) {
+	refuse := func(format string, args ...any) (BreakerPolicy, error) {
+		return p, fmt.Errorf("resilience: BreakerPolicy.%s: %w", fmt.Sprintf(format, args...), lockstep.ErrInvalid)
+	}
+	switch {
+	case !(p.FailureRate >= 0 && p.FailureRate <= 1): // so is NaN
+		return refuse("FailureRate is %v, not between 0 and 1", p.FailureRate)
+	case p.MinCalls < 0:
+		return refuse("MinCalls is %d, below zero", p.MinCalls)
+	case p.Window != 0 && (p.Window < shortestWindow || p.Window > longestWindow):
+		return refuse("Window is %v, not between %v and %v", p.Window, shortestWindow, longestWindow)
+	case p.OpenFor < 0:
+		return refuse("OpenFor is %v, below zero", p.OpenFor)
+	case p.Probes < 0:
+		return refuse("Probes is %d, below zero", p.Probes)
+	case int64(p.Probes) > maxProbes:
+		return refuse("Probes is %d, above %d", p.Probes, int64(maxProbes))
+	}
+	if p.FailureRate == 0 {
+		p.FailureRate = DefaultFailureRate
+	}
+	if p.MinCalls == 0 {
+		p.MinCalls = DefaultMinCalls
+	}
+	if p.Window == 0 {
+		p.Window = DefaultWindow
+	}
+	if p.OpenFor == 0 {
+		p.OpenFor = DefaultOpenFor
+	}
+	if p.Probes == 0 {
+		p.Probes = DefaultProbes
+	}
+	return p, nil
+}
+
+const maxProbes = 1_000_000
+
+// breaker is a part with a circuit for each of two kinds of operations.
+type breaker struct {
+	reads, writes    *gobreaker.TwoStepCircuitBreaker[any]
+	refused, changes atomic.Uint64
+}
+
+func newBreaker(p BreakerPolicy) *breaker {
+	b := &breaker{}
+	circuit := func(name string) *gobreaker.TwoStepCircuitBreaker[any] {
+		return gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
+			Name:         name,
+			MaxRequests:  uint32(p.Probes),
+			Interval:     p.Window,
+			BucketPeriod: p.Window / 10,
+			Timeout:      p.OpenFor,
+			ReadyToTrip: func(c gobreaker.Counts) bool {
+				calls := uint64(c.TotalSuccesses) + uint64(c.TotalFailures)
+				return calls >= uint64(p.MinCalls) && float64(c.TotalFailures) >= p.FailureRate*float64(calls)
+			},
+			OnStateChange: func(string, gobreaker.State, gobreaker.State) { b.changes.Add(1) },
+			IsExcluded:    func(err error) bool { return errors.Is(err, errNoSign) },
+		})
+	}
+	b.reads, b.writes = circuit("reads"), circuit("writes")
+	return b
+}
+
+func (b *breaker) circuit(op Operation) *gobreaker.TwoStepCircuitBreaker[any] {
+	if op.writes() {
+		return b.writes
+	}
+	return b.reads
+}
+
+func (b *breaker) around(ctx context.Context, op Operation, call func(context.Context) error) error {
+	circuit := b.circuit(op)
+	done, err := circuit.Allow()
+	if err != nil {
+		b.refused.Add(1)
+		return fmt.Errorf("resilience: the breaker refuses %s: the circuit of %s is open: %w", op, circuit.Name(), lockstep.ErrUnavailable)
+	}
+	// Deferred, and a failure unless the call returns: a panic, or a call that ends
+	// its goroutine, would keep a half-open circuit's place for good.
+	seen := errExited
+	defer func() { done(seen) }()
+	err = call(ctx)
+	seen = sign(ctx, err)
+	return err
+}
+
+func (b *breaker) report(stats *lockstep.Stats) {
+	stats.BreakerRefusals += b.refused.Load()
+	stats.BreakerChanges += b.changes.Load()
+	stats.ReadBreaker = max(stats.ReadBreaker, state(b.reads))
+	stats.WriteBreaker = max(stats.WriteBreaker, state(b.writes))
+}
+
+func state(circuit *gobreaker.TwoStepCircuitBreaker[any]) lockstep.BreakerState {
+	return stateOf(circuit.State())
+}
+
+func stateOf(s gobreaker.State) lockstep.BreakerState {
+	switch s {
+	case gobreaker.StateOpen:
+		return lockstep.BreakerOpen
+	case gobreaker.StateHalfOpen:
+		return lockstep.BreakerHalfOpen
+	}
+	return lockstep.BreakerClosed
+}
+
+var (
+	// errNoSign stands for an end of a call that says nothing of the database.
+	errNoSign = errors.New("resilience: no sign of the database")
+	errExited = errors.New("resilience: the call has not returned")
+)
+
+// sign is what the end of a call says of the database: nil that it answers, an
+// error that it does not, errNoSign neither.
+//
+// A context that was cancelled is somebody's change of mind; one whose deadline has
+// passed was waited for. The cache cancels the context of a commit that it makes for
+// one caller when that one's deadline passes, and the cause tells.
+func sign(ctx context.Context, err error) error {
+	switch {
+	case err == nil, errors.Is(err, lockstep.ErrConflict) && !errors.Is(err, lockstep.ErrUnknownOutcome):
+		return nil
+	case errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+		return errNoSign
+	case errors.Is(err, lockstep.ErrUnknownOutcome):
+		return err
+	case final(err), errors.Is(err, lockstep.ErrWouldWait),
+		errors.Is(err, context.Canceled) && !errors.Is(err, lockstep.ErrUnavailable):
+		return errNoSign
+	}
+	return err
+}

@@ -1,0 +1,71 @@
+package resilience_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/cachetest"
+	"github.com/lockstep-cache/lockstep/resilience"
+	"github.com/lockstep-cache/lockstep/store/memstore"
+)
+
+// immediate is a store whose first commits fail in passing. It notes which were hasty.
+type immediate struct {
+	*memstore.Store[string, int]
+	failures int
+	hasty    []bool
+}
+
+func (s *immediate) Commit(ctx context.Context, sets []lockstep.ChangeSet[string, int]) ([]lockstep.Outcome[int], error) {
+	s.hasty = append(s.hasty, lockstep.Hasty(ctx))
+	if len(s.hasty) <= s.failures {
+		return nil, fmt.Errorf("locked: %w", lockstep.ErrUnavailable)
+	}
+	return s.Store.Commit(ctx, sets)
+}
+
+func (s *immediate) Capabilities() lockstep.Capabilities[string, int] {
+	c := s.Store.Capabilities()
+	c.Immediate = true
+	return c
+}
+
+// A lone write on a local disk is committed on its caller's goroutine, which does not
+// wait: its retries are made where they may.
+func TestAHastyCommitIsTriedAgainElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := &immediate{Store: memstore.New(memstore.Options[string, int]{}), failures: 2}
+		store, err := resilience.Retry(lockstep.Store[string, int](inner), resilience.RetryPolicy{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := cachetest.Open(t, store, lockstep.Options[string, int]{})
+		if _, err := c.Set(t.Context(), "k", 1); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(inner.hasty, []bool{true, false, false}) {
+			t.Errorf("hasty: %v", inner.hasty)
+		}
+		if st := c.Stats(); st.Retries != 2 || st.RetryFailures != 0 || st.Committed != 1 || st.Unavailable != 0 {
+			t.Errorf("%d retries, %d failures, %d committed, %d unavailable", st.Retries, st.RetryFailures, st.Committed, st.Unavailable)
+		}
+	})
+}
+
+func TestAHastyCommitWithOneAttemptFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := &immediate{Store: memstore.New(memstore.Options[string, int]{}), failures: 1}
+		store, err := resilience.Retry(lockstep.Store[string, int](inner), resilience.RetryPolicy{MaxAttempts: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := cachetest.Open(t, store, lockstep.Options[string, int]{})
+		if _, err := c.Set(t.Context(), "k", 1); err == nil || len(inner.hasty) != 1 {
+			t.Errorf("error %v after %d attempts", err, len(inner.hasty))
+		}
+	})
+}

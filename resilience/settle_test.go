@@ -1,0 +1,48 @@
+package resilience_test
+
+import (
+	"errors"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/cachetest"
+	"github.com/lockstep-cache/lockstep/resilience"
+	"github.com/lockstep-cache/lockstep/store/memstore"
+	"github.com/lockstep-cache/lockstep/store/storetest/fault"
+)
+
+func TestAnOpenBreakerDoesNotKeepWritesInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := fault.Inject(memstore.New(memstore.Options[string, int]{}), fault.MustParse("commit 1..4: lose reply; settle 1..4: fail"), 1)
+		store, err := resilience.Breaker(lockstep.Store[string, int](inner), resilience.BreakerPolicy{MinCalls: 4, OpenFor: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := cachetest.Open(t, store, lockstep.Options[string, int]{})
+		var unknown []*lockstep.WriteError
+		for i := range 4 {
+			_, err := c.Set(t.Context(), strconv.Itoa(i), i)
+			var w *lockstep.WriteError
+			if !errors.As(err, &w) || w.Outcome != lockstep.Unknown {
+				t.Fatalf("write %d: %v", i, err)
+			}
+			unknown = append(unknown, w)
+		}
+		_, err = c.Set(t.Context(), "5", 5)
+		var w *lockstep.WriteError
+		if !errors.As(err, &w) || w.Outcome != lockstep.NotApplied || !errors.Is(err, lockstep.ErrUnavailable) {
+			t.Fatalf("with the breaker open: %v", err)
+		}
+		for i, w := range unknown {
+			if applied, _, err := w.Wait(t.Context()); !applied || err != nil {
+				t.Errorf("write %d: applied %v, %v", i, applied, err)
+			}
+		}
+		if st := c.Stats(); st.WriteBreaker != lockstep.BreakerOpen || st.Settled != 4 || st.InDoubt != 0 {
+			t.Errorf("breaker %v, %d settled, %d in doubt", st.WriteBreaker, st.Settled, st.InDoubt)
+		}
+	})
+}
