@@ -95,6 +95,10 @@ type Stats struct {
 	ReadBreaker, WriteBreaker       BreakerState
 	BreakerChanges, BreakerRefusals uint64
 
+	// LimitWaits are the calls that a limit around the store has made wait for a place,
+	// LimitRefusals those of them that got none. Without a limit both are 0.
+	LimitWaits, LimitRefusals uint64
+
 	// LoadLatency is measured around Store.Load, CommitLatency around
 	// Store.Commit, or from the beginning to the commit of a transaction of several
 	// caches, QueueWait from the call to the start of its commit, and

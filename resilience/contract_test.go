@@ -21,6 +21,7 @@ func TestContract(t *testing.T) {
 	for name, part := range map[string]around{
 		"Retry":   retrying,
 		"Breaker": breaking,
+		"Limit":   limiting,
 	} {
 		t.Run(name, func(t *testing.T) { storetest.Run(t, harness(part, bare)) })
 	}
@@ -42,6 +43,11 @@ func retrying(inner storetest.Store) (storetest.Store, error) {
 // database, and wants to see each of them.
 func breaking(inner storetest.Store) (storetest.Store, error) {
 	return resilience.Breaker(inner, resilience.BreakerPolicy{FailureRate: 1})
+}
+
+// limiting has one place, which is enough where nothing keeps it.
+func limiting(inner storetest.Store) (storetest.Store, error) {
+	return resilience.Limit(inner, resilience.LimitPolicy{MaxCalls: 1})
 }
 
 func bare(inner storetest.Store) storetest.Store { return inner }

@@ -2,6 +2,7 @@ package resilience_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -18,6 +19,14 @@ type immediate struct {
 	*memstore.Store[string, int]
 	failures int
 	hasty    []bool
+	held     chan struct{} // if set, loads wait until it is closed
+}
+
+func (s *immediate) Load(ctx context.Context, keys []string) (map[string]lockstep.Row[int], error) {
+	if s.held != nil {
+		<-s.held
+	}
+	return s.Store.Load(ctx, keys)
 }
 
 func (s *immediate) Commit(ctx context.Context, sets []lockstep.ChangeSet[string, int]) ([]lockstep.Outcome[int], error) {
@@ -66,6 +75,26 @@ func TestAHastyCommitWithOneAttemptFails(t *testing.T) {
 		c := cachetest.Open(t, store, lockstep.Options[string, int]{})
 		if _, err := c.Set(t.Context(), "k", 1); err == nil || len(inner.hasty) != 1 {
 			t.Errorf("error %v after %d attempts", err, len(inner.hasty))
+		}
+	})
+}
+
+// One that finds no place is not hasty any more.
+func TestAHastyCommitDoesNotWaitForAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := &immediate{Store: memstore.New(memstore.Options[string, int]{}), held: make(chan struct{})}
+		c := limited(t, inner, resilience.LimitPolicy{MaxCalls: 1})
+		read, written := make(chan error), make(chan error)
+		go func() { _, err := c.Get(t.Context(), "other"); read <- err }()
+		synctest.Wait()
+		go func() { _, err := c.Set(t.Context(), "k", 1); written <- err }()
+		synctest.Wait()
+		close(inner.held)
+		if err := <-read; !errors.Is(err, lockstep.ErrNotFound) {
+			t.Error(err)
+		}
+		if err := <-written; err != nil || !slices.Equal(inner.hasty, []bool{false}) {
+			t.Errorf("error %v, hasty: %v", err, inner.hasty)
 		}
 	})
 }

@@ -17,6 +17,9 @@ var parts = map[string]func(lockstep.Store[string, int]) (lockstep.Store[string,
 	"Breaker": func(s lockstep.Store[string, int]) (lockstep.Store[string, int], error) {
 		return Breaker(s, BreakerPolicy{})
 	},
+	"Limit": func(s lockstep.Store[string, int]) (lockstep.Store[string, int], error) {
+		return Limit(s, LimitPolicy{})
+	},
 }
 
 // Wrapping hides nothing: whatever the inner store has, the outer one has, and
