@@ -99,6 +99,10 @@ type Stats struct {
 	// LimitRefusals those of them that got none. Without a limit both are 0.
 	LimitWaits, LimitRefusals uint64
 
+	// Timeouts are the calls that a time-out around the store has cut off. What became
+	// of them is counted with the loads and the writes.
+	Timeouts uint64
+
 	// LoadLatency is measured around Store.Load, CommitLatency around
 	// Store.Commit, or from the beginning to the commit of a transaction of several
 	// caches, QueueWait from the call to the start of its commit, and

@@ -22,6 +22,7 @@ func TestContract(t *testing.T) {
 		"Retry":   retrying,
 		"Breaker": breaking,
 		"Limit":   limiting,
+		"Timeout": timing,
 	} {
 		t.Run(name, func(t *testing.T) { storetest.Run(t, harness(part, bare)) })
 	}
@@ -48,6 +49,10 @@ func breaking(inner storetest.Store) (storetest.Store, error) {
 // limiting has one place, which is enough where nothing keeps it.
 func limiting(inner storetest.Store) (storetest.Store, error) {
 	return resilience.Limit(inner, resilience.LimitPolicy{MaxCalls: 1})
+}
+
+func timing(inner storetest.Store) (storetest.Store, error) {
+	return resilience.Timeout(inner, resilience.TimeoutPolicy{})
 }
 
 func bare(inner storetest.Store) storetest.Store { return inner }

@@ -46,3 +46,39 @@ func TestAnOpenBreakerDoesNotKeepWritesInDoubt(t *testing.T) {
 		}
 	})
 }
+
+func TestATimeoutOfACommitThatWasSentIsUnknownAndSettled(t *testing.T) {
+	for _, c := range []struct {
+		script  string
+		outcome lockstep.WriteOutcome
+	}{
+		{"commit 1: hang after", lockstep.Unknown},
+		{"commit 1: hang", lockstep.NotApplied},
+	} {
+		t.Run(c.script, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inner := fault.Inject(memstore.New(memstore.Options[string, int]{}), fault.MustParse(c.script), 1)
+				store, err := resilience.Timeout(lockstep.Store[string, int](inner), resilience.TimeoutPolicy{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				cache := cachetest.Open(t, store, lockstep.Options[string, int]{})
+				start := time.Now()
+				_, err = cache.Set(t.Context(), "k", 1)
+				var w *lockstep.WriteError
+				if !errors.As(err, &w) || w.Outcome != c.outcome || time.Since(start) != resilience.DefaultWriteTimeout {
+					t.Fatalf("after %v: %v", time.Since(start), err)
+				}
+				if c.outcome == lockstep.NotApplied && !errors.Is(err, lockstep.ErrUnavailable) {
+					t.Errorf("error %v", err)
+				}
+				if applied, _, err := w.Wait(t.Context()); applied != (c.outcome == lockstep.Unknown) || err != nil {
+					t.Errorf("applied %v, %v", applied, err)
+				}
+				if n := cache.Stats().Timeouts; n != 1 {
+					t.Errorf("%d time-outs", n)
+				}
+			})
+		})
+	}
+}

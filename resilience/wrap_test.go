@@ -20,6 +20,9 @@ var parts = map[string]func(lockstep.Store[string, int]) (lockstep.Store[string,
 	"Limit": func(s lockstep.Store[string, int]) (lockstep.Store[string, int], error) {
 		return Limit(s, LimitPolicy{})
 	},
+	"Timeout": func(s lockstep.Store[string, int]) (lockstep.Store[string, int], error) {
+		return Timeout(s, TimeoutPolicy{})
+	},
 }
 
 // Wrapping hides nothing: whatever the inner store has, the outer one has, and
