@@ -37,7 +37,7 @@ func TestContractOverPassingFailures(t *testing.T) {
 type around func(storetest.Store) (storetest.Store, error)
 
 func retrying(inner storetest.Store) (storetest.Store, error) {
-	return resilience.Retry(inner, resilience.RetryPolicy{MaxDelay: time.Microsecond})
+	return resilience.Retry(inner, resilience.RetryPolicy{MaxDelay: time.Microsecond, Budget: resilience.RetryBudget{PerSuccess: 1}})
 }
 
 // breaking never opens: the suite brings about more unknown outcomes than any

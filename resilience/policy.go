@@ -42,6 +42,9 @@ type RetryPolicy struct {
 	// MaxAttempts and the context set a limit. A commit's context ends after
 	// lockstep.Options.CommitTimeout in any case.
 	MaxElapsed time.Duration
+
+	// Budget bounds the retries of all calls together.
+	Budget RetryBudget
 }
 
 // normal returns the policy with its defaults, or why it cannot be followed.
@@ -58,11 +61,23 @@ func (p RetryPolicy) normal() (RetryPolicy, error) {
 		return refuse("MaxDelay is %v, below zero", p.MaxDelay)
 	case p.MaxElapsed < 0:
 		return refuse("MaxElapsed is %v, below zero", p.MaxElapsed)
+	case p.Budget.Reserve < 0:
+		return refuse("Budget.Reserve is %d, below zero", p.Budget.Reserve)
+	case p.Budget.Reserve > mostReserve:
+		return refuse("Budget.Reserve is %d, above %d", p.Budget.Reserve, mostReserve)
+	case !(p.Budget.PerSuccess >= 0 && p.Budget.PerSuccess <= 1): // so is NaN
+		return refuse("Budget.PerSuccess is %v, not between 0 and 1", p.Budget.PerSuccess)
 	case p.MaxDelay > 0 && p.BaseDelay > p.MaxDelay:
 		return refuse("BaseDelay is %v, longer than MaxDelay, %v", p.BaseDelay, p.MaxDelay)
 	}
 	if p.MaxAttempts == 0 {
 		p.MaxAttempts = DefaultMaxAttempts
+	}
+	if p.Budget.Reserve == 0 {
+		p.Budget.Reserve = DefaultReserve
+	}
+	if p.Budget.PerSuccess == 0 {
+		p.Budget.PerSuccess = DefaultPerSuccess
 	}
 	switch {
 	case p.BaseDelay == 0 && p.MaxDelay == 0:

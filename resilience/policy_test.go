@@ -21,6 +21,11 @@ func TestBadPoliciesAreRefusedByName(t *testing.T) {
 		{RetryPolicy{BaseDelay: -1}, []string{"BaseDelay"}},
 		{RetryPolicy{MaxDelay: -1}, []string{"MaxDelay"}},
 		{RetryPolicy{MaxElapsed: -1}, []string{"MaxElapsed"}},
+		{RetryPolicy{Budget: RetryBudget{Reserve: -1}}, []string{"Budget.Reserve"}},
+		{RetryPolicy{Budget: RetryBudget{Reserve: math.MaxInt}}, []string{"Budget.Reserve"}},
+		{RetryPolicy{Budget: RetryBudget{PerSuccess: -0.1}}, []string{"Budget.PerSuccess"}},
+		{RetryPolicy{Budget: RetryBudget{PerSuccess: 1.1}}, []string{"Budget.PerSuccess"}},
+		{RetryPolicy{Budget: RetryBudget{PerSuccess: math.NaN()}}, []string{"Budget.PerSuccess"}},
 		{RetryPolicy{BaseDelay: 2, MaxDelay: 1}, []string{"BaseDelay", "MaxDelay"}},
 	} {
 		store, err := Retry(&script{}, c.policy)
@@ -40,11 +45,12 @@ func TestBadPoliciesAreRefusedByName(t *testing.T) {
 }
 
 func TestDefaultsFollowWhatIsSet(t *testing.T) {
+	budget := RetryBudget{DefaultReserve, DefaultPerSuccess}
 	for _, c := range []struct{ given, want RetryPolicy }{
-		{RetryPolicy{}, RetryPolicy{DefaultMaxAttempts, DefaultBaseDelay, DefaultMaxDelay, 0}},
-		{RetryPolicy{BaseDelay: time.Hour}, RetryPolicy{DefaultMaxAttempts, time.Hour, time.Hour, 0}},
-		{RetryPolicy{MaxDelay: time.Millisecond}, RetryPolicy{DefaultMaxAttempts, time.Millisecond, time.Millisecond, 0}},
-		{RetryPolicy{3, 1, 2, 9}, RetryPolicy{3, 1, 2, 9}},
+		{RetryPolicy{}, RetryPolicy{DefaultMaxAttempts, DefaultBaseDelay, DefaultMaxDelay, 0, budget}},
+		{RetryPolicy{BaseDelay: time.Hour}, RetryPolicy{DefaultMaxAttempts, time.Hour, time.Hour, 0, budget}},
+		{RetryPolicy{MaxDelay: time.Millisecond}, RetryPolicy{DefaultMaxAttempts, time.Millisecond, time.Millisecond, 0, budget}},
+		{RetryPolicy{3, 1, 2, 9, RetryBudget{7, 0.5}}, RetryPolicy{3, 1, 2, 9, RetryBudget{7, 0.5}}},
 	} {
 		if got, err := c.given.normal(); err != nil || got != c.want {
 			t.Errorf("%+v becomes %+v, %v; want %+v", c.given, got, err, c.want)

@@ -36,7 +36,8 @@ import (
 // may wait.
 //
 // Attempts after the first count as Retries in the cache's statistics, calls
-// that failed in passing and were given up as RetryFailures. A call that
+// that failed in passing and were given up as RetryFailures, those of them for which
+// Budget had nothing left as RetriesDenied. A call that
 // succeeds at once costs about 0.1 µs more than without, and no wait holds a
 // goroutine or a timer beyond the call.
 func Retry[K comparable, V any](store lockstep.Store[K, V], policy RetryPolicy) (lockstep.Store[K, V], error) {
@@ -56,12 +57,13 @@ type retrier struct {
 	// executor counts the attempts and waits between them. Its result is when the
 	// first attempt began.
 	executor failsafe.Executor[time.Time]
+	budget   *bucket
 
-	retries, failures atomic.Uint64
+	retries, failures, denied atomic.Uint64
 }
 
 func newRetrier(policy RetryPolicy) *retrier {
-	return &retrier{policy: policy, executor: failsafe.With[time.Time](retrypolicy.NewBuilder[time.Time]().
+	return &retrier{policy: policy, budget: newBucket(policy.Budget), executor: failsafe.With[time.Time](retrypolicy.NewBuilder[time.Time]().
 		WithMaxAttempts(policy.MaxAttempts).
 		WithDelayFunc(func(exec failsafe.ExecutionAttempt[time.Time]) time.Duration {
 			return policy.wait(exec.Retries(), time.Since(exec.LastResult()))
@@ -72,6 +74,7 @@ func newRetrier(policy RetryPolicy) *retrier {
 func (r *retrier) report(stats *lockstep.Stats) {
 	stats.Retries += r.retries.Load()
 	stats.RetryFailures += r.failures.Load()
+	stats.RetriesDenied += r.denied.Load()
 }
 
 // around calls until that succeeds, fails in a way that does not pass, or the
@@ -80,10 +83,14 @@ func (r *retrier) report(stats *lockstep.Stats) {
 func (r *retrier) around(ctx context.Context, op Operation, call func(context.Context) error) error {
 	start := time.Now()
 	err := call(ctx)
-	if err == nil || !op.passing(err) {
+	if err == nil {
+		r.budget.succeeded()
+		return nil
+	}
+	if !op.passing(err) {
 		return err
 	}
-	if lockstep.Hasty(ctx) && r.policy.MaxAttempts > 1 && ctx.Err() == nil {
+	if lockstep.Hasty(ctx) && r.policy.MaxAttempts > 1 && ctx.Err() == nil && r.budget.take() {
 		// A wait is what the caller will not have. It makes the commit again at once,
 		// from where it may wait, so that this attempt is one more than MaxAttempts.
 		r.retries.Add(1)
@@ -99,24 +106,41 @@ func (r *retrier) around(ctx context.Context, op Operation, call func(context.Co
 // cancelled, and a commit that the database has acknowledged would be taken for
 // one that never happened. Nor is its bound on the elapsed time, which lets
 // attempts follow each other without a wait as long as the clock stands at the
-// bound, as a clock in a test does.
+// bound, as a clock in a test does. Nor is its budget, which goes by the calls that
+// are under way: a cache has few of those, each with much in it.
 func (r *retrier) again(ctx context.Context, op Operation, start time.Time, err error, call func(context.Context) error) error {
-	attempts := 0
+	attempts, granted, denied := 0, 0, false
 	_, _ = r.executor.WithContext(ctx).Get(func() (time.Time, error) {
 		if attempts++; attempts > 1 {
 			r.retries.Add(1)
 			err = call(ctx)
 		}
 		late := r.policy.MaxElapsed > 0 && time.Since(start) >= r.policy.MaxElapsed
-		if err == nil || late || !op.passing(err) {
+		if err == nil || late || !op.passing(err) || attempts == r.policy.MaxAttempts || ctx.Err() != nil {
 			return start, nil
 		}
+		if !r.budget.take() {
+			denied = true
+			return start, nil
+		}
+		granted++
 		return start, err
 	})
-	if err == nil || !op.passing(err) {
+	if unused := granted - max(0, attempts-1); unused > 0 { // the context ended in the wait
+		r.budget.put(int64(unused) * aRetry)
+	}
+	if err == nil {
+		r.budget.succeeded()
+		return nil
+	}
+	if !op.passing(err) {
 		return err
 	}
 	r.failures.Add(1)
+	if denied {
+		r.denied.Add(1)
+		return fmt.Errorf("resilience: %d attempts, and the retry budget is spent: %w", attempts, err)
+	}
 	if attempts > 1 {
 		err = fmt.Errorf("resilience: %d attempts: %w", attempts, err)
 	}
