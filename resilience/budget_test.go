@@ -34,7 +34,7 @@ func TestASpentBudgetEndsRetries(t *testing.T) {
 func TestSuccessesFillTheBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{}
-		store := retrying(t, s, RetryPolicy{Budget: RetryBudget{Reserve: 3, PerSuccess: 0.25}})
+		store := retrying(t, s, RetryPolicy{Budget: RetryBudget{Reserve: 3, PerSuccess: 0.3}})
 		call := operations["Commit"]
 		spend := func(attempts int) {
 			t.Helper()
@@ -55,7 +55,7 @@ func TestSuccessesFillTheBudget(t *testing.T) {
 		spend(4)
 		succeed(3)
 		spend(1)
-		succeed(1) // the fourth quarter
+		succeed(1) // 1.2 by now
 		spend(2)
 		time.Sleep(time.Hour) // time is worth nothing
 		spend(1)

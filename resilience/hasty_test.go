@@ -79,6 +79,20 @@ func TestAHastyCommitWithOneAttemptFails(t *testing.T) {
 	})
 }
 
+func TestTheRetryOfAHastyCommitCostsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := &immediate{Store: memstore.New(memstore.Options[string, int]{}), failures: 9}
+		store, err := resilience.Retry(lockstep.Store[string, int](inner), resilience.RetryPolicy{Budget: resilience.RetryBudget{Reserve: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := cachetest.Open(t, store, lockstep.Options[string, int]{})
+		if _, err := c.Set(t.Context(), "k", 1); !errors.Is(err, lockstep.ErrUnavailable) || !slices.Equal(inner.hasty, []bool{true, false}) {
+			t.Errorf("error %v, hasty: %v", err, inner.hasty)
+		}
+	})
+}
+
 // One that finds no place is not hasty any more.
 func TestAHastyCommitDoesNotWaitForAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
