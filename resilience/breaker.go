@@ -17,9 +17,8 @@ import (
 //
 // It has two circuits, one for what reads (Load, Scan) and one for what writes
 // (Commit, Begin): a server that has become read-only, or a full disk, fails every
-// commit and answers every read. Each circuit is closed while things go well. It
-// opens when, within Window, MinCalls were made and FailureRate of them failed. An
-// open one refuses its operations at once with lockstep.ErrUnavailable: they were
+// commit and answers every read. Each circuit is closed while things go well, and
+// opens after a number of failures in a row. An open one refuses its operations at once with lockstep.ErrUnavailable: they were
 // not sent, so that a commit is never unknown for it. After OpenFor it is
 // half-open and lets Probes operations through: when all of them succeed it is
 // closed, and open again when one fails.
@@ -50,28 +49,18 @@ func Breaker[K comparable, V any](store lockstep.Store[K, V], policy BreakerPoli
 
 // Defaults of BreakerPolicy.
 const (
-	DefaultFailureRate = 0.5
-	DefaultMinCalls    = 20
-	DefaultWindow      = 10 * time.Second
-	DefaultOpenFor     = time.Second
-	DefaultProbes      = 1
+	DefaultFailures = 5
+	DefaultOpenFor  = 500 * time.Millisecond
+	DefaultProbes   = 1
 )
 
 // BreakerPolicy says when a circuit opens and for how long. The zero value is a
 // sound choice: OpenFor is short enough for the retries around the breaker to
-// outlast it.
+// outlast it, and two probes a second are no load.
 type BreakerPolicy struct {
-	// FailureRate is the part of the calls within Window, above 0 and up to 1, that
-	// have to fail for a circuit to open. Zero means DefaultFailureRate.
-	FailureRate float64
-
-	// MinCalls is the number of calls within Window below which nothing opens. Zero
-	// means DefaultMinCalls.
-	MinCalls int
-
-	// Window is how long a call counts; it rolls by tenths of itself. At least 10 ms,
-	// at most 24 hours. Zero means DefaultWindow.
-	Window time.Duration
+	// Failures is how many calls, with no success between them, have to fail for a
+	// circuit to open. Each attempt of Retry is a call. Zero means DefaultFailures.
+	Failures int
 
 	// OpenFor is how long an open circuit refuses everything. Zero means
 	// DefaultOpenFor.
@@ -82,35 +71,22 @@ type BreakerPolicy struct {
 	Probes int
 }
 
-const shortestWindow, longestWindow = 10 * time.Millisecond, 24 * time.Hour
-
 // normal returns the policy with its defaults, or why it cannot be followed.
 func (p BreakerPolicy) normal() (BreakerPolicy, error) {
+	const most = 1_000_000
 	refuse := func(format string, args ...any) (BreakerPolicy, error) {
 		return p, fmt.Errorf("resilience: BreakerPolicy.%s: %w", fmt.Sprintf(format, args...), lockstep.ErrInvalid)
 	}
 	switch {
-	case !(p.FailureRate >= 0 && p.FailureRate <= 1): // so is NaN
-		return refuse("FailureRate is %v, not between 0 and 1", p.FailureRate)
-	case p.MinCalls < 0:
-		return refuse("MinCalls is %d, below zero", p.MinCalls)
-	case p.Window != 0 && (p.Window < shortestWindow || p.Window > longestWindow):
-		return refuse("Window is %v, not between %v and %v", p.Window, shortestWindow, longestWindow)
+	case p.Failures < 0 || p.Failures > most:
+		return refuse("Failures is %d, not between 0 and %d", p.Failures, most)
 	case p.OpenFor < 0:
 		return refuse("OpenFor is %v, below zero", p.OpenFor)
-	case p.Probes < 0:
-		return refuse("Probes is %d, below zero", p.Probes)
-	case int64(p.Probes) > maxProbes:
-		return refuse("Probes is %d, above %d", p.Probes, int64(maxProbes))
+	case p.Probes < 0 || p.Probes > most:
+		return refuse("Probes is %d, not between 0 and %d", p.Probes, most)
 	}
-	if p.FailureRate == 0 {
-		p.FailureRate = DefaultFailureRate
-	}
-	if p.MinCalls == 0 {
-		p.MinCalls = DefaultMinCalls
-	}
-	if p.Window == 0 {
-		p.Window = DefaultWindow
+	if p.Failures == 0 {
+		p.Failures = DefaultFailures
 	}
 	if p.OpenFor == 0 {
 		p.OpenFor = DefaultOpenFor
@@ -120,8 +96,6 @@ func (p BreakerPolicy) normal() (BreakerPolicy, error) {
 	}
 	return p, nil
 }
-
-const maxProbes = 1_000_000
 
 // breaker is a part with a circuit for each of two kinds of operations.
 type breaker struct {
@@ -133,15 +107,10 @@ func newBreaker(p BreakerPolicy) *breaker {
 	b := &breaker{}
 	circuit := func(name string) *gobreaker.TwoStepCircuitBreaker[any] {
 		return gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
-			Name:         name,
-			MaxRequests:  uint32(p.Probes),
-			Interval:     p.Window,
-			BucketPeriod: p.Window / 10,
-			Timeout:      p.OpenFor,
-			ReadyToTrip: func(c gobreaker.Counts) bool {
-				calls := uint64(c.TotalSuccesses) + uint64(c.TotalFailures)
-				return calls >= uint64(p.MinCalls) && float64(c.TotalFailures) >= p.FailureRate*float64(calls)
-			},
+			Name:          name,
+			MaxRequests:   uint32(p.Probes),
+			Timeout:       p.OpenFor,
+			ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= uint32(p.Failures) },
 			OnStateChange: func(string, gobreaker.State, gobreaker.State) { b.changes.Add(1) },
 			IsExcluded:    func(err error) bool { return errors.Is(err, errNoSign) },
 		})

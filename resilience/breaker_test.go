@@ -45,7 +45,7 @@ func eachBroken(t *testing.T, policy BreakerPolicy, test func(t *testing.T, s *s
 	}
 }
 
-var quick = BreakerPolicy{MinCalls: 4, OpenFor: time.Second}
+var quick = BreakerPolicy{Failures: 4, OpenFor: time.Second}
 
 // open makes the calls that open the circuit of a breaker that is quick.
 func open(t *testing.T, s *script, call func(context.Context) error) {
@@ -246,29 +246,32 @@ func TestWhatCountsAsAFailure(t *testing.T) {
 	}
 }
 
-// A conflict is an answer like a success: it keeps the failures' part low.
-func TestAConflictIsAnAnswer(t *testing.T) {
-	eachBroken(t, quick, func(t *testing.T, s *script, call func(context.Context) error, state func() lockstep.BreakerState) {
-		s.steps = append(failing(5, &lockstep.ConflictError{Key: "k"}), failing(4, errAway)...)
-		for range 9 {
-			call(t.Context())
-		}
-		if state() != lockstep.BreakerClosed {
-			t.Fatalf("state %v", state())
-		}
-	})
+// Whatever answers between failures, a conflict like a success, ends the row of them.
+func TestAnAnswerEndsTheRowOfFailures(t *testing.T) {
+	for _, answer := range []error{nil, &lockstep.ConflictError{Key: "k"}} {
+		eachBroken(t, quick, func(t *testing.T, s *script, call func(context.Context) error, state func() lockstep.BreakerState) {
+			for range 10 {
+				s.steps = append(failing(3, errAway), fails(answer))
+				for range 4 {
+					call(t.Context())
+				}
+			}
+			if state() != lockstep.BreakerClosed {
+				t.Fatalf("state %v", state())
+			}
+		})
+	}
 }
 
-func TestOldFailuresAreForgotten(t *testing.T) {
-	eachBroken(t, BreakerPolicy{MinCalls: 4, Window: time.Minute}, func(t *testing.T, s *script, call func(context.Context) error, state func() lockstep.BreakerState) {
-		for range 10 {
-			s.steps = failing(3, errAway)
-			for range 3 {
-				call(t.Context())
-			}
-			time.Sleep(time.Minute)
+// What was refused says nothing, and so does not end it either.
+func TestARefusalDoesNotEndTheRowOfFailures(t *testing.T) {
+	eachBroken(t, quick, func(t *testing.T, s *script, call func(context.Context) error, state func() lockstep.BreakerState) {
+		for range 4 {
+			s.steps = []step{fails(lockstep.ErrInvalid), fails(errAway)}
+			call(t.Context())
+			call(t.Context())
 		}
-		if state() != lockstep.BreakerClosed {
+		if state() != lockstep.BreakerOpen {
 			t.Fatalf("state %v", state())
 		}
 	})
@@ -319,13 +322,8 @@ func TestBadBreakerPoliciesAreRefusedByName(t *testing.T) {
 		policy BreakerPolicy
 		field  string
 	}{
-		{BreakerPolicy{FailureRate: -0.1}, "FailureRate"},
-		{BreakerPolicy{FailureRate: 1.1}, "FailureRate"},
-		{BreakerPolicy{FailureRate: math.NaN()}, "FailureRate"},
-		{BreakerPolicy{MinCalls: -1}, "MinCalls"},
-		{BreakerPolicy{Window: -1}, "Window"},
-		{BreakerPolicy{Window: time.Millisecond}, "Window"},
-		{BreakerPolicy{Window: math.MaxInt64}, "Window"},
+		{BreakerPolicy{Failures: -1}, "Failures"},
+		{BreakerPolicy{Failures: math.MaxInt}, "Failures"},
 		{BreakerPolicy{OpenFor: -1}, "OpenFor"},
 		{BreakerPolicy{Probes: -1}, "Probes"},
 		{BreakerPolicy{Probes: math.MaxInt}, "Probes"},

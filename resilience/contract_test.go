@@ -16,48 +16,29 @@ import (
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
-// A store with a part around it is the store that it was.
-func TestContract(t *testing.T) {
-	for name, part := range map[string]around{
-		"Retry":   retrying,
-		"Breaker": breaking,
-		"Limit":   limiting,
-		"Timeout": timing,
-	} {
-		t.Run(name, func(t *testing.T) { storetest.Run(t, harness(part, bare)) })
-	}
-}
+// A store with all the parts around it is the store that it was. They are tested
+// together, and not once more each: the suite takes its time.
+func TestContract(t *testing.T) { storetest.Run(t, harness(protecting, bare)) }
 
 // With retries around it, a store that fails every other call in passing keeps
 // the contract of one that never fails.
 func TestContractOverPassingFailures(t *testing.T) {
-	storetest.Run(t, harness(retrying, func(inner storetest.Store) storetest.Store { return &stumbling{Store: inner} }))
+	storetest.Run(t, harness(protecting, func(inner storetest.Store) storetest.Store { return &stumbling{Store: inner} }))
 }
 
-type around func(storetest.Store) (storetest.Store, error)
-
-func retrying(inner storetest.Store) (storetest.Store, error) {
-	return resilience.Retry(inner, resilience.RetryPolicy{MaxDelay: time.Microsecond, Budget: resilience.RetryBudget{PerSuccess: 1}})
-}
-
-// breaking never opens: the suite brings about more unknown outcomes than any
-// database, and wants to see each of them.
-func breaking(inner storetest.Store) (storetest.Store, error) {
-	return resilience.Breaker(inner, resilience.BreakerPolicy{FailureRate: 1})
-}
-
-// limiting has one place, which is enough where nothing keeps it.
-func limiting(inner storetest.Store) (storetest.Store, error) {
-	return resilience.Limit(inner, resilience.LimitPolicy{MaxCalls: 1})
-}
-
-func timing(inner storetest.Store) (storetest.Store, error) {
-	return resilience.Timeout(inner, resilience.TimeoutPolicy{})
+// protecting has one place, which is enough where nothing keeps it. Its breaker never
+// opens: the suite brings about more failures than any database, and wants to see each.
+func protecting(inner storetest.Store) (storetest.Store, error) {
+	return resilience.Protect(inner, resilience.Policy{
+		Retry:   resilience.RetryPolicy{MaxDelay: time.Microsecond, Budget: resilience.RetryBudget{PerSuccess: 1}},
+		Limit:   resilience.LimitPolicy{MaxCalls: 1},
+		Breaker: resilience.BreakerPolicy{Failures: 1_000_000},
+	})
 }
 
 func bare(inner storetest.Store) storetest.Store { return inner }
 
-func harness(part around, inside func(storetest.Store) storetest.Store) storetest.Harness {
+func harness(part func(storetest.Store) (storetest.Store, error), inside func(storetest.Store) storetest.Store) storetest.Harness {
 	surround := func(t testing.TB, inner storetest.Store) storetest.Store {
 		store, err := part(inner)
 		if err != nil {

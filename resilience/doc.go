@@ -4,14 +4,34 @@
 //
 //	store, err := sqlitestore.Open[string, User](ctx, "app.db", sqlitestore.Options{})
 //	…
-//	patient, err := resilience.Retry(store, resilience.RetryPolicy{})
+//	protected, err := resilience.Protect(store, resilience.Policy{})
 //	…
-//	cache, err := lockstep.New(patient, lockstep.Options[string, User]{})
+//	cache, err := lockstep.New(protected, lockstep.Options[string, User]{})
+//
+// Protect is all the parts with one Policy, whose zero value is a sound choice. A
+// call of the cache goes through them from the top, and its answer comes back from
+// below:
+//
+//	cache
+//	  │
+//	Retry      tries again what was not done, within the context and a budget
+//	  │
+//	Limit      waits for one of a number of places
+//	  │
+//	Breaker    refuses at once while the database does not answer
+//	  │
+//	Timeout    ends the call that takes too long
+//	  │
+//	store
+//
+// Each attempt thus has a place and a deadline of its own; what the breaker sees is
+// the database and not a queue in front of it; and a call that hung is a failure that
+// it sees.
 //
 // What the inner store can do beside Load and Commit, the outer one can do too. The
-// parts surround Load, Scan, Commit and Begin; Settle and what happens inside a
-// transaction pass by. With several, put Retry outside Breaker: each attempt is
-// counted, and an open breaker answers for the database.
+// parts surround Load, Scan, Commit and Begin. Settle, Watch and what happens inside a
+// transaction pass by: what is in doubt is settled while a circuit is open and all
+// places are taken.
 //
 // # Three kinds of error
 //

@@ -38,3 +38,31 @@ func ExampleRetry() {
 	fmt.Println(stats.Committed, "written,", stats.Retries, "retries")
 	// Output: 1 written, 0 retries
 }
+
+// All the parts with their defaults, and what they have done.
+func ExampleProtect() {
+	ctx := context.Background()
+	store := memstore.New(memstore.Options[string, int]{})
+
+	protected, err := resilience.Protect(store, resilience.Policy{
+		Limit: resilience.LimitPolicy{MaxCalls: 20}, // as many as the pool has connections
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	cache, err := lockstep.New(protected, lockstep.Options[string, int]{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer cache.Close(ctx)
+
+	if _, err := cache.Set(ctx, "apples", 12); err != nil {
+		fmt.Println(err)
+		return
+	}
+	stats := cache.Stats()
+	fmt.Println("writes:", stats.WriteBreaker, "- reads:", stats.ReadBreaker, "- cut off:", stats.Timeouts)
+	// Output: writes: closed - reads: closed - cut off: 0
+}

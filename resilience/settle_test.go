@@ -17,7 +17,7 @@ import (
 func TestAnOpenBreakerDoesNotKeepWritesInDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := fault.Inject(memstore.New(memstore.Options[string, int]{}), fault.MustParse("commit 1..4: lose reply; settle 1..4: fail"), 1)
-		store, err := resilience.Breaker(lockstep.Store[string, int](inner), resilience.BreakerPolicy{MinCalls: 4, OpenFor: time.Hour})
+		store, err := resilience.Breaker(lockstep.Store[string, int](inner), resilience.BreakerPolicy{Failures: 4, OpenFor: time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,9 @@ var parts = map[string]func(lockstep.Store[string, int]) (lockstep.Store[string,
 	"Timeout": func(s lockstep.Store[string, int]) (lockstep.Store[string, int], error) {
 		return Timeout(s, TimeoutPolicy{})
 	},
+	"Protect": func(s lockstep.Store[string, int]) (lockstep.Store[string, int], error) {
+		return Protect(s, Policy{})
+	},
 }
 
 // Wrapping hides nothing: whatever the inner store has, the outer one has, and
