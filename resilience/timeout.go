@@ -29,7 +29,7 @@ import (
 // which one is begun is its own until it ends. It is CommitTimeout's, or the
 // program's.
 //
-// A call costs about 0.6 µs more than without.
+// A call costs about 1 µs more than without.
 func Timeout[K comparable, V any](store lockstep.Store[K, V], policy TimeoutPolicy) (lockstep.Store[K, V], error) {
 	if err := refuseNil("Timeout", store); err != nil {
 		return nil, err
