@@ -330,7 +330,8 @@ func (t *Table[K, V]) mapped(table string) (name string, own, ok bool) {
 }
 
 func (w *tableWork[K, V]) dependent(c chain, name string) error {
-	return invalid("table %s: by the action of foreign key %s, the change would change other rows of %s, which a cache may hold", w.t.shape, c[len(c)-1].name, name)
+	return invalid("table %s: by the action of foreign key %s, the change would change other rows of %s, which a cache may hold; "+
+		"write those before it, or in one set with it (DeleteMany, Transact)", w.t.shape, c[len(c)-1].name, name)
 }
 
 // dependentSQL selects the rows that depend on n rows, or on any, by their keys where

@@ -99,7 +99,7 @@ func (b *tableBatch[K, V]) refusal(set int, err error) error {
 		at += fmt.Sprintf(": key %v", changes[0].Key)
 	}
 	if why := changesOthers(err); why != "" {
-		return invalid("%s: %s", at, why)
+		return invalid("%s: %s; write those before it, or in one set with it (DeleteMany, Transact)", at, why)
 	}
 	return invalid("%s: %w", at, err)
 }

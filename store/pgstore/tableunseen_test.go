@@ -75,7 +75,7 @@ func TestRowsThatOthersWouldChangeAreNotChangedUnseen(t *testing.T) {
 		t.Fatal(err)
 	}
 	out = commit(parents, remove(3))
-	wantParts(t, out[0].Err, lockstep.ErrInvalid, "table public.parents: key 3: by a trigger, or a foreign key's action, ", "public.children")
+	wantParts(t, out[0].Err, lockstep.ErrInvalid, "table public.parents: key 3: by a trigger, or a foreign key's action, ", "public.children", "DeleteMany")
 	if strings.Contains(out[0].Err.Error(), "22P02") {
 		t.Errorf("the error tells of the trick by which the statement fails: %v", out[0].Err)
 	}
