@@ -14,6 +14,12 @@ import (
 // statementBytes bounds the keys and values of a statement of many rows.
 const statementBytes = 4 << 20
 
+// statementRoom is the same, where the server takes less. The quarter is for what goes
+// with the values, and for rows that are there twice.
+func (db *Database) statementRoom() int {
+	return int(min(statementBytes, (db.server.maxPacket-packetRoom)/4*3))
+}
+
 // blindly commits sets that set values and expect nothing as one statement in
 // autocommit mode, on a server that gives back what became of the rows. It reports
 // false, with nothing done, for every other batch, and when a row is locked.
@@ -61,7 +67,7 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 		}
 	}
 	least := b.s.clock.least()
-	if n := len(last); n == 0 || n > maxRows || size > statementBytes || least > math.MaxInt64-step {
+	if n := len(last); n == 0 || n > maxRows || size > b.s.db.statementRoom() || least > math.MaxInt64-step {
 		return false, nil
 	}
 	// The list is padded with the row that is shortest. To write it twice is to give

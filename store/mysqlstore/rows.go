@@ -38,14 +38,15 @@ func (w *work[K, V]) placeholder(i int) record {
 // rowSizes[i] rows. Where it does no harm to write a row twice, a list is padded;
 // else it is taken to pieces.
 func (a *attempt) writeRows(ctx context.Context, texts []string, rows []record, twice bool) error {
+	most := a.db.statementRoom()
 	for len(rows) > 0 {
 		n, bytes := 0, 0
-		for n < min(len(rows), maxRows) && (n == 0 || bytes+rows[n].bytes <= statementBytes) {
+		for n < min(len(rows), maxRows) && (n == 0 || bytes+rows[n].bytes <= most) {
 			bytes += rows[n].bytes
 			n++
 		}
 		i, exact := slices.BinarySearch(rowSizes, n)
-		if !exact && !(twice && bytes <= statementBytes) {
+		if !exact && !(twice && bytes <= most) {
 			i--
 			n = rowSizes[i]
 		}

@@ -303,8 +303,7 @@ func (w *tableWork[K, V]) grown(r *mapping.Write, before []driver.Value) error {
 }
 
 func (w *tableWork[K, V]) update(ctx context.Context, text *listText) error {
-	most := int(min(statementBytes, w.t.db.server.maxPacket-packetRoom))
-	return text.byRows(w.Wave.Updates, most, true, func(query string, rows []*mapping.Write) error {
+	return text.byRows(w.Wave.Updates, w.t.db.statementRoom(), true, func(query string, rows []*mapping.Write) error {
 		return w.exec(ctx, query, w.updateArgs(rows))
 	})
 }
@@ -355,8 +354,7 @@ func (w *tableWork[K, V]) updateArgs(rows []*mapping.Write) (args []any) {
 // another unique index keeps apart, the server's error. The message of the server would
 // tell, in its language.
 func (w *tableWork[K, V]) insert(ctx context.Context, text *listText) error {
-	most := int(min(statementBytes, w.t.db.server.maxPacket-packetRoom))
-	return text.byRows(w.Wave.Inserts, most, false, func(query string, rows []*mapping.Write) error {
+	return text.byRows(w.Wave.Inserts, w.t.db.statementRoom(), false, func(query string, rows []*mapping.Write) error {
 		err := w.exec(ctx, query, w.insertArgs(rows))
 		if number(err) != errDuplicate {
 			return err

@@ -19,7 +19,8 @@ var dialect = &mapping.Dialect{Name: "mysql", Fold: dbtag.Fold, MaxKeyBytes: key
 // max_allowed_packet.
 func (db *Database) dialect() *mapping.Dialect {
 	d := *dialect
-	d.MaxColumnBytes = max(1, int(min(defaultValue, db.server.maxPacket-packetRoom)))
+	most := max(1, db.server.maxPacket-packetRoom)
+	d.MaxColumnBytes, d.MaxRowBytes = int(min(defaultValue, most)), int(most)
 	return &d
 }
 

@@ -22,8 +22,9 @@ type Dialect struct {
 	// Fold makes two names equal that the database takes for one column; nil where
 	// it takes none but the equal ones.
 	Fold func(name string) string
-	// MaxKeyBytes bounds each column of a key, MaxColumnBytes each other one.
-	MaxKeyBytes, MaxColumnBytes int
+	// MaxKeyBytes bounds each column of a key, MaxColumnBytes each other one, and
+	// MaxRowBytes, unless it is 0, all columns together.
+	MaxKeyBytes, MaxColumnBytes, MaxRowBytes int
 }
 
 // Table is a table as its database describes it.

@@ -68,6 +68,9 @@ func (m *Mapping[K, V]) Prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V],
 			return c, 0, m.d.wrap(lockstep.ErrTooLarge, "%s: %s has %d bytes", of(c), part.Name, size(p.Columns[i]))
 		}
 	}
+	if most := m.d.MaxRowBytes; most > 0 && p.Bytes() > most {
+		return c, 0, m.d.wrap(lockstep.ErrTooLarge, "%s: the row has %d bytes, and can have %d", of(c), p.Bytes(), most)
+	}
 	if c.Value, err = m.preview(p.Columns); err != nil {
 		return c, 0, m.d.invalid("%s: %w", of(c), err)
 	}
