@@ -56,6 +56,23 @@ func TestSeveralServersBehindOneAddress(t *testing.T) {
 	if !errors.Is(unknown, lockstep.ErrUnknownOutcome) {
 		t.Fatalf("Commit: %v, want ErrUnknownOutcome", unknown)
 	}
+	cache, err := lockstep.New(s, lockstep.Options[string, string]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cache.Close(t.Context())
+	old := connect(t, a.URL())
+	joined, err := mysqlstore.Join(t.Context(), s.Database(), begin(t, old))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := cache.InJoined(joined)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.Set(t.Context(), "joined", "v"); err != nil {
+		t.Fatal(err)
+	}
 	dial.Store(b.Addr)
 	proxy.CutAll()
 	settled, err := s.Capabilities().Settle(t.Context(), unknown)
@@ -67,7 +84,14 @@ func TestSeveralServersBehindOneAddress(t *testing.T) {
 		t.Errorf("the server that has taken over holds %q", got)
 	}
 
-	_, err = mysqlstore.Join(t.Context(), s.Database(), begin(t, connect(t, a.URL())))
+	// What would be committed at the server that was, the one that there is will not have.
+	err = joined.Commit(t.Context())
+	if errors.Is(err, lockstep.ErrUnknownOutcome) {
+		t.Errorf("Commit at the server that was: %v, want that it was not applied", err)
+	}
+	refuses(t, err, lockstep.ErrUnavailable, "another server")
+	waitFor(t, old, 0, "SELECT COUNT(*) FROM lockstep WHERE `key` = 'joined'")
+	_, err = mysqlstore.Join(t.Context(), s.Database(), begin(t, old))
 	refuses(t, err, lockstep.ErrInvalid, "another server")
 	j, err := mysqlstore.Join(t.Context(), s.Database(), begin(t, connect(t, b.URL())))
 	if err != nil {
