@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep/internal/commit"
 	"github.com/lockstep-cache/lockstep/internal/deepcopy"
+	"github.com/lockstep-cache/lockstep/internal/events"
 	"github.com/lockstep-cache/lockstep/internal/gate"
 	"github.com/lockstep-cache/lockstep/internal/memory"
 	"github.com/lockstep-cache/lockstep/internal/nils"
@@ -32,7 +33,7 @@ type Cache[K comparable, V any] struct {
 	memory  *memory.Map[K, V]
 	gate    *gate.Gate[K, *entry[K, V]]
 	queue   *commit.Queue[K, *write[K, V]]
-	events  *eventQueue
+	events  *events.Queue
 	counts  counters
 	hasty   context.Context         // commits, for a store that is Immediate
 	parting context.Context         // life, for Parting
@@ -82,7 +83,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		store: store, can: can, options: options,
 		copier: newCopier(options.Clone, can.Clone),
 		clock:  memory.NewClock(),
-		events: newEventQueue(options.Logger),
+		events: events.New(options.Logger),
 		id:     cacheIDs.Add(1),
 		tasks:  newTasks(), joint: newTasks(), apart: make(chan struct{}, maxApart),
 	}
@@ -163,7 +164,7 @@ func (c *Cache[K, V]) removed(e *entry[K, V], cause memory.Cause) {
 	}
 	counter.Add(1)
 	if hook != nil {
-		c.events.push(func() { hook(e.Key) })
+		c.events.Push(func() { hook(e.Key) })
 	}
 }
 
@@ -200,8 +201,8 @@ func (c *Cache[K, V]) Close(ctx context.Context) error {
 			left = errors.Join(left, fmt.Errorf("lockstep: close: %w: %d calls of the store have not returned", ended(ctx), n))
 		}
 	}
-	if err := c.events.drain(ctx); err != nil {
-		left = errors.Join(left, fmt.Errorf("lockstep: close: %w: hooks still running", err))
+	if !c.events.Drain(ctx) {
+		left = errors.Join(left, fmt.Errorf("lockstep: close: %w: hooks still running", ended(ctx)))
 	}
 	c.unlisten()
 	c.memory.Close()

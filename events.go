@@ -1,12 +1,7 @@
 package lockstep
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"runtime/debug"
-	"sync"
 	"time"
 )
 
@@ -81,110 +76,13 @@ type LoadEvent[K comparable] struct {
 	Err      error
 }
 
-const maxEvents = 65_536
-
-// eventQueue runs hooks off the goroutines that have something to report. Its
-// own goroutine lives while there is something to run.
-type eventQueue struct {
-	logger *slog.Logger
-
-	mu      sync.Mutex
-	waiting []func() // guarded by mu, as what follows
-	running bool
-	dropped uint64
-	idle    *sync.Cond
-}
-
-func newEventQueue(logger *slog.Logger) *eventQueue {
-	q := &eventQueue{logger: logger}
-	q.idle = sync.NewCond(&q.mu)
-	return q
-}
-
-// push takes an event. It may be called with other locks held.
-func (q *eventQueue) push(f func()) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.waiting) >= maxEvents {
-		q.dropped++
-		return
-	}
-	q.waiting = append(q.waiting, f)
-	if !q.running {
-		q.running = true
-		go q.run(nil)
-	}
-}
-
-func (q *eventQueue) run(batch []func()) {
-	idle := false
-	defer func() {
-		if !idle {
-			// A hook is ending the goroutine. The events behind it need another.
-			go q.run(batch)
-		}
-	}()
-	for {
-		for len(batch) > 0 {
-			f := batch[0]
-			batch = batch[1:]
-			protect(q.logger, f)
-		}
-		q.mu.Lock()
-		batch, q.waiting = q.waiting, nil
-		if idle = len(batch) == 0; idle {
-			q.running = false
-			q.idle.Broadcast()
-			q.mu.Unlock()
-			return
-		}
-		q.mu.Unlock()
-	}
-}
-
-// drain waits until every event that was pushed has run, or ctx ends.
-func (q *eventQueue) drain(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.idle.Broadcast()
-	})
-	defer stop()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for q.running {
-		if ctx.Err() != nil {
-			return ended(ctx)
-		}
-		q.idle.Wait()
-	}
-	return nil
-}
-
-func (q *eventQueue) droppedCount() uint64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.dropped
-}
-
-// protect runs a function of the program's, whose panic is not a reason to lose a
-// write.
-func protect(logger *slog.Logger, f func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			logger.Error("lockstep: panic in a function of the program's", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		}
-	}()
-	f()
-}
-
 // tell reports one state of a write, key by key.
 func (c *Cache[K, V]) tell(hook func(WriteEvent[K]), set *ChangeSet[K, V], rows []Row[V], err error) {
 	if hook == nil {
 		return
 	}
 	if set.DeleteAll {
-		c.events.push(func() { hook(WriteEvent[K]{All: true, Delete: true, Err: err}) })
+		c.events.Push(func() { hook(WriteEvent[K]{All: true, Delete: true, Err: err}) })
 		return
 	}
 	for i := range set.Changes {
@@ -192,7 +90,7 @@ func (c *Cache[K, V]) tell(hook func(WriteEvent[K]), set *ChangeSet[K, V], rows 
 		if i < len(rows) {
 			e.Version = rows[i].Version
 		}
-		c.events.push(func() { hook(e) })
+		c.events.Push(func() { hook(e) })
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 
+	"github.com/lockstep-cache/lockstep/internal/events"
 	"github.com/lockstep-cache/lockstep/internal/gate"
 )
 
@@ -110,7 +111,7 @@ func (c *Cache[K, V]) touch(key K, e *entry[K, V]) {
 		c.counts.negativeHits.Add(1)
 	}
 	if hook := c.options.Hooks.Hit; hook != nil {
-		protect(c.options.Logger, func() { hook(key, !e.Exists) })
+		events.Protect(c.options.Logger, func() { hook(key, !e.Exists) })
 	}
 }
 
@@ -170,7 +171,7 @@ func (c *Cache[K, V]) board(ctx context.Context, f *flight[K, V], start, missed 
 func (c *Cache[K, V]) missed(key K) {
 	c.counts.misses.Add(1)
 	if hook := c.options.Hooks.Miss; hook != nil {
-		c.events.push(func() { hook(key) })
+		c.events.Push(func() { hook(key) })
 	}
 }
 
@@ -331,7 +332,7 @@ func (c *Cache[K, V]) loadRows(ctx context.Context, keys []K) (rows map[K]Row[V]
 		if hook := c.options.Hooks.Load; hook != nil {
 			// Not here: a hook that reads the keys would wait for this load.
 			event := LoadEvent[K]{Keys: keys, Duration: took, Err: err}
-			c.events.push(func() { hook(event) })
+			c.events.Push(func() { hook(event) })
 		}
 	}()
 	rows, err = c.store.Load(ctx, keys)

@@ -218,7 +218,7 @@ func (c *Cache[K, V]) Stats() Stats {
 		Evictions: n.evictions.Load(), Expirations: n.expirations.Load(),
 		Watching: n.watching.Load(), WatchLosses: n.watchLosses.Load(), OutsideChanges: n.outsideChanges.Load(),
 		Replacements:   n.replacements.Load(),
-		HooksDropped:   c.events.droppedCount(),
+		HooksDropped:   c.events.Dropped(),
 		AuditedEntries: n.audited.Load(), AuditDifferences: n.differences.Load(),
 		LoadLatency:   distribution(&n.loadLatency),
 		CommitLatency: distribution(&n.commitLatency),
