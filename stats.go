@@ -84,11 +84,12 @@ type Stats struct {
 	// have compared and found.
 	AuditedEntries, AuditDifferences uint64
 
-	// Retries are attempts after the first; RetryFailures are operations that
+	// Attempts are calls of the store that retries around it have made, the first ones
+	// among them; Retries are attempts after the first; RetryFailures are operations that
 	// failed after their last attempt, and RetriesDenied those of them that were not
 	// tried again, or not once more, because the budget for retries was spent. A
 	// retrying store around the store counts them; without one all are 0.
-	Retries, RetryFailures, RetriesDenied uint64
+	Attempts, Retries, RetryFailures, RetriesDenied uint64
 
 	// ReadBreaker and WriteBreaker are the states of the circuits of a breaker around
 	// the store, BreakerChanges how often they have changed, and BreakerRefusals the

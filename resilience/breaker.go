@@ -10,6 +10,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/events"
 )
 
 // Breaker returns a store that stops asking a database which does not answer. An
@@ -69,6 +70,18 @@ type BreakerPolicy struct {
 	// Probes is how many operations at most are under way in a half-open circuit, and
 	// how many have to succeed for it to close. Zero means DefaultProbes.
 	Probes int
+
+	// OnChange is told of each change of a circuit's state. See the package document
+	// for hooks. An open circuit becomes half-open with the next call, or when Stats
+	// are asked for.
+	OnChange func(BreakerEvent)
+}
+
+// BreakerEvent is a change of the state of one of a breaker's circuits.
+type BreakerEvent struct {
+	// Writes tells which circuit: that of what writes, or of what reads.
+	Writes   bool
+	From, To lockstep.BreakerState
 }
 
 // normal returns the policy with its defaults, or why it cannot be followed.
@@ -100,22 +113,30 @@ func (p BreakerPolicy) normal() (BreakerPolicy, error) {
 // breaker is a part with a circuit for each of two kinds of operations.
 type breaker struct {
 	reads, writes    *gobreaker.TwoStepCircuitBreaker[any]
+	events           *events.Queue
 	refused, changes atomic.Uint64
 }
 
 func newBreaker(p BreakerPolicy) *breaker {
-	b := &breaker{}
-	circuit := func(name string) *gobreaker.TwoStepCircuitBreaker[any] {
+	b := &breaker{events: newEvents()}
+	circuit := func(name string, writes bool) *gobreaker.TwoStepCircuitBreaker[any] {
 		return gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
-			Name:          name,
-			MaxRequests:   uint32(p.Probes),
-			Timeout:       p.OpenFor,
-			ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= uint32(p.Failures) },
-			OnStateChange: func(string, gobreaker.State, gobreaker.State) { b.changes.Add(1) },
-			IsExcluded:    func(err error) bool { return errors.Is(err, errNoSign) },
+			Name:        name,
+			MaxRequests: uint32(p.Probes),
+			Timeout:     p.OpenFor,
+			ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= uint32(p.Failures) },
+			// Called with the circuit's lock held, and so in order.
+			OnStateChange: func(_ string, from, to gobreaker.State) {
+				b.changes.Add(1)
+				if hook := p.OnChange; hook != nil {
+					e := BreakerEvent{Writes: writes, From: stateOf(from), To: stateOf(to)}
+					b.events.Push(func() { hook(e) })
+				}
+			},
+			IsExcluded: func(err error) bool { return errors.Is(err, errNoSign) },
 		})
 	}
-	b.reads, b.writes = circuit("reads"), circuit("writes")
+	b.reads, b.writes = circuit("reads", false), circuit("writes", true)
 	return b
 }
 
@@ -143,10 +164,12 @@ func (b *breaker) around(ctx context.Context, op Operation, call func(context.Co
 }
 
 func (b *breaker) report(stats *lockstep.Stats) {
-	stats.BreakerRefusals += b.refused.Load()
-	stats.BreakerChanges += b.changes.Load()
+	// The states first: to ask for one may change it.
 	stats.ReadBreaker = max(stats.ReadBreaker, state(b.reads))
 	stats.WriteBreaker = max(stats.WriteBreaker, state(b.writes))
+	stats.BreakerRefusals += b.refused.Load()
+	stats.BreakerChanges += b.changes.Load()
+	stats.HooksDropped += b.events.Dropped()
 }
 
 func state(circuit *gobreaker.TwoStepCircuitBreaker[any]) lockstep.BreakerState {

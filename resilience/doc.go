@@ -33,6 +33,15 @@
 // transaction pass by: what is in doubt is settled while a circuit is open and all
 // places are taken.
 //
+// # Hooks and statistics
+//
+// The parts count what they do in the cache's Stats, and tell the functions of their
+// policies whose names begin with On. Those run on a goroutine of the part's, one at a
+// time, in the order in which things happened, with no lock held, and may call the cache.
+// One that is slow delays the ones behind it and never a call of the store; when
+// 65,536 events wait, further ones are dropped and counted in Stats.HooksDropped. A
+// panic in one is logged, by slog.Default. Closing the cache does not wait for them.
+//
 // # Three kinds of error
 //
 // Everything here turns on one question: could the database have done it?

@@ -10,6 +10,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/bulkhead"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/events"
 )
 
 // Limit returns a store that has a bounded number of calls under way: Load and
@@ -53,6 +54,19 @@ type LimitPolicy struct {
 
 	// MaxWait is the longest that a call waits for a place. Zero means DefaultMaxWait.
 	MaxWait time.Duration
+
+	// OnRefuse is told of each call that got no place. See the package document for
+	// hooks.
+	OnRefuse func(RefuseEvent)
+}
+
+// RefuseEvent is a call that got no place under Limit.
+type RefuseEvent struct {
+	Operation Operation
+	// Waited is how long it waited for one.
+	Waited time.Duration
+	// Err is what the caller gets.
+	Err error
 }
 
 const mostCalls = 1_000_000
@@ -83,11 +97,12 @@ func (p LimitPolicy) normal() (LimitPolicy, error) {
 type limiter struct {
 	policy         LimitPolicy
 	places         bulkhead.Bulkhead[any]
+	events         *events.Queue
 	waits, refused atomic.Uint64
 }
 
 func newLimiter(p LimitPolicy) *limiter {
-	return &limiter{policy: p, places: bulkhead.New[any](uint(p.MaxCalls))}
+	return &limiter{policy: p, places: bulkhead.New[any](uint(p.MaxCalls)), events: newEvents()}
 }
 
 func (l *limiter) around(ctx context.Context, op Operation, call func(context.Context) error) error {
@@ -105,19 +120,25 @@ func (l *limiter) around(ctx context.Context, op Operation, call func(context.Co
 
 func (l *limiter) wait(ctx context.Context, op Operation) error {
 	l.waits.Add(1)
-	err := l.places.AcquirePermitWithMaxWait(ctx, l.policy.MaxWait)
-	if err == nil {
+	began := time.Now()
+	full := l.places.AcquirePermitWithMaxWait(ctx, l.policy.MaxWait)
+	if full == nil {
 		return nil
 	}
 	l.refused.Add(1)
-	full := fmt.Errorf("resilience: %s: no place among %d calls (MaxCalls): %w", op, l.policy.MaxCalls, lockstep.ErrUnavailable)
-	if errors.Is(err, bulkhead.ErrFull) {
-		return full
+	err := fmt.Errorf("resilience: %s: no place among %d calls (MaxCalls): %w", op, l.policy.MaxCalls, lockstep.ErrUnavailable)
+	if !errors.Is(full, bulkhead.ErrFull) {
+		err = withEnd(ctx, err)
 	}
-	return withEnd(ctx, full)
+	if hook := l.policy.OnRefuse; hook != nil {
+		e := RefuseEvent{Operation: op, Waited: time.Since(began), Err: err}
+		l.events.Push(func() { hook(e) })
+	}
+	return err
 }
 
 func (l *limiter) report(stats *lockstep.Stats) {
 	stats.LimitWaits += l.waits.Load()
 	stats.LimitRefusals += l.refused.Load()
+	stats.HooksDropped += l.events.Dropped()
 }

@@ -45,6 +45,33 @@ type RetryPolicy struct {
 
 	// Budget bounds the retries of all calls together.
 	Budget RetryBudget
+
+	// OnAttempt is told of each attempt, the first among them. See the package
+	// document for hooks.
+	OnAttempt func(AttemptEvent)
+	// OnGiveUp is told of a call that failed in passing and is not tried again.
+	OnGiveUp func(GiveUpEvent)
+}
+
+// AttemptEvent is one attempt under Retry.
+type AttemptEvent struct {
+	Operation Operation
+	// Attempt is its number, from 1. After a hasty commit that failed the cache begins
+	// anew.
+	Attempt  int
+	Duration time.Duration
+	// Err is what the attempt returned.
+	Err error
+}
+
+// GiveUpEvent is the end of a call under Retry that failed in passing.
+type GiveUpEvent struct {
+	Operation Operation
+	Attempts  int
+	// BudgetSpent: it would have been tried again, but for the budget.
+	BudgetSpent bool
+	// Err is what the caller gets.
+	Err error
 }
 
 // normal returns the policy with its defaults, or why it cannot be followed.

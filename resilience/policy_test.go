@@ -3,6 +3,7 @@ package resilience
 import (
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -45,14 +46,15 @@ func TestBadPoliciesAreRefusedByName(t *testing.T) {
 }
 
 func TestDefaultsFollowWhatIsSet(t *testing.T) {
+	set := RetryPolicy{MaxAttempts: 3, BaseDelay: 1, MaxDelay: 2, MaxElapsed: 9, Budget: RetryBudget{7, 0.5}}
 	budget := RetryBudget{DefaultReserve, DefaultPerSuccess}
 	for _, c := range []struct{ given, want RetryPolicy }{
-		{RetryPolicy{}, RetryPolicy{DefaultMaxAttempts, DefaultBaseDelay, DefaultMaxDelay, 0, budget}},
-		{RetryPolicy{BaseDelay: time.Hour}, RetryPolicy{DefaultMaxAttempts, time.Hour, time.Hour, 0, budget}},
-		{RetryPolicy{MaxDelay: time.Millisecond}, RetryPolicy{DefaultMaxAttempts, time.Millisecond, time.Millisecond, 0, budget}},
-		{RetryPolicy{3, 1, 2, 9, RetryBudget{7, 0.5}}, RetryPolicy{3, 1, 2, 9, RetryBudget{7, 0.5}}},
+		{RetryPolicy{}, RetryPolicy{MaxAttempts: DefaultMaxAttempts, BaseDelay: DefaultBaseDelay, MaxDelay: DefaultMaxDelay, Budget: budget}},
+		{RetryPolicy{BaseDelay: time.Hour}, RetryPolicy{MaxAttempts: DefaultMaxAttempts, BaseDelay: time.Hour, MaxDelay: time.Hour, Budget: budget}},
+		{RetryPolicy{MaxDelay: time.Millisecond}, RetryPolicy{MaxAttempts: DefaultMaxAttempts, BaseDelay: time.Millisecond, MaxDelay: time.Millisecond, Budget: budget}},
+		{set, set},
 	} {
-		if got, err := c.given.normal(); err != nil || got != c.want {
+		if got, err := c.given.normal(); err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%+v becomes %+v, %v; want %+v", c.given, got, err, c.want)
 		}
 	}

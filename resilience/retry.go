@@ -11,6 +11,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/events"
 )
 
 // Retry returns a store that tries again what fails in passing (see the
@@ -35,7 +36,8 @@ import (
 // lockstep.ErrWouldWait, as nothing was sent, and the cache makes it again where it
 // may wait.
 //
-// Attempts after the first count as Retries in the cache's statistics, calls
+// Calls of the inner store count as Attempts in the cache's statistics, those after
+// the first as Retries, calls
 // that failed in passing and were given up as RetryFailures, those of them for which
 // Budget had nothing left as RetriesDenied. A call that
 // succeeds at once costs about 0.2 µs more than without, and no wait holds a
@@ -58,12 +60,13 @@ type retrier struct {
 	// first attempt began.
 	executor failsafe.Executor[time.Time]
 	budget   *bucket
+	events   *events.Queue
 
-	retries, failures, denied atomic.Uint64
+	attempts, retries, failures, denied atomic.Uint64
 }
 
 func newRetrier(policy RetryPolicy) *retrier {
-	return &retrier{policy: policy, budget: newBucket(policy.Budget), executor: failsafe.With[time.Time](retrypolicy.NewBuilder[time.Time]().
+	return &retrier{policy: policy, budget: newBucket(policy.Budget), events: newEvents(), executor: failsafe.With[time.Time](retrypolicy.NewBuilder[time.Time]().
 		WithMaxAttempts(policy.MaxAttempts).
 		WithDelayFunc(func(exec failsafe.ExecutionAttempt[time.Time]) time.Duration {
 			return policy.wait(exec.Retries(), time.Since(exec.LastResult()))
@@ -72,9 +75,11 @@ func newRetrier(policy RetryPolicy) *retrier {
 }
 
 func (r *retrier) report(stats *lockstep.Stats) {
+	stats.Attempts += r.attempts.Load()
 	stats.Retries += r.retries.Load()
 	stats.RetryFailures += r.failures.Load()
 	stats.RetriesDenied += r.denied.Load()
+	stats.HooksDropped += r.events.Dropped()
 }
 
 // around calls until that succeeds, fails in a way that does not pass, or the
@@ -82,7 +87,7 @@ func (r *retrier) report(stats *lockstep.Stats) {
 // point read on SQLite, is left alone until an attempt has failed.
 func (r *retrier) around(ctx context.Context, op Operation, call func(context.Context) error) error {
 	start := time.Now()
-	err := call(ctx)
+	err := r.attempt(ctx, op, 1, call)
 	if err == nil {
 		r.budget.succeeded()
 		return nil
@@ -113,7 +118,7 @@ func (r *retrier) again(ctx context.Context, op Operation, start time.Time, err 
 	_, _ = r.executor.WithContext(ctx).Get(func() (time.Time, error) {
 		if attempts++; attempts > 1 {
 			r.retries.Add(1)
-			err = call(ctx)
+			err = r.attempt(ctx, op, attempts, call)
 		}
 		late := r.policy.MaxElapsed > 0 && time.Since(start) >= r.policy.MaxElapsed
 		if err == nil || late || !op.passing(err) || attempts == r.policy.MaxAttempts || ctx.Err() != nil {
@@ -137,14 +142,38 @@ func (r *retrier) again(ctx context.Context, op Operation, start time.Time, err 
 		return err
 	}
 	r.failures.Add(1)
-	if denied {
+	switch {
+	case denied:
 		r.denied.Add(1)
-		return fmt.Errorf("resilience: %d attempts, and the retry budget is spent: %w", attempts, err)
-	}
-	if attempts > 1 {
+		err = fmt.Errorf("resilience: %d attempts, and the retry budget is spent: %w", attempts, err)
+	case attempts > 1:
 		err = fmt.Errorf("resilience: %d attempts: %w", attempts, err)
 	}
-	return withEnd(ctx, err)
+	err = withEnd(ctx, err)
+	if hook := r.policy.OnGiveUp; hook != nil {
+		e := GiveUpEvent{Operation: op, Attempts: max(1, attempts), BudgetSpent: denied, Err: err}
+		r.events.Push(func() { hook(e) })
+	}
+	return err
+}
+
+// attempt makes the call once. A hasty commit that would have to wait is no attempt.
+func (r *retrier) attempt(ctx context.Context, op Operation, number int, call func(context.Context) error) error {
+	hook := r.policy.OnAttempt
+	var began time.Time
+	if hook != nil {
+		began = time.Now()
+	}
+	err := call(ctx)
+	if err != nil && errors.Is(err, lockstep.ErrWouldWait) {
+		return err
+	}
+	r.attempts.Add(1)
+	if hook != nil {
+		e := AttemptEvent{Operation: op, Attempt: number, Duration: time.Since(began), Err: err}
+		r.events.Push(func() { hook(e) })
+	}
+	return err
 }
 
 // withEnd joins an error with the context's, if that has ended.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/events"
 )
 
 // Timeout returns a store whose calls have a deadline: Load and Commit, and Scan
@@ -58,6 +59,19 @@ type TimeoutPolicy struct {
 	// second attempt within lockstep.Options.CommitTimeout. Zero means
 	// DefaultWriteTimeout.
 	Write time.Duration
+
+	// OnTimeout is told of each call that was cut off. See the package document for
+	// hooks.
+	OnTimeout func(TimeoutEvent)
+}
+
+// TimeoutEvent is a call that Timeout has cut off.
+type TimeoutEvent struct {
+	Operation Operation
+	// Duration is how long it took, until the store returned.
+	Duration time.Duration
+	// Err is what the caller gets.
+	Err error
 }
 
 // normal returns the policy with its defaults, or why it cannot be followed.
@@ -83,6 +97,8 @@ func (p TimeoutPolicy) normal() (TimeoutPolicy, error) {
 // timer is a part that sets deadlines.
 type timer struct {
 	read, write bound
+	hook        func(TimeoutEvent)
+	events      *events.Queue
 	ended       atomic.Uint64
 }
 
@@ -96,7 +112,7 @@ func newTimer(p TimeoutPolicy) *timer {
 	of := func(after time.Duration, field string) bound {
 		return bound{after, fmt.Errorf("resilience: no answer within %v (TimeoutPolicy.%s): %w", after, field, context.DeadlineExceeded)}
 	}
-	return &timer{read: of(p.Read, "Read"), write: of(p.Write, "Write")}
+	return &timer{read: of(p.Read, "Read"), write: of(p.Write, "Write"), hook: p.OnTimeout, events: newEvents()}
 }
 
 func (t *timer) around(ctx context.Context, op Operation, call func(context.Context) error) error {
@@ -107,6 +123,7 @@ func (t *timer) around(ctx context.Context, op Operation, call func(context.Cont
 	case OpCommit:
 		bound = t.write
 	}
+	began := time.Now()
 	limited, cancel := context.WithTimeoutCause(ctx, bound.after, bound.cause)
 	defer cancel()
 	err := call(limited)
@@ -114,13 +131,26 @@ func (t *timer) around(ctx context.Context, op Operation, call func(context.Cont
 		return err
 	}
 	t.ended.Add(1)
-	if final(err) {
-		return err
+	err = bound.unavailable(err)
+	if t.hook != nil {
+		e := TimeoutEvent{Operation: op, Duration: time.Since(began), Err: err}
+		t.events.Push(func() { t.hook(e) })
 	}
-	if errors.Is(err, bound.cause) {
-		return fmt.Errorf("%w: %w", lockstep.ErrUnavailable, err)
-	}
-	return fmt.Errorf("%w: %w: %w", lockstep.ErrUnavailable, bound.cause, err)
+	return err
 }
 
-func (t *timer) report(stats *lockstep.Stats) { stats.Timeouts += t.ended.Load() }
+// unavailable is what an error means of a call that was cut off.
+func (b bound) unavailable(err error) error {
+	switch {
+	case final(err):
+		return err
+	case errors.Is(err, b.cause):
+		return fmt.Errorf("%w: %w", lockstep.ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: %w: %w", lockstep.ErrUnavailable, b.cause, err)
+}
+
+func (t *timer) report(stats *lockstep.Stats) {
+	stats.Timeouts += t.ended.Load()
+	stats.HooksDropped += t.events.Dropped()
+}

@@ -3,8 +3,10 @@ package resilience
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/events"
 	"github.com/lockstep-cache/lockstep/internal/nils"
 )
 
@@ -43,6 +45,9 @@ func surround[K comparable, V any](inner lockstep.Store[K, V], p part) lockstep.
 	s.capabilities = s.wrap(inner.Capabilities())
 	return s
 }
+
+// newEvents returns the queue of a part's hooks.
+func newEvents() *events.Queue { return events.New(slog.Default()) }
 
 // refuseNil is for the parts' constructors.
 func refuseNil[K comparable, V any](function string, inner lockstep.Store[K, V]) error {
