@@ -31,8 +31,8 @@ func (op Operation) writes() bool { return op == OpCommit || op == OpBegin }
 // part is what surrounds the operations of a store.
 type part interface {
 	// around makes the call, some number of times or never, and returns the error
-	// of the operation. It is the last call's where one was made, or says what that
-	// one says of the database: nil, or unknown, is never made of anything else.
+	// of the operation: nil where the last call returned nil, unknown where that was
+	// unknown, and neither where it was not, or where no call was made.
 	around(ctx context.Context, op Operation, call func(context.Context) error) error
 	// report adds the part's counters. It adds, and does not set: there may be a
 	// part of the same kind further in.
