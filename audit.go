@@ -140,7 +140,7 @@ func (c *Cache[K, V]) auditChunk(ctx context.Context, chunk map[K]*entry[K, V], 
 		if wrong {
 			c.counts.differences.Add(1)
 			if hook := c.options.Hooks.Difference; hook != nil {
-				c.events.push(func() { hook(key) })
+				c.events.Push(func() { hook(key) })
 			}
 			report.Differences = append(report.Differences, Difference[K, V]{
 				Key:    key,
