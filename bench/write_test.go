@@ -317,7 +317,7 @@ const maxPool = 64
 // bestPool tries pools of 1, 2, 4 … connections, up to one a writer, and
 // returns the size with the highest throughput.
 func bestPool(b *testing.B, writers int, open func(size int) (write writeFunc, end func())) int {
-	const sample = 1000
+	const sample = 5000 // with fewer the size is chance, and the rival the slower for it
 	var best int
 	var least time.Duration
 	for size := 1; size <= min(writers, maxPool); size *= 2 {
