@@ -29,3 +29,9 @@ func SQL(t lockstep.Txn) (*sql.Tx, bool) {
 func RunInside(ctx context.Context, t lockstep.Txn, query string) error {
 	return t.(*txn).a.s.run(ctx, query)
 }
+
+// CallJoined joins a transaction, and returns a call in it that does nothing.
+func CallJoined(ctx context.Context, db *Database, tx *sql.Tx) (call func(context.Context) error, err error) {
+	t := newJoinedTxn(db, tx)
+	return func(ctx context.Context) error { return t.within(ctx, "", func() error { return nil }) }, t.meet(ctx)
+}

@@ -51,6 +51,14 @@ func Join(ctx context.Context, db *Database, tx *sql.Tx, options ...lockstep.Joi
 	if err := db.closed(); err != nil {
 		return nil, err
 	}
+	t := newJoinedTxn(db, tx)
+	if err := t.meet(ctx); err != nil {
+		return nil, err
+	}
+	return lockstep.Join(db, t, options...)
+}
+
+func newJoinedTxn(db *Database, tx *sql.Tx) *joinedTxn {
 	t := &joinedTxn{tx: tx}
 	t.txn.joined = t
 	// serial: whether a row is absent that a cache makes is said by its insertion, at
@@ -59,10 +67,7 @@ func Join(ctx context.Context, db *Database, tx *sql.Tx, options ...lockstep.Joi
 	t.a = &attempt{
 		db: db, s: programSession(tx), stamp: 1 + rand.Int64N(1<<63-1), begun: true, serial: true, verify: t.verify,
 	}
-	if err := t.meet(ctx); err != nil {
-		return nil, err
-	}
-	return lockstep.Join(db, t, options...)
+	return t
 }
 
 // joinedSavepoint is there for as long as the transaction is the one that was joined.

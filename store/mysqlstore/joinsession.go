@@ -133,14 +133,16 @@ func (t *joinedTxn) within(ctx context.Context, writer string, f func() error) (
 		return err
 	}
 	s := t.a.s
+	// Not under ctx. Where that had ended before this was sent, what would be put back are
+	// the settings that the program had at an earlier call.
+	if err := t.detached(t.a.db.server.borrow(writer)); err != nil {
+		return err
+	}
 	defer func() { // also when a value's own method ends the goroutine
 		if gerr := t.giveBack(); gerr != nil {
 			err = cmp.Or(err, gerr)
 		}
 	}()
-	if err := s.run(ctx, t.a.db.server.borrow(writer)); err != nil {
-		return notApplied(err)
-	}
 	s.lockWait, s.writer = impatience, writer
 	return f()
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/lockstep-cache/lockstep"
@@ -173,6 +174,63 @@ func TestTheNextUserOfAJoinedConnectionDoesNotGetItsSettings(t *testing.T) {
 	}
 	eventually(t, "the connection is another one", func() bool { return settings() == before })
 	p.ok(j.Rollback(t.Context()))
+}
+
+// The call's context ends at one of its steps, whichever: the program does not get back
+// settings that it has changed since.
+func TestAnInterruptedCallDoesNotPutBackOldSettings(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	p := newJoining(t, dsn, dsn)
+	kept := 0
+	for step := int64(1); ; step++ {
+		tx := begin(t, p.program)
+		call, err := mysqlstore.CallJoined(t.Context(), p.db, tx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		execute(t, tx, "SET time_zone = '+02:00'")
+		err = call(&endsAfter{Context: t.Context(), done: make(chan struct{}), left: step})
+		var zone string
+		if tx.QueryRow("SELECT @@time_zone").Scan(&zone) == nil { // else the connection is lost
+			kept++
+			if zone != "+02:00" {
+				t.Errorf("ended at step %d (%v): the program's time zone is %s", step, err, zone)
+			}
+		}
+		tx.Rollback()
+		if err == nil {
+			break
+		}
+	}
+	if kept < 2 {
+		t.Error("the connection was lost at each step")
+	}
+}
+
+// endsAfter is a context that ends after it was asked for its Done so many times.
+type endsAfter struct {
+	context.Context
+	mu   sync.Mutex
+	done chan struct{}
+	left int64
+}
+
+func (c *endsAfter) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left--; c.left == 0 {
+		close(c.done)
+	}
+	return c.done
+}
+
+func (c *endsAfter) Err() error {
+	select {
+	case <-c.done:
+		return context.Canceled
+	default:
+		return nil
+	}
 }
 
 // What the program writes in the transaction is told to the caches that watch the table,
