@@ -185,10 +185,25 @@ func (t *joinedTxn) undo() *txconn.Call {
 	return t.undoing
 }
 
+// undoForgotten is undo, after a look at whether the transaction is still the one that
+// was joined. A statement of the program's that is under way is waited for, and one whose
+// rows are open costs the connection.
+func (t *joinedTxn) undoForgotten() *txconn.Call {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.undoing == nil {
+		t.undoing = txconn.Start(func() error {
+			t.same(context.Background())
+			return t.tx.Rollback()
+		})
+	}
+	return t.undoing
+}
+
 // Settle implements lockstep.Txn. tx.Rollback needs no connection of the pool's, which may
 // all be waiting for the transaction's rows.
 func (t *joinedTxn) Settle(ctx context.Context) (applied bool, err error) {
-	undone := t.undo().Wait(ctx)
+	undone := t.undoForgotten().Wait(ctx)
 	switch {
 	case txconn.Left(undone):
 		return false, gaveUp(ctx, "a statement in the transaction is still under way")

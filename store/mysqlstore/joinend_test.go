@@ -2,6 +2,7 @@ package mysqlstore_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"testing"
@@ -153,6 +154,32 @@ func TestADeadlockInAJoinedTransaction(t *testing.T) {
 	}
 	p.holds("a", "after")
 	p.holds("b", "before")
+}
+
+// DDL commits the transaction, the program forgets it, and somebody else has written the
+// row since: that it was not applied cannot be said of it.
+func TestAForgottenTransactionThatDDLHasCommitted(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	p := newJoining(t, dsn, dsn)
+	tx := begin(t, p.program)
+	j, err := mysqlstore.Join(t.Context(), p.db, tx, lockstep.JoinTimeout(500*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := p.cache.InJoined(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.set(u, "k", "joined")
+	execute(t, tx, "CREATE TABLE ddl (n INT)")
+	if _, err := p.cache.Set(t.Context(), "k", "after"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the transaction is ended", func() bool { _, err := tx.Exec("DO 1"); return errors.Is(err, sql.ErrTxDone) })
+	if err := j.Commit(t.Context()); !errors.Is(err, lockstep.ErrUnknownOutcome) {
+		t.Errorf("Commit: %v, want that it cannot be told", err)
+	}
+	p.holds("k", "after")
 }
 
 // A set that is refused after it was written leaves nothing that the program could commit.
