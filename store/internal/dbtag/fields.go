@@ -44,7 +44,7 @@ func Fields(t reflect.Type, fold func(string) string) (fields []Field, mistakes 
 		}
 	}
 	if len(fields) == 0 && len(mistakes) == 0 {
-		mistakes = append(mistakes, fmt.Errorf("no field of %s has a db tag", typeName(t)))
+		mistakes = append(mistakes, NoneError(typeName(t)))
 	}
 	return fields, mistakes
 }
@@ -128,3 +128,8 @@ func hasTags(t reflect.Type, above []reflect.Type) bool {
 	}
 	return false
 }
+
+// NoneError says that a struct, of that name, has no field with a tag.
+type NoneError string
+
+func (e NoneError) Error() string { return fmt.Sprintf("no field of %s has a db tag", string(e)) }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/internal/dbtag"
@@ -117,8 +118,9 @@ func New[K comparable, V any](d *Dialect, t Table, opts Options) (*Mapping[K, V]
 	if opts.VersionColumn != "" {
 		mistakes = append(mistakes, f.mapVersion(opts.VersionColumn)...)
 	}
-	// Without a single field every column is unmapped, which is said already.
-	if !opts.ReadOnly && len(f.value) > 0 {
+	// Without a single tag every column is unmapped, which is said already.
+	none := func(err error) bool { return errors.As(err, new(dbtag.NoneError)) }
+	if !opts.ReadOnly && !slices.ContainsFunc(mistakes, none) {
 		mistakes = append(mistakes, f.unmapped()...)
 	}
 	key := t.keyColumns()
