@@ -187,14 +187,20 @@ func openSQLite(b *testing.B, writers int) (write writeFunc, pool int) {
 		`INSERT INTO rows (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`)
 }
 
-// mariaDB and postgres start a server each, with memory for all rows. Those that the
-// tests share have less, and pages would be written out to make room in the middle
-// of a run.
+// mariaDB and postgres start a server each, with memory for all rows, unless the
+// environment names one, as for the tests. Those that the tests share have less, and
+// pages would be written out to make room in the middle of a run.
 func mariaDB(b *testing.B) (dsn string) {
+	if os.Getenv("LOCKSTEP_TEST_MARIADB") != "" {
+		return dbtest.MariaDB(b)
+	}
 	return dbtest.StartMariaDB(b, "--innodb-buffer-pool-size=512M").URL()
 }
 
 func postgres(b *testing.B) (url string) {
+	if os.Getenv("LOCKSTEP_TEST_POSTGRES") != "" {
+		return dbtest.Postgres(b)
+	}
 	return dbtest.StartPostgres(b, "shared_buffers=512MB").URL()
 }
 
