@@ -166,15 +166,19 @@ func TestKeysThatTheServerGives(t *testing.T) {
 // A default gives keys that have rows, or had them: what has happened is what the order
 // of the batch says.
 func TestAKeyIsGivenAgain(t *testing.T) {
-	if mysqlstore.OnMySQL(t) {
-		t.Skip("MySQL tells no key but that of AUTO_INCREMENT; TestKeysThatTheServerGives has what is refused")
-	}
 	type set = lockstep.ChangeSet[int64, counted]
 	type change = lockstep.Change[int64, counted]
 	for _, version := range []string{"", "version"} {
 		s := mapTable[int64, counted](t, dbtest.MariaDB(t), mysqlstore.TableOptions{VersionColumn: version},
 			"CREATE TABLE t (id BIGINT DEFAULT (ABS(2)) PRIMARY KEY, n INT, version BIGINT NOT NULL DEFAULT 0)")
 		insert := insertion[int64](counted{1})
+		if mysqlstore.OnMySQL(t) { // which tells no key but that of AUTO_INCREMENT
+			out, err := s.Commit(t.Context(), []set{insert})
+			if err != nil || !errors.Is(out[0].Err, lockstep.ErrUnsupported) {
+				t.Errorf("version %q: %v, %v: an insertion whose key the server does not tell", version, out, err)
+			}
+			continue
+		}
 		remove, write := set{Changes: []change{{Key: 2, Delete: true}}}, set{Changes: []change{{Key: 2, Value: counted{7}}}}
 		beside := set{Changes: []change{{Key: 9, Value: counted{9}}}}
 		last := lockstep.Version(0)
