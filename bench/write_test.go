@@ -59,7 +59,7 @@ func writeAll(b *testing.B, writers, n int, write writeFunc) []time.Duration {
 	for range writers {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-			var letters uint64 // drawing each would take as long as a tenth of a write
+			var letters uint64 // drawing each takes the cores from both rivals
 			for {
 				i := next.Add(1) - 1
 				if i >= int64(n) {

@@ -18,7 +18,7 @@ import (
 // The statements that most writes are, set and setOne, are sent and read in
 // PostgreSQL's binary form by this file, beneath pgx's type map. That one appends
 // the arrays of a batch, by reflection, to a buffer that begins with 256 bytes at each
-// statement: a third of what a write would allocate, and what is allocated is paid
+// statement: much of what a write would allocate, and what is allocated is paid
 // for by collections, in which all writers wait.
 //
 // It is for connections that prepare statements. In every other mode, and where a

@@ -98,7 +98,7 @@ RETURNING key, version, expires_at, {clock}`
 		set: f(set(`SELECT u.k, u.v, greatest({clock}, $3::bigint) + $4::bigint - 1
 FROM unnest({keys}, $2::{value}[]) AS u(k, v) WHERE ` + waits("$5") + `
 ORDER BY {order}`)),
-		// Without the lists, and the subquery, it costs the server a sixth less.
+		// Without the lists, and the subquery, it costs the server less.
 		setOne: f(set(`SELECT $1::{key}, $2::{value}, greatest({clock}, $3::bigint) + $4::bigint - 1 WHERE ` + once)),
 		change: f(change("", "")),
 		changeLate: f(change(`WITH held AS MATERIALIZED (SELECT key FROM {table} WHERE key = ANY({keys}) AND `+waits("$5")+` ORDER BY key FOR UPDATE)`,

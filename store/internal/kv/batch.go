@@ -30,7 +30,7 @@ func NewBatch[K comparable, V any](r *Rows[K, V], sets []lockstep.ChangeSet[K, V
 
 // Borrow is NewBatch without the copy: the batch must not outlive the call that was
 // given the sets, unless Own is called before that returns. A commit of many small
-// sets then allocates a third less.
+// sets then allocates less.
 func Borrow[K comparable, V any](r *Rows[K, V], sets []lockstep.ChangeSet[K, V]) Batch[K, V] {
 	n := 0
 	for _, set := range sets {
