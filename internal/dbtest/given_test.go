@@ -2,6 +2,9 @@ package dbtest
 
 import (
 	"database/sql"
+	"fmt"
+	"io"
+	"net"
 	neturl "net/url"
 	"strings"
 	"testing"
@@ -13,11 +16,11 @@ import (
 // is left as it was.
 func TestAServerThatTheEnvironmentNames(t *testing.T) {
 	for _, c := range []struct {
-		engine engine
+		shared *shared
 		own    func(testing.TB, ...string) *Server
 		check  func(t *testing.T, url string) (databases int)
 	}{
-		{postgres{}, StartPostgres, func(t *testing.T, url string) (n int) {
+		{&sharedPostgres, StartPostgres, func(t *testing.T, url string) (n int) {
 			conn, err := pgx.Connect(t.Context(), url)
 			if err != nil {
 				t.Fatal(err)
@@ -28,7 +31,7 @@ func TestAServerThatTheEnvironmentNames(t *testing.T) {
 			}
 			return n
 		}},
-		{mariaDBOrMySQL(), StartMariaDB, func(t *testing.T, dsn string) (n int) {
+		{&sharedMariaDB, StartMariaDB, func(t *testing.T, dsn string) (n int) {
 			db, err := sql.Open("mysql", dsn)
 			if err != nil {
 				t.Fatal(err)
@@ -39,19 +42,29 @@ func TestAServerThatTheEnvironmentNames(t *testing.T) {
 			}
 			return n
 		}},
-		{newRedis(), StartRedis, func(t *testing.T, url string) int {
+		{&sharedRedis, StartRedis, func(t *testing.T, url string) int {
 			first, err := neturl.Parse(url) // where the claims are
 			if err != nil {
 				t.Fatal(err)
 			}
-			first.Path = "/0"
-			return len(strings.Fields(redisDo(t, first.String(), "KEYS", "lockstep_test_*")))
+			conn, err := net.Dial("tcp", first.Host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			password, _ := first.User.Password()
+			fmt.Fprintf(conn, "AUTH %s\r\nKEYS lockstep_test_*\r\nQUIT\r\n", password)
+			said, err := io.ReadAll(conn)
+			if err != nil || strings.Contains(string(said), "-") {
+				t.Fatalf("%q, %v", said, err)
+			}
+			return strings.Count(string(said), "lockstep_test_")
 		}},
 	} {
-		t.Run(c.engine.name(), func(t *testing.T) {
+		t.Run(c.shared.kind.Name(), func(t *testing.T) {
 			running := c.own(t)
-			t.Setenv(c.engine.variable(), running.URL())
-			sh := shared{engine: c.engine}
+			t.Setenv(c.shared.variable, running.URL())
+			sh := shared{kind: c.shared.kind, variable: c.shared.variable}
 			t.Run("InUse", func(t *testing.T) {
 				one, two := sh.database(t), sh.database(t)
 				if one == two || !strings.Contains(one, running.Addr()) {

@@ -84,9 +84,15 @@ var rules = []rule{
 		module: []string{".", "internal/...", "store/internal/...", "store/codec", "store/storetest/..."},
 	},
 	{
-		why:   "database servers are started for tests",
+		why:   "what is bound to a test is for tests",
 		of:    []string{"..."},
 		never: []string{"internal/dbtest"},
+	},
+	{
+		why:    "database servers are started, and networks broken, by commands and for tests",
+		of:     []string{"..."},
+		except: []string{"cmd/...", "internal/verify", "internal/dbtest"},
+		never:  []string{"internal/dbserver", "internal/netfault"},
 	},
 	{
 		why:    "resilience and coherence import the root, whatever the database",
@@ -241,10 +247,12 @@ func TestForbiddenImportsAreFound(t *testing.T) {
 			"store/internal/sql": {".", "database/sql"},
 			"store/sqlitestore":  {".", "store/internal/sql", "modernc.org/sqlite"},
 			"store/storetest":    {"."},
+			"internal/dbtest":    {"internal/dbserver", "internal/netfault"},
+			"internal/verify":    {".", "internal/dbserver", "internal/netfault"},
 			"resilience":         {".", "github.com/failsafe-go/failsafe-go"},
 			"resp":               {"bufio"},
 			"server":             {".", "resp"},
-			"cmd/lockstep":       {"server", "store/sqlitestore", "github.com/alecthomas/kong"},
+			"cmd/lockstep":       {"server", "store/sqlitestore", "internal/dbserver", "github.com/alecthomas/kong"},
 			"examples/bank":      {".", "store/sqlitestore"},
 		}
 	}
@@ -268,6 +276,8 @@ func TestForbiddenImportsAreFound(t *testing.T) {
 		{"resilience", "github.com/maypok86/otter/v2", "resilience must not import github.com/maypok86/otter/v2"},
 		{"store/sqlitestore", "resilience", "store/sqlitestore must not import resilience"},
 		{"store/sqlitestore", "internal/dbtest", "store/sqlitestore must not import internal/dbtest"},
+		{"store/sqlitestore", "internal/dbserver", "store/sqlitestore must not import internal/dbserver"},
+		{"internal/memory", "internal/netfault", "internal/memory must not import internal/netfault"},
 		{"store/storetest", "cmd/lockstep", "store/storetest must not import cmd/lockstep"},
 		{"internal/textbook", "examples/bank", "internal/textbook must not import examples/bank"},
 		{"resp", ".", "resp must not import . "},

@@ -1,9 +1,10 @@
 //go:build unix
 
-package dbtest
+package dbserver
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,16 +20,16 @@ import (
 )
 
 // supervisor runs a server, "$@", and prints its process id. When its standard
-// input ends, which is when the test process ends, it sends the server a signal,
-// and removes the server's directory once the server is gone. When the server
-// goes first, it leaves the directory alone.
+// input ends, which is when the program ends that started it, it sends the server a signal,
+// has it go on in case it is suspended, and removes its directory once it is gone. When
+// the server goes first, it leaves the directory alone.
 const supervisor = `
 dir=$1 signal=$2
 shift 2
 exec 3<&0 </dev/null
 "$@" 3<&- >&2 &
 server=$!
-(read -r _ <&3; kill -s "$signal" "$server"; exit 0) >&2 &
+(read -r _ <&3; kill -s "$signal" "$server"; kill -s CONT "$server"; exit 0) >&2 &
 watch=$!
 exec 3<&-
 echo "$server"
@@ -46,7 +48,7 @@ type process struct {
 }
 
 func startProcess(dir, logFile, signal string, args []string) (p *process, err error) {
-	cmd, err := command(dir, append([]string{"/bin/sh", "-c", supervisor, "supervisor", dir, signal}, args...))
+	cmd, err := command(context.Background(), dir, append([]string{"/bin/sh", "-c", supervisor, "supervisor", dir, signal}, args...))
 	if err != nil {
 		return nil, err
 	}
@@ -149,10 +151,46 @@ func (p *process) kill() error {
 	}
 }
 
+// suspend has the kernel run a process of the server no more until it is resumed, and
+// returns when none of its threads runs: the signal alone is answered before that.
+func (p *process) suspend(pid int) error {
+	if err := p.toOne(pid, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if done, err := stopped(pid); done || err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("process %d runs on after SIGSTOP", pid)
+		}
+	}
+}
+
+// resume lets a process that was suspended go on.
+func (p *process) resume(pid int) error { return p.toOne(pid, syscall.SIGCONT) }
+
+// toOne signals a process of the server. A session's process that has ended may have given
+// its number to a stranger, who is left alone.
+func (p *process) toOne(pid int, s syscall.Signal) error {
+	if pid != p.pid {
+		children, err := childrenOf(p.pid)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(children, pid) {
+			return fmt.Errorf("process %d is none of the server's: %w", pid, os.ErrProcessDone)
+		}
+	}
+	return syscall.Kill(pid, s)
+}
+
 // command prepares a command that runs as the servers do: in a process group of
-// its own, so that an interrupt from the terminal is the test's to answer.
-func command(dir string, args []string) (*exec.Cmd, error) {
-	cmd := exec.Command(args[0], args[1:]...)
+// its own, so that an interrupt from the terminal is the program's to answer. When ctx
+// ends, the group is killed.
+func command(ctx context.Context, dir string, args []string) (*exec.Cmd, error) {
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Dir = dir
 	cmd.Env = environment(dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -181,7 +219,7 @@ func giveAway(path string) error {
 			return err
 		}
 		if owner := info.Sys().(*syscall.Stat_t).Uid; info.Mode()&0o001 == 0 && int(owner) != uid {
-			return fmt.Errorf("root's tests run servers as nobody, who cannot reach %s; set TMPDIR", above)
+			return fmt.Errorf("servers that root starts run as nobody, who cannot reach %s; set TMPDIR", above)
 		}
 		if above == filepath.Dir(above) {
 			return os.Chown(path, uid, gid)
@@ -189,7 +227,7 @@ func giveAway(path string) error {
 	}
 }
 
-// nobody is whom servers run as when the tests run as root, which PostgreSQL
+// nobody is whom servers run as when root starts them, which PostgreSQL
 // refuses. It is the one such user that every system has, whatever is installed.
 func nobody() (uid, gid int, err error) {
 	u, err := user.Lookup("nobody")

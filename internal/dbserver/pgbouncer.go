@@ -1,4 +1,4 @@
-package dbtest
+package dbserver
 
 import (
 	"context"
@@ -10,30 +10,27 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// PgBouncer starts a PgBouncer of the test's own in front of the PostgreSQL of that URL,
+// PgBouncer is the PgBouncer that is installed, in front of the PostgreSQL of that URL,
 // in transaction mode: a client has a session of the server's for a transaction, and
 // another one perhaps for the next. A setting is a line of its configuration file:
 // "default_pool_size=2". Its URL is that of the same database behind it.
-func PgBouncer(t testing.TB, postgresURL string, settings ...string) *Server {
-	t.Helper()
+func PgBouncer(postgresURL string) (Kind, error) {
 	behind, err := url.Parse(postgresURL)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	return own(t, pgbouncer{behind}, settings)
+	return pgbouncer{behind}, nil
 }
 
 type pgbouncer struct{ behind *url.URL }
 
-func (pgbouncer) name() string     { return "PgBouncer" }
-func (pgbouncer) variable() string { return "" } // it is in front of a server of the test
+func (pgbouncer) Name() string { return "PgBouncer" }
 
-func (e pgbouncer) create(s *Server) error {
+func (e pgbouncer) create(_ context.Context, s *Server) error {
 	user := e.behind.User.Username()
 	password, _ := e.behind.User.Password()
 	s.password = password
@@ -44,7 +41,7 @@ func (e pgbouncer) create(s *Server) error {
 
 // command writes the configuration: the port is in it.
 func (e pgbouncer) command(s *Server) ([]string, error) {
-	program, err := find("pgbouncer", "/usr/sbin", "/usr/local/sbin")
+	program, err := find("pgbouncer", "pgbouncer", "/usr/sbin", "/usr/local/sbin")
 	if err != nil {
 		return nil, err
 	}
@@ -77,14 +74,22 @@ func (e pgbouncer) ready(ctx context.Context, s *Server, _ int) error {
 
 func (pgbouncer) data(s *Server) string { return s.dir }
 
-func (e pgbouncer) url(s *Server, _ string) string {
+func (e pgbouncer) access(s *Server) Access {
+	return Access{
+		User: e.behind.User.Username(), Password: s.password,
+		Addr: s.Addr(), Database: strings.TrimPrefix(e.behind.Path, "/"),
+	}
+}
+
+func (e pgbouncer) url(a Access) string {
 	u := *e.behind
-	u.Host = s.Addr()
+	u.Host = a.Addr
 	return u.String()
 }
 
-func (pgbouncer) createDatabase(context.Context, *Server, string) error { return errors.ErrUnsupported }
-func (pgbouncer) dropDatabase(context.Context, *Server, string) error   { return errors.ErrUnsupported }
+func (pgbouncer) createDatabase(context.Context, string, string) (string, func(context.Context) error, error) {
+	return "", nil, errors.ErrUnsupported // it is the server behind it that has databases
+}
 
 // An immediate shutdown. It has nothing to leave in order.
 func (pgbouncer) orderly() os.Signal { return syscall.SIGTERM }

@@ -1,6 +1,7 @@
-package dbtest
+package dbserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,9 +12,10 @@ import (
 )
 
 // find returns where a program of a server is, without symbolic links: it looks beside
-// itself for others.
-func find(program string, dirs ...string) (string, error) {
-	path, err := look(program, dirs...)
+// itself for others. What is missing is [exec.ErrNotFound], and says which packages of
+// Debian have it.
+func find(program, packages string, dirs ...string) (string, error) {
+	path, err := look(program, packages, dirs...)
 	if err != nil {
 		return "", err
 	}
@@ -22,7 +24,7 @@ func find(program string, dirs ...string) (string, error) {
 
 // look returns where a program is. PATH goes first, then the directories in which
 // distributions hide servers from it.
-func look(program string, dirs ...string) (string, error) {
+func look(program, packages string, dirs ...string) (string, error) {
 	path, err := exec.LookPath(program)
 	for _, dir := range dirs {
 		if err == nil {
@@ -36,16 +38,17 @@ func look(program string, dirs ...string) (string, error) {
 			path, err = slices.Max(found), nil
 		}
 	}
-	if err != nil {
-		return "", fmt.Errorf("no program %s in PATH or in %s; scripts/databases installs it: %w", program, strings.Join(dirs, ", "), err)
+	if errors.Is(err, exec.ErrNotFound) && packages != "" {
+		return "", fmt.Errorf("no program %s in PATH or in %s; on Debian and Ubuntu, apt-get install %s: %w",
+			program, strings.Join(dirs, ", "), packages, exec.ErrNotFound)
 	}
-	return path, nil
+	return path, err
 }
 
 // run runs a program to its end, as the servers run: as the same user, and with
 // an environment in which nobody's settings are.
-func run(s *Server, args ...string) error {
-	cmd, err := command(s.dir, args)
+func run(ctx context.Context, s *Server, args ...string) error {
+	cmd, err := command(ctx, s.dir, args)
 	if err != nil {
 		return err
 	}
@@ -57,7 +60,7 @@ func run(s *Server, args ...string) error {
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Run(); err != nil {
 		said, readErr := os.ReadFile(s.logFile())
-		return errors.Join(fmt.Errorf("%s: %w\n%s", args[0], err, said), readErr)
+		return errors.Join(ctx.Err(), fmt.Errorf("%s: %w\n%s", args[0], err, said), readErr)
 	}
 	return nil
 }

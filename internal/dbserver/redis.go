@@ -1,4 +1,4 @@
-package dbtest
+package dbserver
 
 import (
 	"bufio"
@@ -13,40 +13,20 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
-	"testing"
 	"time"
 )
 
-var sharedRedis = shared{engine: newRedis()}
+// Redis is the Redis that is installed. A setting is a line of its configuration file:
+// "appendfsync everysec". Its URL is redis://:PASSWORD@HOST:PORT/NUMBER. What a write has
+// changed is in the append-only file, and synced, before its reply is sent.
+func Redis() Kind { return redis{} }
 
-// Redis returns the URL of a new, empty database, redis://:PASSWORD@HOST:PORT/NUMBER, on
-// a Redis that all tests of the process share. The database is emptied when the test
-// ends, and connections that have it selected are closed. What a write has changed is in
-// the append-only file, and synced, before its reply is sent. The user may do everything,
-// to other tests' databases too.
-func Redis(t testing.TB) (url string) {
-	t.Helper()
-	return sharedRedis.database(t)
-}
+type redis struct{}
 
-// StartRedis starts a Redis of the test's own. A setting is a line of its configuration
-// file: "appendfsync everysec".
-func StartRedis(t testing.TB, settings ...string) *Server {
-	t.Helper()
-	return own(t, newRedis(), settings)
-}
+func (redis) Name() string { return "Redis" }
 
-// redis is a Redis. Its databases have numbers where others have names.
-type redis struct{ numbers *sync.Map }
-
-func newRedis() redis { return redis{new(sync.Map)} }
-
-func (redis) name() string     { return "Redis" }
-func (redis) variable() string { return "LOCKSTEP_TEST_REDIS" }
-
-func (e redis) create(s *Server) error {
+func (e redis) create(_ context.Context, s *Server) error {
 	if err := os.Mkdir(e.data(s), 0o700); err != nil {
 		return err
 	}
@@ -57,7 +37,7 @@ func (e redis) create(s *Server) error {
 // could read among the arguments.
 func (e redis) command(s *Server) ([]string, error) {
 	// By that name, of which Debian makes a link: the program does what it is called.
-	program, err := look("redis-server", "/usr/sbin", "/usr/local/bin")
+	program, err := look("redis-server", "redis-server", "/usr/sbin", "/usr/local/bin")
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +61,7 @@ func (e redis) command(s *Server) ([]string, error) {
 // ready asks which process it is that answers; a server that is still reading its file
 // refuses to say.
 func (e redis) ready(ctx context.Context, s *Server, pid int) error {
-	return withRedis(ctx, e.url(s, ""), func(c *redisConn) error {
+	return withRedis(ctx, s.URL(), func(c *redisConn) error {
 		if _, err := c.do("PING"); err != nil {
 			return err
 		}
@@ -95,17 +75,12 @@ func (e redis) ready(ctx context.Context, s *Server, pid int) error {
 
 func (redis) data(s *Server) string { return filepath.Join(s.dir, "data") }
 
-func (e redis) url(s *Server, database string) string {
-	text := s.given
-	if text == "" {
-		text = (&url.URL{Scheme: "redis", User: url.UserPassword("", s.password), Host: s.Addr(), Path: "0"}).String()
-	}
-	number, ok := e.numbers.Load(database)
-	u, err := url.Parse(text)
-	if err != nil || !ok {
-		return text // whoever connects is told what is wrong with it
-	}
-	u.Path = "/" + number.(string)
+func (redis) access(s *Server) Access {
+	return Access{Password: s.password, Addr: s.Addr(), Database: "0"}
+}
+
+func (redis) url(a Access) string {
+	u := url.URL{Scheme: "redis", User: url.UserPassword(a.User, a.Password), Host: a.Addr, Path: a.Database}
 	return u.String()
 }
 
@@ -117,8 +92,12 @@ func claim(number string) string { return "lockstep_test_" + number }
 const claimed = time.Hour
 
 // createDatabase takes the first database that is empty and that no other test has taken.
-func (e redis) createDatabase(ctx context.Context, s *Server, name string) error {
-	return withRedis(ctx, e.url(s, ""), func(c *redisConn) error {
+func (e redis) createDatabase(ctx context.Context, server, name string) (text string, drop func(context.Context) error, err error) {
+	u, err := url.Parse(server)
+	if err != nil {
+		return "", nil, errRedisURL
+	}
+	err = withRedis(ctx, server, func(c *redisConn) error {
 		for n := 1; ; n++ {
 			number := strconv.Itoa(n)
 			mine, err := c.do("SET", claim(number), name, "NX", "EX", strconv.Itoa(int(claimed.Seconds())))
@@ -128,9 +107,10 @@ func (e redis) createDatabase(ctx context.Context, s *Server, name string) error
 			if mine == "" {
 				continue
 			}
-			size, err := e.in(ctx, s, number, "DBSIZE")
+			size, err := e.in(ctx, server, number, "DBSIZE")
 			if err == nil && size == "0" {
-				e.numbers.Store(name, number)
+				u.Path = "/" + number
+				drop = func(ctx context.Context) error { return e.drop(ctx, server, number) }
 				return nil
 			}
 			if _, derr := c.do("DEL", claim(number)); err != nil || derr != nil {
@@ -138,16 +118,13 @@ func (e redis) createDatabase(ctx context.Context, s *Server, name string) error
 			}
 		}
 	})
+	return u.String(), drop, err
 }
 
 var clientInDatabase = regexp.MustCompile(`(?m)^id=(\d+) .* db=(\d+) `)
 
-func (e redis) dropDatabase(ctx context.Context, s *Server, name string) error {
-	number, ok := e.numbers.LoadAndDelete(name)
-	if !ok {
-		return errors.New("there is no such database")
-	}
-	return withRedis(ctx, e.url(s, ""), func(c *redisConn) error {
+func (e redis) drop(ctx context.Context, server, number string) error {
+	return withRedis(ctx, server, func(c *redisConn) error {
 		clients, err := c.do("CLIENT", "LIST")
 		if err != nil {
 			return err
@@ -160,17 +137,17 @@ func (e redis) dropDatabase(ctx context.Context, s *Server, name string) error {
 				}
 			}
 		}
-		if _, err := e.in(ctx, s, number.(string), "FLUSHDB"); err != nil {
+		if _, err := e.in(ctx, server, number, "FLUSHDB"); err != nil {
 			return err
 		}
-		_, err = c.do("DEL", claim(number.(string)))
+		_, err = c.do("DEL", claim(number))
 		return err
 	})
 }
 
 // in sends a command to a database.
-func (e redis) in(ctx context.Context, s *Server, number string, command ...string) (reply string, err error) {
-	err = withRedis(ctx, e.url(s, ""), func(c *redisConn) error {
+func (e redis) in(ctx context.Context, server, number string, command ...string) (reply string, err error) {
+	err = withRedis(ctx, server, func(c *redisConn) error {
 		if _, err = c.do("SELECT", number); err == nil {
 			reply, err = c.do(command...)
 		}
@@ -191,11 +168,13 @@ type redisConn struct {
 	replies *bufio.Reader
 }
 
+var errRedisURL = errors.New("the URL of a Redis is redis://:PASSWORD@HOST:PORT/DATABASE")
+
 // withRedis connects to the server of a URL.
 func withRedis(ctx context.Context, text string, f func(c *redisConn) error) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "redis" {
-		return errors.New("the URL of a Redis is redis://:PASSWORD@HOST:PORT/DATABASE")
+		return errRedisURL
 	}
 	host := u.Host
 	if u.Port() == "" {

@@ -1,4 +1,4 @@
-package dbtest
+package dbserver
 
 import (
 	"context"
@@ -8,47 +8,38 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
-	"testing"
 
 	"github.com/go-sql-driver/mysql"
 )
 
-var sharedMariaDB = shared{engine: mariaDBOrMySQL()}
-
-// MariaDB returns the DSN, for github.com/go-sql-driver/mysql, of a new, empty
-// database on a MariaDB that all tests of the process share. The database is
-// dropped when the test ends, and connections to it that are still open then are
-// closed. The character set is utf8mb4, and InnoDB syncs its log at every commit.
-// The DSN sets no options (parseTime is not set). The user may do everything, to
-// other tests' databases too. Where LOCKSTEP_TEST_MYSQLD is set, it is a MySQL, with
-// the collation that MySQL has by default.
-func MariaDB(t testing.TB) (dsn string) {
-	t.Helper()
-	return sharedMariaDB.database(t)
-}
-
-// StartMariaDB starts a MariaDB of the test's own. A setting is an argument of
-// its command line: "--innodb-flush-log-at-trx-commit=2". Where LOCKSTEP_TEST_MYSQLD is
-// set, it is a MySQL.
-func StartMariaDB(t testing.TB, settings ...string) *Server {
-	t.Helper()
-	return own(t, mariaDBOrMySQL(), settings)
-}
+// MariaDB is the MariaDB that is installed. A setting is an argument of its command line:
+// "--innodb-flush-log-at-trx-commit=2". Its URL is a DSN of github.com/go-sql-driver/mysql
+// without options (parseTime is not set). The character set is utf8mb4, and InnoDB syncs
+// its log at every commit. The user may do everything.
+func MariaDB() Kind { return mariadb{} }
 
 type mariadb struct{}
 
-func (mariadb) name() string     { return "MariaDB" }
-func (mariadb) variable() string { return "LOCKSTEP_TEST_MARIADB" }
+func (mariadb) Name() string { return "MariaDB" }
 
+// program finds one of the programs; Debian has them in two packages, and an installation
+// needs both.
 func (mariadb) program(name string) (string, error) {
-	return find(name, "/usr/sbin", "/usr/local/sbin")
+	return find(name, "mariadb-server-core mariadb-client-core", "/usr/sbin", "/usr/local/sbin")
 }
 
-func (e mariadb) create(s *Server) error {
+func (e mariadb) create(ctx context.Context, s *Server) error {
 	install, err := e.program("mariadb-install-db")
 	if err != nil {
 		return err
+	}
+	// Which that one, a shell script, runs; what it says without them is of no help.
+	for _, name := range []string{"mariadbd", "my_print_defaults"} {
+		if _, err := e.program(name); err != nil {
+			return err
+		}
 	}
 	users := filepath.Join(s.dir, "users.sql")
 	if err := os.WriteFile(users, []byte(fmt.Sprintf(`
@@ -62,7 +53,7 @@ GRANT ALL PRIVILEGES ON *.* TO lockstep WITH GRANT OPTION;
 	if err := giveAway(users); err != nil {
 		return err
 	}
-	return run(s, install, "--no-defaults", "--datadir="+e.data(s), "--extra-file="+users,
+	return run(ctx, s, install, "--no-defaults", "--datadir="+e.data(s), "--extra-file="+users,
 		"--skip-test-db", "--skip-name-resolve", "--innodb-buffer-pool-size=16M",
 		"--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci")
 }
@@ -93,34 +84,23 @@ func (e mariadb) ready(ctx context.Context, s *Server, _ int) error {
 	if _, err := os.Stat(e.socket(s)); err != nil {
 		return err
 	}
-	cfg := e.config(s, "")
-	cfg.Net, cfg.Addr = "unix", e.socket(s)
+	cfg := e.config(e.access(s))
+	cfg.Net, cfg.Addr, cfg.DBName = "unix", e.socket(s), ""
 	return e.with(cfg, func(db *sql.DB) error { return db.PingContext(ctx) })
 }
 
-func (mariadb) config(s *Server, database string) *mysql.Config {
-	if s.given != "" {
-		cfg, err := mysql.ParseDSN(s.given)
-		if err != nil {
-			return &mysql.Config{Net: "LOCKSTEP_TEST_MARIADB is no DSN: " + err.Error()}
-		}
-		if database != "" {
-			cfg.DBName = database
-		}
-		return cfg
-	}
+func (mariadb) access(s *Server) Access {
+	return Access{User: "lockstep", Password: s.password, Addr: s.Addr(), Database: "lockstep"}
+}
+
+func (mariadb) config(a Access) *mysql.Config {
 	cfg := mysql.NewConfig()
-	cfg.User, cfg.Passwd, cfg.DBName = "lockstep", s.password, database
-	cfg.Net, cfg.Addr = "tcp", s.Addr()
+	cfg.User, cfg.Passwd, cfg.DBName = a.User, a.Password, a.Database
+	cfg.Net, cfg.Addr = "tcp", a.Addr
 	return cfg
 }
 
-func (e mariadb) url(s *Server, database string) string {
-	if database == "" && s.given == "" {
-		database = "lockstep"
-	}
-	return e.config(s, database).FormatDSN()
-}
+func (e mariadb) url(a Access) string { return e.config(a).FormatDSN() }
 
 func (mariadb) with(cfg *mysql.Config, f func(db *sql.DB) error) error {
 	connector, err := mysql.NewConnector(cfg)
@@ -131,17 +111,32 @@ func (mariadb) with(cfg *mysql.Config, f func(db *sql.DB) error) error {
 	return errors.Join(f(db), db.Close())
 }
 
-func (e mariadb) createDatabase(ctx context.Context, s *Server, name string) error {
-	return e.with(e.config(s, ""), func(db *sql.DB) error {
-		_, err := db.ExecContext(ctx, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
-		return err
-	})
+func (e mariadb) createDatabase(ctx context.Context, server, name string) (string, func(context.Context) error, error) {
+	return e.createWith(ctx, server, name, " CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
 }
 
-// dropDatabase closes the connections to the database, since one with an open
+func (e mariadb) createWith(ctx context.Context, server, name, options string) (string, func(context.Context) error, error) {
+	cfg, err := mysql.ParseDSN(server)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := e.with(cfg, func(db *sql.DB) error {
+		_, err := db.ExecContext(ctx, "CREATE DATABASE "+quote(name)+options)
+		return err
+	}); err != nil {
+		return "", nil, err
+	}
+	its := cfg.Clone()
+	its.DBName = name
+	return its.FormatDSN(), func(ctx context.Context) error { return e.drop(ctx, cfg, name) }, nil
+}
+
+func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+// drop closes the connections to the database, since one with an open
 // transaction would hold its tables.
-func (e mariadb) dropDatabase(ctx context.Context, s *Server, name string) error {
-	return e.with(e.config(s, ""), func(db *sql.DB) error {
+func (e mariadb) drop(ctx context.Context, server *mysql.Config, name string) error {
+	return e.with(server, func(db *sql.DB) error {
 		rows, err := db.QueryContext(ctx, "SELECT id FROM information_schema.processlist WHERE db = ?", name)
 		if err != nil {
 			return err
@@ -164,7 +159,7 @@ func (e mariadb) dropDatabase(ctx context.Context, s *Server, name string) error
 				return err
 			}
 		}
-		_, err = db.ExecContext(ctx, "DROP DATABASE IF EXISTS "+name)
+		_, err = db.ExecContext(ctx, "DROP DATABASE IF EXISTS "+quote(name))
 		return err
 	})
 }

@@ -1,4 +1,4 @@
-package dbtest
+package dbserver
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func redisDo(t testing.TB, url string, command ...string) (reply string) {
 // What has been answered is there after a crash of the server.
 func TestRedisKeepsWhatItHasAnswered(t *testing.T) {
 	t.Parallel()
-	s := StartRedis(t, "maxclients 50")
+	s := start(t, Redis(), "maxclients 50")
 	if reply := redisDo(t, s.URL(), "PING"); reply != "PONG" {
 		t.Errorf("PING: %q", reply)
 	}
@@ -35,13 +35,13 @@ func TestRedisKeepsWhatItHasAnswered(t *testing.T) {
 		}
 	}
 	addr := s.Addr()
-	for i, end := range []func(){s.Kill, s.Stop, s.Kill} {
+	for i, end := range []func() error{s.Kill, s.Stop, s.Kill} {
 		redisDo(t, s.URL(), "INCR", "n")
-		end()
+		must(t, end())
 		if err := withRedis(t.Context(), s.URL(), func(*redisConn) error { return nil }); err == nil {
 			t.Fatal("a server that has ended answers")
 		}
-		s.Start()
+		must(t, s.Start(t.Context()))
 		if s.Addr() != addr {
 			t.Errorf("the server was at %s and is at %s", addr, s.Addr())
 		}
@@ -53,11 +53,18 @@ func TestRedisKeepsWhatItHasAnswered(t *testing.T) {
 
 func TestDatabasesOfRedisAreEmptyAndEmptied(t *testing.T) {
 	t.Parallel()
+	s := start(t, Redis())
 	var url string
 	gone := make(chan error, 1)
 	if !t.Run("while the test runs", func(t *testing.T) {
-		url = Redis(t)
-		other := Redis(t)
+		database := func(name string) string {
+			url, drop, err := CreateDatabase(t.Context(), Redis(), s.URL(), name)
+			must(t, err)
+			t.Cleanup(func() { must(t, drop(context.Background())) })
+			return url
+		}
+		url = database("one")
+		other := database("two")
 		redisDo(t, url, "SET", "k", "v")
 		if n := redisDo(t, other, "DBSIZE"); n != "0" {
 			t.Errorf("the second database has %s keys", n)
