@@ -3,8 +3,10 @@ package sabotage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
@@ -82,6 +84,25 @@ func (b *broken) later(ctx context.Context, sets []changeSet, done func()) {
 		time.Sleep(moment)
 		_, _ = b.inner.Commit(ctx, sets)
 	})
+}
+
+// slowLoads holds back the answer of every fourth load. It breaks nothing.
+func slowLoads(b *broken) {
+	var loads atomic.Uint64
+	b.load = func(ctx context.Context, keys []int) (map[int]row, error) {
+		rows, err := b.inner.Load(ctx, keys)
+		if err != nil || loads.Add(1)%4 != 0 {
+			return rows, err
+		}
+		late := time.NewTimer(moment)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			return rows, nil
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", lockstep.ErrUnavailable, context.Cause(ctx))
+		}
+	}
 }
 
 // unknown tells whether err is an unknown outcome.

@@ -16,6 +16,7 @@ var ofRules = []Sabotage{
 		Name:    "shared-reads",
 		About:   "a reader shares the Get of another who asked earlier; it misses a write that was acknowledged in between",
 		subject: sharedReads,
+		slow:    true,
 		only: func(all history.Table) history.Table {
 			return history.Table{Get: all.Get, Set: all.Set, Invalidate: all.Invalidate}
 		},

@@ -38,6 +38,9 @@ type Sabotage struct {
 	only func(history.Table) history.Table
 	// plain: no transactions, and one table.
 	plain bool
+	// slow: a load's answer is late now and then, which is nobody's fault, and leaves
+	// room for a write where the database is quicker to read than to write.
+	slow bool
 
 	// What is broken, one of these. A store is handed out with a function that waits
 	// for what it has under way on its own.
@@ -105,8 +108,14 @@ func (s Sabotage) Open(stores []lockstep.Store[int, int64], o lockstep.Options[i
 	if err := s.lacks(stores); err != nil {
 		return history.Subject{}, nil, fmt.Errorf("sabotage %s: %w", s.Name, err)
 	}
+	stores = slices.Clone(stores)
 	if s.plain {
 		stores = stores[:1]
+	}
+	if s.slow {
+		for i, inner := range stores {
+			stores[i], _ = breaks(slowLoads)(inner)
+		}
 	}
 	open := s.open
 	if open == nil {

@@ -18,6 +18,7 @@ var ofTextbook = []Sabotage{
 		About: "a reader who missed puts the old row back over a write that was acknowledged meanwhile; later readers see it",
 		Needs: Needs{RealTime: true},
 		open:  textbooks(unversioned), plain: true,
+		slow: true,
 		only: func(all history.Table) history.Table {
 			return history.Table{Get: all.Get, Set: all.Set, Invalidate: all.Invalidate}
 		},
@@ -79,6 +80,7 @@ var ofTextbook = []Sabotage{
 		About: "a load that was under way undoes an invalidation; a write past the cache stays unseen after it",
 		open:  textbooks(unversioned), plain: true,
 		around: writtenPast,
+		slow:   true,
 		only: func(all history.Table) history.Table {
 			return history.Table{Get: all.Get, Set: all.Set}
 		},
