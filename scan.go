@@ -12,7 +12,9 @@ const scanPage = 512
 // Scan yields the rows of the table, loaded or not, in an order of the store's
 // own. It reads page by page, so the rows are not of one moment; each of them is
 // at least as new as any write acknowledged before Scan was called. Memory does
-// not grow by it. An error ends the sequence.
+// not grow by it; older copies of the rows that it yields leave memory, and one of a
+// row that another program has deleted may stay as long as it would have without.
+// An error ends the sequence.
 func (c *Cache[K, V]) Scan(ctx context.Context) iter.Seq2[Entry[K, V], error] {
 	return func(yield func(Entry[K, V], error) bool) {
 		err := c.pages(ctx, func(page Page[K, V]) bool {

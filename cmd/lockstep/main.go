@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/lockstep-cache/lockstep/internal/verify"
 )
 
 // verbs are what lockstep can be asked to do. Each is a struct of its flags
@@ -21,12 +23,14 @@ import (
 // output.
 type verbs struct {
 	Demo    demoVerb    `cmd:"" help:"Show the patterns at work on a real database."`
+	Verify  verifyVerb  `cmd:"" help:"Break programs that use Lockstep, and check that the promise was kept."`
 	Version versionVerb `cmd:"" help:"Say which version this is."`
 	Watch   watchVerb   `cmd:"" help:"Have caches told of what others change in a table."`
+	Program programVerb `cmd:"" name:"verify-program" hidden:""`
 }
 
-// Exit statuses: a verb that failed, or found what it looked for to be wrong,
-// and a command line that cannot be understood.
+// Exit statuses: a verb that failed, or found what it looked for to be wrong; and a
+// command line that cannot be understood, or, of verify, that could not tell.
 const (
 	exitFailed = 1
 	exitUsage  = 2
@@ -66,7 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		kong.Name("lockstep"),
 		kong.Description("Keeps a cache and a database in step."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"stores": storesHelp(), "watched": watchHelp(), "watchedsecrets": watchSecrets()},
+		kong.Vars{"stores": storesHelp(), "faults": verify.FaultsHelp(), "watched": watchHelp(), "watchedsecrets": watchSecrets()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exit(code)) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
@@ -91,7 +95,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		return 0
 	}
 	fmt.Fprintf(stderr, "lockstep: %s\n", strings.TrimPrefix(err.Error(), "lockstep: "))
-	if errors.As(err, new(usageError)) {
+	if errors.As(err, new(usageError)) || errors.As(err, new(undecided)) {
 		return exitUsage
 	}
 	return exitFailed

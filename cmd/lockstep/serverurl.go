@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -106,6 +107,24 @@ func (s serverURL) String() string {
 	if s.user != "" {
 		u.User = url.User(s.user)
 	}
+	return u.String()
+}
+
+// through is the URL at another address, or at its own for "", with its password and its
+// options.
+func (s serverURL) through(address string) string {
+	u := url.URL{Scheme: s.scheme, Host: cmp.Or(address, s.address("")), Path: "/" + s.database}
+	switch {
+	case s.password != nil:
+		u.User = url.UserPassword(s.user, *s.password)
+	case s.user != "":
+		u.User = url.User(s.user)
+	}
+	query := url.Values{}
+	for name, value := range s.options {
+		query.Set(name, value)
+	}
+	u.RawQuery = query.Encode()
 	return u.String()
 }
 

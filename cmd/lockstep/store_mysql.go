@@ -90,13 +90,23 @@ func (p mysqlPlace) config() (*mysql.Config, error) {
 	return c, nil
 }
 
+func (p mysqlPlace) address() string {
+	config, err := p.config()
+	if err != nil || config.Net != "tcp" {
+		return "" // what is wrong with it, visit says
+	}
+	return config.Addr
+}
+
+func (p mysqlPlace) through(address string) string { return p.url.through(address) }
+
 // mysqlGuest is a guest in a database of a server. It takes away the tables that it
 // has brought.
 type mysqlGuest struct {
 	config  *mysql.Config
 	pool    *sql.DB
 	db      *mysqlstore.Database
-	prefix  string // of the demo's tables
+	prefix  string // of the command's tables
 	version string // what the server calls its own
 	listed  bool   // there were tables of Lockstep's, and their list
 }
@@ -205,6 +215,12 @@ var mysqlSQL = demo.SQL{
 	},
 	Copy: func(table, other string) string { return "INSERT INTO " + table + " SELECT * FROM " + other },
 }
+
+func (g *mysqlGuest) integers(ctx context.Context, table string) (lockstep.Store[int, int64], error) {
+	return mysqlstore.OpenIn[int, int64](ctx, g.db, mysqlstore.Options{Table: table})
+}
+
+func (g *mysqlGuest) close() error { return errors.Join(g.db.Close(), g.pool.Close()) }
 
 func (g *mysqlGuest) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)

@@ -102,12 +102,22 @@ func (p postgresPlace) config() (*pgxpool.Config, error) {
 	return config, nil
 }
 
+func (p postgresPlace) address() string {
+	config, err := p.config()
+	if err != nil || strings.HasPrefix(config.ConnConfig.Host, "/") {
+		return "" // what is wrong with it, visit says
+	}
+	return net.JoinHostPort(config.ConnConfig.Host, strconv.Itoa(int(config.ConnConfig.Port)))
+}
+
+func (p postgresPlace) through(address string) string { return p.url.through(address) }
+
 // postgresGuest is a guest in a database of a server. It takes away the tables that it
 // has brought.
 type postgresGuest struct {
 	pool   *pgxpool.Pool
 	db     *pgstore.Database
-	prefix string // of the demo's tables
+	prefix string // of the command's tables
 	listed bool   // there were tables of Lockstep's, and their list
 	pooled bool   // behind a pooler
 	laned  bool   // there was a table of lanes, as behind a pooler
@@ -223,6 +233,15 @@ var postgresSQL = demo.SQL{
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = greatest(r.version + 1, excluded.version)`
 	},
 	Copy: func(table, other string) string { return "INSERT INTO " + table + " SELECT * FROM " + other },
+}
+
+func (g *postgresGuest) integers(ctx context.Context, table string) (lockstep.Store[int, int64], error) {
+	return pgstore.OpenIn[int, int64](ctx, g.db, pgstore.Options{Table: table})
+}
+
+func (g *postgresGuest) close() error {
+	defer g.pool.Close()
+	return g.db.Close()
 }
 
 func (g *postgresGuest) leave(ctx context.Context) error {

@@ -67,13 +67,17 @@ func explainSQLite(text string, err error) error {
 
 type sqlitePlace struct{ url sqlitestore.URL }
 
+func (p sqlitePlace) address() string { return "" }
+
+func (p sqlitePlace) through(string) string { return p.url.String() }
+
 // sqliteGuest is a guest in a database file. It leaves the file as it found it,
 // but for its size: the tables, the journal mode, and whether there was a file at
 // all.
 type sqliteGuest struct {
 	db     *sqlitestore.Database
 	url    sqlitestore.URL
-	prefix string // of the demo's tables
+	prefix string // of the command's tables
 
 	fresh   bool   // there was no file
 	journal string // its journal mode; sqlitestore makes it wal
@@ -82,7 +86,7 @@ type sqliteGuest struct {
 
 func (p sqlitePlace) visit(ctx context.Context, prefix string) (guest, error) {
 	if p.url.Table != "" || p.url.Codec != "" {
-		return nil, fmt.Errorf("%w: the demo makes tables of its own, so that table and codec have no place here", lockstep.ErrInvalid)
+		return nil, fmt.Errorf("%w: the command makes tables of its own, so that table and codec have no place here", lockstep.ErrInvalid)
 	}
 	g := &sqliteGuest{url: p.url, prefix: prefix}
 	_, err := os.Stat(g.url.Path)
@@ -182,6 +186,12 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = max(version + 
 		return `INSERT INTO "` + table + `" SELECT * FROM "` + other + `"`
 	},
 }
+
+func (g *sqliteGuest) integers(ctx context.Context, table string) (lockstep.Store[int, int64], error) {
+	return sqlitestore.OpenIn[int, int64](ctx, g.db, sqlitestore.Options{Table: table})
+}
+
+func (g *sqliteGuest) close() error { return g.db.Close() }
 
 func (g *sqliteGuest) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)

@@ -34,16 +34,25 @@ type kind struct {
 
 // place is a database that may not be open, or not there.
 type place interface {
-	// visit opens it for the demo, whose tables all begin with the prefix.
+	// visit opens it for a command whose tables all begin with the prefix.
 	visit(ctx context.Context, prefix string) (guest, error)
+	// address is its server's, host:port; "" for a file, and for a socket.
+	address() string
+	// through is the URL, password and all, of the same database at another address of
+	// its server; or at its own, for "".
+	through(address string) string
 }
 
-// guest is the demo in a database that may be somebody's.
+// guest is a command in a database that may be somebody's.
 type guest interface {
 	// database is what the demo plays on. Nobody has to know the name of a
 	// temporary one.
 	database(temporary bool) demo.Database
-	// leave closes the database and takes away what the demo has brought, also
+	// integers is a store over a table of integers. It makes the table.
+	integers(ctx context.Context, table string) (lockstep.Store[int, int64], error)
+	// close closes the database, and leaves in it what is there.
+	close() error
+	// leave closes the database and takes away what the command has brought, also
 	// when ctx has ended.
 	leave(ctx context.Context) error
 }

@@ -120,7 +120,8 @@ func (c *client) peek(_ context.Context, name string, table int) {
 }
 
 // scan reads each row at a moment of its own; what it does not yield was absent
-// at one.
+// at one. That is not recorded where others write the table: a scan drops older
+// copies of the rows that it reports, and cannot know of which it reports none.
 func (c *client) scan(ctx context.Context, name string, table int) {
 	op := c.log.Call(name)
 	found := make(map[int]bool)
@@ -132,7 +133,7 @@ func (c *client) scan(ctx context.Context, name string, table int) {
 		c.pause()
 	})
 	for key := range c.Keys {
-		if !found[key] {
+		if !found[key] && !c.Elsewhere {
 			c.saw(op, cell{table, key}, Row{}, err)
 		}
 	}
@@ -144,13 +145,13 @@ func (c *client) wrote(ctx context.Context, op Op, err error) *Op {
 	case err == nil:
 		op.Fate = Applied
 	case errors.Is(err, lockstep.ErrUnknownOutcome):
-		op.Fate = Unknown
+		op.Fate, op.Doubted = Unknown, true
 		c.counts[doubts]++
-		c.left(ctx, leftLate)
+		c.left(ctx, LeftLate)
 	default:
 		op.Fate = NotApplied
 		c.counts[notApplied]++
-		c.left(ctx, leftEarly)
+		c.left(ctx, LeftEarly)
 	}
 	recorded := c.log.Return(op)
 	if op.Fate == Unknown {
@@ -178,27 +179,29 @@ func (c *client) settle(ctx context.Context, op *Op, unknown error) {
 		return
 	}
 	applied, version, err := w.Wait(ctx)
+	fate := Unknown
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return
 	case err == nil && applied:
-		op.Fate = Applied
+		fate = Applied
 		if len(op.Writes) == 1 {
 			op.Writes[0].Version = int64(version)
 		}
 	case err == nil:
-		op.Fate = NotApplied
+		fate = NotApplied
 	}
-	// Settled either way: nothing of it takes effect from now on.
-	op.Return = c.log.clock.now()
+	c.log.Settle(op, fate)
 }
 
 func (c *client) set(ctx context.Context, name string, table int) {
 	at := c.cell(table)
 	op := c.log.Call(name)
 	value := c.value()
+	op.Writes = []Row{{Key: at.String(), Exists: true, Value: value}}
+	c.log.Intend(op)
 	version, err := c.subject.Tables[table].Set(ctx, at.key, value)
-	op.Writes = []Row{{Key: at.String(), Exists: true, Value: value, Version: int64(version)}}
+	op.Writes[0].Version = int64(version)
 	c.wrote(ctx, op, err)
 	if err == nil {
 		c.version[at] = int64(version)
@@ -211,10 +214,13 @@ func (c *client) setFor(ctx context.Context, name string, table int) {
 	at := c.cell(table)
 	lifetime := time.Microsecond + time.Duration(c.random.Int64N(int64(c.Lifetime)))
 	op := c.log.Call(name)
+	op.Lifetime = lifetime
 	value := c.value()
+	op.Writes = []Row{{Key: at.String(), Exists: true, Value: value}}
+	c.log.Intend(op)
 	version, err := c.subject.Tables[table].SetFor(ctx, at.key, value, lifetime)
-	op.Writes = []Row{{Key: at.String(), Exists: true, Value: value, Version: int64(version)}}
-	c.lapses = append(c.lapses, lapse{c.wrote(ctx, op, err), lifetime})
+	op.Writes[0].Version = int64(version)
+	c.wrote(ctx, op, err)
 }
 
 // condition is what a conditional write expects: no row, or the version that the
@@ -237,9 +243,11 @@ func (c *client) setIf(ctx context.Context, name string, table int) {
 	expect, expected := c.condition(at)
 	op := c.log.Call(name)
 	value := c.value()
-	version, err := c.subject.Tables[table].SetIf(ctx, at.key, value, expect)
 	op.Reads = []Row{expected}
-	op.Writes = []Row{{Key: at.String(), Exists: true, Value: value, Version: int64(version)}}
+	op.Writes = []Row{{Key: at.String(), Exists: true, Value: value}}
+	c.log.Intend(op)
+	version, err := c.subject.Tables[table].SetIf(ctx, at.key, value, expect)
+	op.Writes[0].Version = int64(version)
 	c.wrote(ctx, op, err)
 	c.conflicted(op, err)
 	if err == nil {
@@ -268,11 +276,12 @@ func (c *client) conflicted(op Op, err error) {
 func (c *client) delete(ctx context.Context, name string, table int) {
 	at := c.cell(table)
 	op := c.log.Call(name)
+	op.Writes = []Row{{Key: at.String()}}
+	c.log.Intend(op)
 	existed, err := c.subject.Tables[table].Delete(ctx, at.key)
 	if err == nil {
 		op.Reads = []Row{{Key: at.String(), Exists: existed}}
 	}
-	op.Writes = []Row{{Key: at.String()}}
 	c.wrote(ctx, op, err)
 }
 
@@ -284,12 +293,13 @@ func (c *client) deleteIf(ctx context.Context, name string, table int) {
 		return
 	}
 	op := c.log.Call(name)
+	op.Reads = []Row{{Key: at.String(), Exists: true, Version: version}}
+	op.Writes = []Row{{Key: at.String()}}
+	c.log.Intend(op)
 	existed, err := c.subject.Tables[table].DeleteIf(ctx, at.key, lockstep.Version(version))
 	if err == nil && !existed {
 		op.Broken = "deleted a version of a row that was not there"
 	}
-	op.Reads = []Row{{Key: at.String(), Exists: true, Version: version}}
-	op.Writes = []Row{{Key: at.String()}}
 	c.wrote(ctx, op, err)
 	c.conflicted(op, err)
 }
@@ -301,6 +311,7 @@ func (c *client) setMany(ctx context.Context, name string, table int) {
 		values[key] = c.value()
 		op.Writes = append(op.Writes, Row{Key: cell{table, key}.String(), Exists: true, Value: values[key]})
 	}
+	c.log.Intend(op)
 	c.wrote(ctx, op, c.subject.Tables[table].SetMany(ctx, values))
 }
 
@@ -310,6 +321,7 @@ func (c *client) deleteMany(ctx context.Context, name string, table int) {
 	for _, key := range keys {
 		op.Writes = append(op.Writes, Row{Key: cell{table, key}.String()})
 	}
+	c.log.Intend(op)
 	c.wrote(ctx, op, c.subject.Tables[table].DeleteMany(ctx, append(keys, keys[0])))
 }
 
@@ -318,6 +330,7 @@ func (c *client) deleteAll(ctx context.Context, name string, table int) {
 	for key := range c.Keys {
 		op.Writes = append(op.Writes, Row{Key: cell{table, key}.String()})
 	}
+	c.log.Intend(op)
 	c.wrote(ctx, op, c.subject.Tables[table].DeleteAll(ctx))
 }
 
@@ -330,6 +343,7 @@ func (c *client) update(ctx context.Context, name string, table int) {
 	plan := c.random.IntN(8)
 	var old Row
 	op := c.log.Call(name)
+	op.Inherits = true
 	began := op.Call
 	value, err := c.subject.Tables[table].Update(ctx, at.key, func(value int64, exists bool) (int64, error) {
 		c.again(op)
@@ -351,6 +365,7 @@ func (c *client) update(ctx context.Context, name string, table int) {
 		}
 		op.Reads = []Row{{Key: at.String(), Exists: exists, Value: value}}
 		op.Writes = []Row{{Key: at.String(), Exists: true, Value: c.value()}}
+		c.log.Intend(op)
 		return op.Writes[0].Value, nil
 	})
 	switch {
@@ -358,7 +373,7 @@ func (c *client) update(ctx context.Context, name string, table int) {
 		if err == nil && value != op.Writes[0].Value {
 			op.Broken = fmt.Sprintf("returned %d", value)
 		}
-		c.updates = append(c.updates, c.wrote(ctx, op, err))
+		c.wrote(ctx, op, err)
 	case err == nil && (plan != 0 || value != old.Value):
 		op.Broken = fmt.Sprintf("was to keep %d and returned %d", old.Value, value)
 		c.log.Return(op)
@@ -418,6 +433,9 @@ func (c *client) transact(ctx context.Context, name string, table int) {
 		}
 		if gives {
 			return errStop
+		}
+		if len(op.Writes) > 0 {
+			c.log.Intend(op)
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 )
 
 // Forever is the Return of an operation that may yet take effect.
@@ -15,11 +16,21 @@ const Forever = math.MaxInt64
 type Op struct {
 	Client int
 	Name   string
+	// Number tells the calls of a client apart. Those that are recorded as several
+	// operations have one number.
+	Number int64
 	// Call and Return are moments of the Clock.
 	Call, Return int64
 	Fate         Fate
+	// Doubted says that its caller was told that nobody knows what becomes of it.
+	// Fate may have been settled since.
+	Doubted bool
 	// Reads and Writes name each key at most once.
 	Reads, Writes []Row
+	// Lifetime ends the row that was written so long after the operation's moment; 0
+	// leaves it. Inherits: the row written ends when the one that was read would have.
+	Lifetime time.Duration
+	Inherits bool
 	// Broken says how the answer contradicts itself; empty for most.
 	Broken string
 }

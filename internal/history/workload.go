@@ -15,6 +15,9 @@ type Workload struct {
 	Seed uint64
 	// Clients share the Calls between them, one after the other each.
 	Clients, Calls int
+	// First is the number of the first client. Those of one history, be it of several
+	// workloads, have numbers of their own, below 1000.
+	First int
 	// Keys is the number of keys that they use of each table. Few keys make many
 	// meetings.
 	Keys int
@@ -34,6 +37,8 @@ type Workload struct {
 	// What functions of updates and transactions read is then true at their end, if
 	// they are applied, and is not recorded by itself.
 	Elsewhere bool
+	// Journal, if there is one, is told of everything as it happens.
+	Journal Journal
 }
 
 // History is what a workload has done, and what it met on the way.
@@ -49,15 +54,15 @@ const (
 	conflicts      = "writes with a conflict"
 	reruns         = "functions run again"
 	notApplied     = "writes not applied"
-	leftEarly      = "callers who left before the commit"
-	leftLate       = "callers who left during the commit"
+	LeftEarly      = "callers who left before the commit"
+	LeftLate       = "callers who left during the commit"
 	doubts         = "unknown outcomes"
 	doubtsApplied  = "unknown outcomes settled as applied"
 	doubtsVoid     = "unknown outcomes settled as not applied"
 	doubtsForgiven = "unknown outcomes settled, nobody knows which way"
 )
 
-var kinds = []string{failedReads, conflicts, reruns, notApplied, leftEarly, leftLate, doubts, doubtsApplied, doubtsVoid, doubtsForgiven}
+var kinds = []string{failedReads, conflicts, reruns, notApplied, LeftEarly, LeftLate, doubts, doubtsApplied, doubtsVoid, doubtsForgiven}
 
 // Run runs the workload over tables without rows, and returns when every call has
 // returned and every unknown outcome is settled. The caches must not be closed
@@ -91,16 +96,16 @@ func (w Workload) Run(ctx context.Context, s Subject) *History {
 			h.Counts[what] += n
 		}
 	}
-	h.Ops = append(h.Ops, lapses(clients)...)
+	h.Ops = append(h.Ops, lapses(h.Ops)...)
 	return h
 }
 
 func (w Workload) client(i int, s Subject) *client {
 	return &client{
 		Workload: w, subject: s,
-		id:      int64(i),
-		random:  rand.New(rand.NewPCG(w.Seed, uint64(i)+1)),
-		log:     NewLog(w.Clock, i),
+		id:      int64(w.First + i),
+		random:  rand.New(rand.NewPCG(w.Seed, uint64(w.First+i)+1)),
+		log:     NewLog(w.Clock, w.First+i, w.Journal),
 		counts:  make(map[string]int),
 		version: make(map[cell]int64),
 	}
@@ -119,15 +124,16 @@ type client struct {
 	version map[cell]int64
 
 	doubted     []*Op
-	updates     []*Op
-	lapses      []lapse
 	settlements sync.WaitGroup
 }
 
 // cell is a key of a table.
 type cell struct{ table, key int }
 
-func (c cell) String() string { return fmt.Sprintf("%c%d", 'a'+c.table, c.key) }
+func (c cell) String() string { return KeyOf(c.table, c.key) }
+
+// KeyOf is what a history calls a key of a table.
+func KeyOf(table, key int) string { return fmt.Sprintf("%c%d", 'a'+table, key) }
 
 func (c *client) run(ctx context.Context, calls int) {
 	actions, sum := c.actions(), 0
@@ -174,7 +180,7 @@ func (c *client) cells(table int) []int {
 // value returns one that nobody else writes.
 func (c *client) value() int64 {
 	c.values++
-	return c.values*100 + c.id
+	return c.values*1000 + c.id
 }
 
 // chance is true once in n times.

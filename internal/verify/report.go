@@ -1,0 +1,211 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/history"
+)
+
+// Report is what a run has found.
+type Report struct {
+	// Verdict is "clean", "violated", "undecided" if a history could not be checked in
+	// time, and "nothing done".
+	Verdict  string    `json:"verdict"`
+	Database string    `json:"database"`
+	Seed     uint64    `json:"seed"`
+	Sabotage string    `json:"sabotage,omitempty"`
+	Began    time.Time `json:"began"`
+	Seconds  float64   `json:"seconds"`
+	Rounds   int       `json:"rounds"`
+	// Programs that were started, and of them those that were killed.
+	Programs   int            `json:"programs"`
+	Operations int            `json:"operations"`
+	Calls      map[string]int `json:"operations_by_kind"`
+	// Faults has how often each fault happened; NotPossible are those that could not.
+	Faults      map[Fault]uint64 `json:"faults"`
+	NotPossible []Fault          `json:"not_possible"`
+	Writes      Writes           `json:"writes"`
+	SlowestMS   float64          `json:"slowest_check_ms"`
+	Undecided   int              `json:"undecided_rounds"`
+	Violations  []Found          `json:"violations"`
+
+	began time.Time
+	mu    sync.Mutex
+}
+
+// Writes is what became of writes, as their callers were told.
+type Writes struct {
+	Acknowledged int `json:"acknowledged"`
+	NotApplied   int `json:"not_applied"`
+	// Unknown are those whose callers were told that nobody knows, and what they were
+	// told in the end.
+	Unknown           int `json:"unknown"`
+	SettledApplied    int `json:"unknown_settled_applied"`
+	SettledNotApplied int `json:"unknown_settled_not_applied"`
+	// InCrash are those of which nobody was told anything, since the program was killed.
+	InCrash int `json:"under_way_in_a_crash"`
+}
+
+// Found is a violation.
+type Found struct {
+	Seed   uint64 `json:"seed"`
+	Reason string `json:"reason"`
+	// Replay is a command, and Page a file.
+	Replay string `json:"replay"`
+	Page   string `json:"page,omitempty"`
+
+	Violation *Violation `json:"-"`
+}
+
+func newReport(o Options, chosen, left []Fault) *Report {
+	r := &Report{
+		Database: o.Target.Name(), Seed: o.Seed, Sabotage: o.Sabotage,
+		Calls: make(map[string]int), Faults: make(map[Fault]uint64),
+		NotPossible: slices.Clone(left), Violations: []Found{}, began: time.Now(),
+	}
+	if r.NotPossible == nil {
+		r.NotPossible = []Fault{}
+	}
+	r.Began = r.began.UTC().Truncate(time.Second)
+	for _, f := range chosen {
+		r.Faults[f] = 0
+	}
+	return r
+}
+
+// add counts a round, which may be nil, and takes what its check has found. Its error
+// ends the run.
+func (r *Report) add(done *round, took time.Duration, result error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if done != nil {
+		r.addRound(done, took)
+	}
+	var v *Violation
+	switch {
+	case result == nil:
+		return nil
+	case errors.As(result, &v):
+		r.Violations = append(r.Violations, Found{Seed: v.Seed, Reason: v.Reason, Violation: v})
+		return errOver
+	case errors.Is(result, history.ErrUndecided):
+		r.Undecided++
+		return nil
+	}
+	return result
+}
+
+func (r *Report) addRound(done *round, took time.Duration) {
+	r.Rounds++
+	r.Programs += done.crashes + 1
+	r.SlowestMS = max(r.SlowestMS, took.Seconds()*1000)
+	r.Writes.InCrash += done.underWay
+	for f, n := range done.struck {
+		r.Faults[f] += uint64(n)
+	}
+	for what, n := range done.counts {
+		if _, ok := r.Faults[Fault(what)]; ok {
+			r.Faults[Fault(what)] += n
+		}
+	}
+	if done.has(Kills) {
+		r.Faults[Kills] += uint64(done.crashes)
+	}
+	for _, op := range done.pieces.Ops() {
+		r.Operations++
+		r.Calls[op.Name]++
+		r.count(op, done)
+	}
+}
+
+func (r *Report) count(op *history.Op, done *round) {
+	if strings.HasPrefix(op.Name, outsiders) && done.has(Outside) {
+		r.Faults[Outside]++
+	}
+	if len(op.Writes) == 0 || op.Fate == history.Conditional {
+		return
+	}
+	w := &r.Writes
+	switch {
+	case op.Doubted && op.Fate == history.Applied:
+		w.Unknown++
+		w.SettledApplied++
+	case op.Doubted && op.Fate == history.NotApplied:
+		w.Unknown++
+		w.SettledNotApplied++
+	case op.Doubted:
+		w.Unknown++
+	case op.Fate == history.Applied:
+		w.Acknowledged++
+	case op.Fate == history.NotApplied:
+		w.NotApplied++
+	}
+}
+
+func (r *Report) finish() {
+	r.Seconds = time.Since(r.began).Round(time.Millisecond).Seconds()
+	switch {
+	case len(r.Violations) > 0:
+		r.Verdict = "violated"
+	case r.Undecided > 0:
+		r.Verdict = "undecided"
+	case r.Rounds == 0:
+		r.Verdict = "nothing done"
+	default:
+		r.Verdict = "clean"
+	}
+}
+
+// WriteText writes the report for a person.
+func (r *Report) WriteText(out io.Writer) error {
+	var b strings.Builder
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-22s %s\n", what, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(&b, "%s, %s, seed %d\n", r.Database, time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), r.Seed)
+	if r.Sabotage != "" {
+		line("sabotage", "%s", r.Sabotage)
+	}
+	line("rounds", "%d, with %d programs", r.Rounds, r.Programs)
+	line("operations", "%s", group(r.Operations))
+	line("writes acknowledged", "%s", group(r.Writes.Acknowledged))
+	line("writes not applied", "%s", group(r.Writes.NotApplied))
+	line("outcomes unknown", "%s, settled: %s applied, %s not applied", group(r.Writes.Unknown), group(r.Writes.SettledApplied), group(r.Writes.SettledNotApplied))
+	line("under way in crashes", "%s", group(r.Writes.InCrash))
+	fmt.Fprintln(&b, "faults")
+	for _, f := range slices.Sorted(maps.Keys(r.Faults)) {
+		line(string(f), "%s", group(int(r.Faults[f])))
+	}
+	for _, f := range r.NotPossible {
+		line(string(f), "not possible here")
+	}
+	if r.Undecided > 0 {
+		line("rounds not decided", "%d: their histories could not be checked in %v each", r.Undecided, checkPatience)
+	}
+	line("violations", "%d", len(r.Violations))
+	for _, v := range r.Violations {
+		fmt.Fprintf(&b, "\nround with seed %d: %s\nto replay:\n  %s\n", v.Seed, strings.TrimSpace(v.Reason), v.Replay)
+		if v.Page != "" {
+			fmt.Fprintf(&b, "the history, drawn: %s\n", v.Page)
+		}
+	}
+	fmt.Fprintf(&b, "\n%s\n", strings.ToUpper(r.Verdict))
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// group writes a number with commas.
+func group(n int) string {
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
