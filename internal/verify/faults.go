@@ -24,6 +24,7 @@ const (
 	Stalls     Fault = "stalls"
 	Pauses     Fault = "pauses"
 	Kills      Fault = "kills"
+	Stops      Fault = "server-stops"
 	ServerKill Fault = "server-kills"
 )
 
@@ -46,6 +47,7 @@ var about = []description{
 	{Stalls, "connections that carry nothing for a while, and then all of it", network},
 	{Pauses, "the program stopped (SIGSTOP) and woken", signals},
 	{Kills, "the program killed (SIGKILL) and started again", nothing},
+	{Stops, "a process of the server, with PostgreSQL a session's, stopped (SIGSTOP) and woken", server},
 	{ServerKill, "the database server killed (SIGKILL) and started again", server},
 }
 

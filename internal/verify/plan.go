@@ -85,7 +85,7 @@ func planOf(seed uint64, faults []Fault, broken string) (plan, error) {
 		}
 	}
 	// The numbers go on from life to life, as records do.
-	for _, f := range []Fault{Cuts, Stalls, Pauses, ServerKill} {
+	for _, f := range []Fault{Cuts, Stalls, Pauses, Stops, ServerKill} {
 		if !p.has(f) {
 			continue
 		}

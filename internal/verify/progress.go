@@ -51,8 +51,8 @@ func (p *progress) end() {
 func (p *progress) draw() {
 	gone := min(time.Since(p.began), p.j.Duration)
 	left := (p.j.Duration - gone).Round(time.Second)
-	text := fmt.Sprintf("%s operations, %s connections, servers and programs broken, %v left",
-		group(int(p.j.operations.Load())), group(int(p.j.strikes.Load())), left)
+	text := fmt.Sprintf("%s operations, %s faults, %v left",
+		group(int(p.j.operations.Load())), group(int(p.j.struck.Load())), left)
 	if !p.j.Terminal {
 		fmt.Fprintln(p.j.Progress, text)
 		return

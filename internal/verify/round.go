@@ -143,6 +143,7 @@ func (r *round) hear(j *judge, strikes *striker, l *life, n int, rec record) {
 		r.pieces.Ended(rec.Ended)
 		j.operations.Add(1)
 	case rec.Counts != nil:
+		j.struck.Add(total(rec.Counts) - total(strikes.counts))
 		strikes.counts = rec.Counts
 		return
 	default:
@@ -153,6 +154,13 @@ func (r *round) hear(j *judge, strikes *striker, l *life, n int, rec record) {
 	if n < len(r.deaths) && r.told >= r.deaths[n] {
 		l.kill()
 	}
+}
+
+func total(counts map[string]uint64) (n int64) {
+	for _, c := range counts {
+		n += int64(c)
+	}
+	return n
 }
 
 // look reads the tables past all caches, when the server has done with the sessions of

@@ -58,10 +58,14 @@ type Visit interface {
 	Leave(ctx context.Context) error
 }
 
-// Server is a database server that can be killed and started again.
+// Server is a database server that can be killed and started again, and whose processes
+// can be stopped: see package dbserver.
 type Server interface {
 	Kill() error
 	Start(ctx context.Context) error
+	Processes() (first int, children []int, err error)
+	Suspend(pid int) error
+	Resume(pid int) error
 }
 
 // Violation is something that went wrong and that no fault explains.
@@ -95,7 +99,7 @@ type judge struct {
 	// not there.
 	steady sync.RWMutex
 
-	rounds, operations, strikes atomic.Int64
+	rounds, operations, struck atomic.Int64
 }
 
 // Run breaks programs until its time is over, or something has gone wrong that must not.

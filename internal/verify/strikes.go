@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type striker struct {
 	gone chan struct{}
 
 	struck map[Fault]int
+	random *rand.Rand
 	err    error
 	// counts are the program's last. They belong to the one who hears.
 	counts map[string]uint64
@@ -25,7 +27,7 @@ type striker struct {
 func newStriker(j *judge, r *round) *striker {
 	s := &striker{
 		j: j, r: r, due: make(chan strike, len(r.strikes)), over: make(chan struct{}), gone: make(chan struct{}),
-		struck: make(map[Fault]int),
+		struck: make(map[Fault]int), random: rand.New(rand.NewPCG(r.seed, 3)),
 	}
 	for _, strike := range r.strikes {
 		if strike.at > r.told {
@@ -60,7 +62,7 @@ func (s *striker) at(l *life) {
 				}
 				if struck {
 					s.struck[strike.fault]++
-					s.j.strikes.Add(1)
+					s.j.struck.Add(1)
 				}
 			}
 		}
@@ -90,6 +92,8 @@ func (s *striker) strike(l *life, what strike) (bool, error) {
 		}
 		s.rest(what.lasts)
 		wake(l.cmd.Process) // or it was killed meanwhile
+	case Stops:
+		return s.stop(what.lasts)
 	case ServerKill:
 		s.j.steady.Lock()
 		defer s.j.steady.Unlock()
@@ -100,6 +104,26 @@ func (s *striker) strike(l *life, what strike) (bool, error) {
 		// Also if this life is over: others need it.
 		return true, s.j.Server.Start(context.Background())
 	}
+	return true, nil
+}
+
+// stop stops a process of the server: one of those that it has started, if there are any,
+// as PostgreSQL does for each session.
+func (s *striker) stop(d time.Duration) (bool, error) {
+	s.j.steady.RLock() // it is not killed meanwhile
+	defer s.j.steady.RUnlock()
+	pid, children, err := s.j.Server.Processes()
+	if err != nil {
+		return false, err
+	}
+	if len(children) > 0 {
+		pid = children[s.random.IntN(len(children))]
+	}
+	if s.j.Server.Suspend(pid) != nil {
+		return false, nil // a session that has ended
+	}
+	s.rest(d)
+	s.j.Server.Resume(pid) // or it was ended
 	return true, nil
 }
 

@@ -31,7 +31,7 @@ type plan[K comparable, V any] struct {
 	rows   []fold
 	at     []int // the index in rows of each place in Keys, plus 1; 0 for none
 	stride int64 // the most versions that one key needs
-	plain  bool  // all rows are set, and stay until they are deleted
+	plain  bool  // nothing is deleted, and all rows stay
 	late   bool  // some have a lifetime that begins with the commit
 	least  int64
 }
@@ -74,6 +74,7 @@ func (b *batch[K, V]) plan() (p plan[K, V], ok bool) {
 			switch {
 			case c.Delete:
 				deletes++
+				p.plain = false // whoever deletes is told whether there was a row
 				f.sure = f.sure || len(set.Changes) > 1
 				if f.delete {
 					f.steps = 1

@@ -344,6 +344,10 @@ func existed(s *subject) {
 		s.expect(outcomes[i].Err == nil, "deleting: %v", outcomes[i].Err)
 		s.expect(outcomes[i].Existed[0] == want, "deletion %d: Existed is %t, want %t", i, !want, want)
 	}
+	// A batch that leaves nothing but rows that are set, as a store may fold it.
+	outcomes = s.commit(set(put("k", doc(1))), set(erase("k")), set(put("k", doc(2))))
+	s.expect(outcomes[1].Existed != nil && outcomes[1].Existed[0], "a deletion between two sets of one batch: Existed is %v", outcomes[1].Existed)
+	s.expect(outcomes[1].Rows == nil || !outcomes[1].Rows[0].Exists, "a deletion between two sets of one batch: the row is %v", outcomes[1].Rows)
 	if !s.has(Atomic) {
 		return
 	}
