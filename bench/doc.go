@@ -6,5 +6,7 @@
 // which slows down slows all of them, and prints the ratios within the rounds.
 // make bench is that program.
 //
+// Program soak puts one cache under load for half an hour, and looks for what grows.
+//
 // It is a module of its own, so that nobody who uses Lockstep gets a rival.
 package bench

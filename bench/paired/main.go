@@ -15,9 +15,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
-	"time"
+
+	"github.com/lockstep-cache/lockstep/bench/internal/report"
 )
 
 func main() {
@@ -55,7 +54,7 @@ func measure(pattern, benchtime, subject, results string, rounds int) error {
 		return err
 	}
 
-	started, commit := time.Now().UTC(), checkedOut()
+	origin := report.Now(fmt.Sprintf("go run ./paired -bench '%s' -rounds %d -benchtime %s", pattern, rounds, benchtime))
 	var raw bytes.Buffer
 	var m measurements
 	for round := range rounds {
@@ -75,67 +74,12 @@ func measure(pattern, benchtime, subject, results string, rounds int) error {
 		return fmt.Errorf("no benchmark matches %s", pattern)
 	}
 
-	var report bytes.Buffer
-	fmt.Fprintf(&report, "date     %s\n", started.Format("2006-01-02 15:04 UTC"))
-	fmt.Fprintf(&report, "machine  %s, %d cores, %s/%s, database on %s\n",
-		m.cpu, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, filesystem(databaseDir()))
-	fmt.Fprintf(&report, "go       %s\n", runtime.Version())
-	fmt.Fprintf(&report, "commit   %s\n", commit)
-	fmt.Fprintf(&report, "command  cd bench && go run ./paired -bench '%s' -rounds %d -benchtime %s\n\n",
-		pattern, rounds, benchtime)
-	m.report(&report, subject)
-	if _, err := os.Stdout.Write(report.Bytes()); err != nil {
+	origin.CPU = m.cpu
+	var text bytes.Buffer
+	fmt.Fprintln(&text, origin)
+	m.report(&text, subject)
+	if _, err := os.Stdout.Write(text.Bytes()); err != nil {
 		return err
 	}
-
-	if err := os.MkdirAll(results, 0o755); err != nil {
-		return err
-	}
-	name := started.Format("2006-01-02-1504") + "-" + strings.Fields(commit)[0] + ".txt"
-	file := filepath.Join(results, name)
-	fmt.Fprintf(os.Stderr, "written to %s\n", file)
-	return os.WriteFile(file, append(report.Bytes(), raw.Bytes()...), 0o644)
-}
-
-// checkedOut names the commit that is checked out, and says if files of it were
-// changed.
-func checkedOut() string {
-	hash, err := exec.Command("git", "rev-parse", "--short=12", "HEAD").Output()
-	if err != nil {
-		return "unknown"
-	}
-	changed, _ := exec.Command("git", "status", "--porcelain", "--untracked-files=no").Output()
-	if len(changed) > 0 {
-		return strings.TrimSpace(string(hash)) + " with changes"
-	}
-	return strings.TrimSpace(string(hash))
-}
-
-// databaseDir is where the benchmarks keep their databases.
-func databaseDir() string {
-	if dir := os.Getenv("BENCH_DIR"); dir != "" {
-		return dir
-	}
-	return os.TempDir()
-}
-
-// filesystem names the kind of file system that holds dir. A figure for durable
-// writes says little without it.
-func filesystem(dir string) string {
-	mounts, err := os.ReadFile("/proc/mounts")
-	if err != nil {
-		return "an unknown file system"
-	}
-	kind, longest := "an unknown file system", 0
-	for line := range strings.Lines(string(mounts)) {
-		fields := strings.Fields(line)
-		if len(fields) < 3 {
-			continue
-		}
-		mount := strings.TrimSuffix(fields[1], "/") + "/"
-		if strings.HasPrefix(dir+"/", mount) && len(mount) >= longest {
-			kind, longest = fields[2], len(mount)
-		}
-	}
-	return kind
+	return origin.Write(results, "", append(text.Bytes(), raw.Bytes()...))
 }

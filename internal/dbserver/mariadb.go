@@ -86,6 +86,7 @@ func (e mariadb) ready(ctx context.Context, s *Server, _ int) error {
 	}
 	cfg := e.config(e.access(s))
 	cfg.Net, cfg.Addr, cfg.DBName = "unix", e.socket(s), ""
+	cfg.Logger = new(mysql.NopLogger) // of a server that is not ready yet it tells the terminal
 	return e.with(cfg, func(db *sql.DB) error { return db.PingContext(ctx) })
 }
 
