@@ -51,6 +51,9 @@ func (c *Cache[K, V]) Audit(ctx context.Context) (AuditReport[K, V], error) {
 	}
 	chunk := make(map[K]*entry[K, V], auditChunk)
 	for key, e := range c.memory.All() {
+		if !c.fresh(e) {
+			continue // it answers for nothing
+		}
 		if chunk[key] = e; len(chunk) == auditChunk {
 			if err := c.auditChunk(ctx, chunk, &report); err != nil {
 				return report, err
@@ -83,7 +86,7 @@ func (c *Cache[K, V]) auditInTurn() {
 				break
 			}
 			// The one that All yields is as old as its turn.
-			if e, ok := c.memory.Get(key); ok {
+			if e, ok := c.memory.Get(key); ok && c.fresh(e) {
 				chunk[key] = e
 			}
 		}

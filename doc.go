@@ -72,6 +72,10 @@
 //	ended its goroutine (t.FailNow)
 //	the reader's context ended          its error; the load goes on while others wait
 //
+// With Options.StaleIfError, GetEntry answers with a copy whose TTL is over where the
+// database cannot be asked, or has not answered by the reader's deadline, and marks it:
+// Entry.Stale. No other read does, and no write goes by such a copy.
+//
 // # States of a key
 //
 // A key is idle, loading, or busy. It is busy from before its write is sent to

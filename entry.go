@@ -18,8 +18,11 @@ type Entry[K comparable, V any] struct {
 	// AccessedAt is when the copy was last used, to the second.
 	AccessedAt time.Time
 	// TTL is how long memory may still answer for the copy; 0 for as long as it
-	// is there.
+	// is there. Below zero it says for how long the copy has been Stale.
 	TTL time.Duration
+	// Stale says that the copy's TTL is over, and that it answers because the
+	// database could not be asked: see Options.StaleIfError.
+	Stale bool
 	// ExpiresAt is when the row's lifetime is over, by the database's clock; zero
 	// for a row that stays.
 	ExpiresAt time.Time
@@ -29,7 +32,9 @@ type Entry[K comparable, V any] struct {
 type entry[K comparable, V any] = memory.Entry[K, V]
 
 // newEntry makes a copy of a row that was read, or written, no earlier than at
-// began. ttl is how long it may answer; 0 for as long as it is there.
+// began. ttl is how long it may answer; 0 for as long as it is there. A row's copy is
+// kept for longer where StaleIfError asks for it; that of an absence is not, for an
+// answer that there is no row could not be marked.
 //
 // The row's own end is counted from began with what the database said was left:
 // at or before the database's own moment, whatever the two clocks say.
@@ -45,12 +50,16 @@ func (c *Cache[K, V]) newEntry(key K, row Row[V], began int64, ttl time.Duration
 	var lives memory.Lives
 	if ttl > 0 {
 		lives.Deadline = saturate(began, ttl)
+		if e.Exists {
+			lives.Kept = saturate(lives.Deadline, c.options.StaleIfError)
+		}
 	}
 	if e.Exists && !row.ExpiresAt.IsZero() {
 		lives.End, lives.ExpiresAt = saturate(began, row.Remaining), row.ExpiresAt
 		if lives.Deadline == 0 || lives.End < lives.Deadline {
 			lives.Deadline = lives.End
 		}
+		lives.Kept = min(lives.Kept, lives.End)
 	}
 	if lives.Deadline != 0 {
 		its := lives // most copies have none, and allocate none
@@ -90,16 +99,22 @@ func (c *Cache[K, V]) out(e *entry[K, V]) V {
 	return e.Value
 }
 
-func (c *Cache[K, V]) public(key K, e *entry[K, V]) Entry[K, V] {
+func (c *Cache[K, V]) public(key K, e *entry[K, V], stale bool) Entry[K, V] {
 	p := Entry[K, V]{
 		Key: key, Value: c.out(e), Version: Version(e.Version),
 		CreatedAt:  c.clock.Time(e.Created),
 		AccessedAt: c.clock.Time(e.Accessed()),
+		Stale:      stale,
 	}
 	if e.Lives != nil {
 		p.ExpiresAt = e.Lives.ExpiresAt
 		if e.Lives.Deadline != 0 {
-			p.TTL = max(1, time.Duration(e.Lives.Deadline-c.clock.Precise()))
+			p.TTL = time.Duration(e.Lives.Deadline - c.clock.Precise())
+			if stale {
+				p.TTL = min(-1, p.TTL)
+			} else {
+				p.TTL = max(1, p.TTL)
+			}
 		}
 	}
 	return p

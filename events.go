@@ -43,12 +43,15 @@ type Hooks[K comparable] struct {
 	Hit func(key K, negative bool)
 	// Miss: memory had no copy.
 	Miss func(key K)
+	// Stale: GetEntry was answered with a copy whose TTL is over, because the load failed
+	// with err (Options.StaleIfError).
+	Stale func(key K, err error)
 	// Load: the database was asked for the keys.
 	Load func(LoadEvent[K])
 	// Evict: the key made room for others.
 	Evict func(key K)
 	// Expire: the copy's time, or the row's, was over. It is called when the copy
-	// is removed, up to about two seconds later.
+	// is removed, up to about two seconds later, or after Options.StaleIfError.
 	Expire func(key K)
 	// Difference: an audit has found a copy that was not what the table held, and
 	// has dropped it.

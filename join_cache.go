@@ -74,7 +74,7 @@ func (a InJoined[K, V]) GetEntry(ctx context.Context, key K) (Entry[K, V], error
 	if !e.Exists {
 		return Entry[K, V]{}, ErrNotFound
 	}
-	return a.share.c.public(key, e), nil
+	return a.share.c.public(key, e, false), nil
 }
 
 // GetMany is Get for several keys. It returns those that have rows.

@@ -44,6 +44,18 @@ type Options[K comparable, V any] struct {
 	// are not remembered and each read of one goes to the database.
 	NegativeTTL time.Duration
 
+	// StaleIfError is how long after its TTL a copy may still answer where the load that
+	// should replace it fails with ErrUnavailable, or has not answered by the deadline of
+	// the reader's context. (The name is RFC 5861's.) Only GetEntry answers so, and marks
+	// it: Entry.Stale. Every other read, and every write, returns the error. Such a copy
+	// is what the database held when it was last asked or written through this cache: no
+	// write that the cache has acknowledged is missing from it, and what others have
+	// changed since then is. A key in doubt, one that was invalidated, one whose table or
+	// server is not known to be watched or to be the same, a row whose Lifetime is over
+	// and an absent row are never answered so. Copies take their place in memory for that
+	// much longer. Zero means never; it needs TTL.
+	StaleIfError time.Duration
+
 	// MaxValueBytes is the largest encoded value that may be written; a larger
 	// one is ErrTooLarge. Zero means DefaultMaxValueBytes. A store may have a limit
 	// of its own; the lower of the two holds. It applies to stores
@@ -116,6 +128,7 @@ func (o Options[K, V]) resolve(advice BatchAdvice) (Options[K, V], error) {
 		value int64
 	}{
 		{"MaxEntries", int64(o.MaxEntries)}, {"MaxBytes", o.MaxBytes}, {"TTL", int64(o.TTL)},
+		{"StaleIfError", int64(o.StaleIfError)},
 		{"MaxValueBytes", int64(o.MaxValueBytes)}, {"CommitTimeout", int64(o.CommitTimeout)},
 		{"QueueLimit", int64(o.QueueLimit)}, {"Batch.MaxOps", int64(o.Batch.MaxOps)},
 		{"Batch.MaxDelay", int64(o.Batch.MaxDelay)}, {"Batch.InFlight", int64(o.Batch.InFlight)},
@@ -133,6 +146,9 @@ func (o Options[K, V]) resolve(advice BatchAdvice) (Options[K, V], error) {
 	}
 	if o.Weigher != nil && o.MaxBytes == 0 {
 		refuse("Weigher needs MaxBytes")
+	}
+	if o.StaleIfError > 0 && o.TTL == 0 {
+		refuse("StaleIfError needs TTL, without which no copy expires")
 	}
 	orDefault := func(field *int, values ...int) {
 		for _, v := range values {

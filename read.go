@@ -39,16 +39,27 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, error) {
 	return c.out(e), nil
 }
 
-// GetEntry is Get, with what the cache knows about the copy.
+// GetEntry is Get, with what the cache knows about the copy. It alone answers with a
+// copy whose TTL is over while the database is away, if Options.StaleIfError asks for
+// it: Entry.Stale says so.
 func (c *Cache[K, V]) GetEntry(ctx context.Context, key K) (Entry[K, V], error) {
-	e, err := c.read(ctx, key)
-	if err != nil {
-		return Entry[K, V]{}, err
+	e, stale := c.hit(ctx, key), false
+	if e == nil {
+		if err := c.admit(ctx, key); err != nil {
+			return Entry[K, V]{}, err
+		}
+		var err error
+		if e, err = c.load(ctx, key, c.usable); err != nil {
+			if e = c.staleIfError(ctx, key, err); e == nil {
+				return Entry[K, V]{}, err
+			}
+			stale = true
+		}
 	}
 	if !e.Exists {
 		return Entry[K, V]{}, ErrNotFound
 	}
-	return c.public(key, e), nil
+	return c.public(key, e, stale), nil
 }
 
 // Exists tells whether the key has a row. It costs what Get costs.

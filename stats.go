@@ -17,6 +17,9 @@ type Stats struct {
 	// Hits were answered from memory, NegativeHits among them: the ones that
 	// memory answered with "no such row". Misses went to the database.
 	Hits, NegativeHits, Misses uint64
+	// StaleHits are the misses that were answered with a copy whose TTL was over,
+	// because the load failed (Options.StaleIfError).
+	StaleHits uint64
 	// HitRate is Hits / (Hits + Misses), and 0 before the first read.
 	HitRate float64
 
@@ -154,6 +157,7 @@ type Latency struct {
 type counters struct {
 	hits, negativeHits, misses latency.Counter
 
+	staleHits                                           atomic.Uint64
 	loads, loadErrors, joinedLoads                      atomic.Uint64
 	writes, deletes                                     atomic.Uint64
 	committed, refused, conflicts                       atomic.Uint64
@@ -209,7 +213,8 @@ func (c *Cache[K, V]) Stats() Stats {
 	n := &c.counts
 	s := Stats{
 		Hits: n.hits.Load(), NegativeHits: n.negativeHits.Load(), Misses: n.misses.Load(),
-		Loads: n.loads.Load(), LoadErrors: n.loadErrors.Load(), JoinedLoads: n.joinedLoads.Load(),
+		StaleHits: n.staleHits.Load(),
+		Loads:     n.loads.Load(), LoadErrors: n.loadErrors.Load(), JoinedLoads: n.joinedLoads.Load(),
 		Writes: n.writes.Load(), Deletes: n.deletes.Load(),
 		Committed: n.committed.Load(), Refused: n.refused.Load(), Conflicts: n.conflicts.Load(),
 		Unavailable: n.unavailable.Load(), Abandoned: n.abandoned.Load(), Unknown: n.unknown.Load(), Settled: n.settled.Load(),

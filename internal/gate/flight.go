@@ -7,7 +7,8 @@ import "context"
 //
 // The miss may be over by now: an entry that memory holds, and that usable
 // accepts, is returned instead of a flight. A nil usable accepts none and asks
-// for a refresh: memory may hold an older copy, which the flight replaces.
+// for a refresh: memory may hold an older copy, which the flight replaces. So it does
+// where that copy was not usable, and is kept for other answers than this one.
 //
 // A reader that was given a flight must Leave it once, landed or not.
 func (g *Gate[K, E]) Join(key K, usable func(E) bool) (f *Flight[K, E], start bool, hit E) {
@@ -15,8 +16,10 @@ func (g *Gate[K, E]) Join(key K, usable func(E) bool) (f *Flight[K, E], start bo
 	s := g.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	kept := false // a copy that is not usable
 	if !refresh {
-		if e, ok := g.memory.Get(key); ok && usable(e) {
+		var e E
+		if e, kept = g.memory.Get(key); kept && usable(e) {
 			return nil, false, e
 		}
 	}
@@ -37,7 +40,7 @@ func (g *Gate[K, E]) Join(key K, usable func(E) bool) (f *Flight[K, E], start bo
 		f = sl.next
 	}
 	f.waiters++
-	f.replaces = f.replaces || refresh
+	f.replaces = f.replaces || refresh || kept
 	return f, start, hit
 }
 

@@ -74,6 +74,7 @@ type reader struct {
 	flight  *flight
 	floor   int // what was known when it asked
 	refresh bool
+	expired bool // it found a copy that was not usable
 }
 
 type look struct {
@@ -97,6 +98,7 @@ func TestModel(t *testing.T) {
 func (w *world) act() {
 	steps := map[string]func(*rapid.T){
 		"refresh":        func(*rapid.T) { w.read(nil) },
+		"expire":         func(*rapid.T) { w.read(func(int) bool { return false }) },
 		"leave":          w.leave,
 		"doubt":          w.doubt,
 		"hold all":       w.holdAll,
@@ -166,7 +168,8 @@ func pick[T any](w *world, list []T, what string) (T, int) {
 
 func (w *world) read(usable func(int) bool) {
 	key := w.key()
-	if e, ok := w.memory[key]; ok && usable != nil {
+	e, expired := w.memory[key]
+	if expired && usable != nil && usable(e) {
 		w.tell(key, e, false)
 		return
 	}
@@ -175,7 +178,7 @@ func (w *world) read(usable func(int) bool) {
 		w.tell(key, e, false)
 		return
 	}
-	r := &reader{key: key, flight: f, floor: w.known[key]}
+	r := &reader{key: key, flight: f, floor: w.known[key], expired: expired}
 	if usable == nil { // somebody who knows what the table holds
 		r.floor, r.refresh = w.table[key], true
 	}
@@ -208,7 +211,9 @@ func (w *world) land(*rapid.T) {
 		if f.value < r.floor {
 			w.t.Fatalf("a reader of %s who knew of %d is told %d", r.key, r.floor, f.value)
 		}
-		w.tell(r.key, f.value, r.refresh)
+		// Who found a copy that was not usable may be told what somebody else has
+		// written. The copy may still have to answer, and must not be older then.
+		w.tell(r.key, f.value, r.refresh || r.expired)
 		w.drop(r)
 	}
 }

@@ -26,6 +26,8 @@ type Lives struct {
 	// Deadline is when the copy must stop answering, in Clock nanoseconds; 0 for
 	// never.
 	Deadline int64
+	// Kept is when it leaves the Map, in Clock nanoseconds, if that is later.
+	Kept int64
 	// End is when the row is over, in Clock nanoseconds, at or before the database's
 	// own moment; 0 for a row that stays. ExpiresAt is the same by the database's
 	// clock.
@@ -39,6 +41,14 @@ func (e *Entry[K, V]) Deadline() int64 {
 		return 0
 	}
 	return e.Lives.Deadline
+}
+
+// leaves is when the copy leaves the Map; 0 for never.
+func (e *Entry[K, V]) leaves() int64 {
+	if e.Lives == nil {
+		return 0
+	}
+	return max(e.Lives.Deadline, e.Lives.Kept)
 }
 
 // Accessed is the clock at the last use, to the second; the copy's beginning

@@ -1,7 +1,8 @@
 // Package memory is the bounded map that entries live in: a concurrent map that
 // answers, and otter's W-TinyLFU, which decides what makes room in it.
 //
-// It also removes, within about two seconds, what has expired. It does not decide
+// It also removes, within about two seconds, what has expired and is not kept for
+// longer. It does not decide
 // whether an entry may still answer: it reads a clock that is up to a second slow,
 // which makes a hit cheap, so whoever gets an entry with a deadline compares it
 // with a real clock.
@@ -72,10 +73,11 @@ func New[K comparable, V any](config Config[K, V]) (*Map[K, V], error) {
 		MaximumWeight: config.MaxWeight,
 		Clock:         config.Clock,
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[K, *Entry[K, V]]) time.Duration {
-			if e.Value.Deadline() == 0 {
+			leaves := e.Value.leaves()
+			if leaves == 0 {
 				return math.MaxInt64
 			}
-			return max(1, time.Duration(e.Value.Deadline()-config.Clock.NowNano()))
+			return max(1, time.Duration(leaves-config.Clock.NowNano()))
 		}),
 		// The atomic handler runs inline. The other kind starts a goroutine for
 		// each entry that is replaced.
