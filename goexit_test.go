@@ -261,3 +261,41 @@ func TestAJointTransactionThatEndsItsGoroutineKeepsItsKeysBusy(t *testing.T) {
 		}
 	})
 }
+
+// exitingRollback is a transaction whose Rollback ends its goroutine, once it has rolled
+// back.
+type exitingRollback struct{ lockstep.Txn }
+
+func (t exitingRollback) Rollback(ctx context.Context) error {
+	_ = t.Txn.Rollback(ctx)
+	runtime.Goexit()
+	return nil
+}
+
+func TestARollbackThatEndsItsGoroutineDoesNotEndItsCallers(t *testing.T) {
+	around := func(inner *fault.Store[string, int]) store {
+		return altered{store: inner, can: func(c *capability) {
+			begin := c.Begin
+			c.Begin = func(ctx context.Context) (lockstep.Txn, error) {
+				txn, err := begin(ctx)
+				return exitingRollback{txn}, err
+			}
+		}}
+	}
+	inBubbleOver(t, options{}, around, func(s *scene) {
+		refused := errors.New("insufficient funds")
+		call := s.start(func() error {
+			return lockstep.Transact(s.ctx, func(ctx context.Context, tx *lockstep.Tx) error {
+				if err := s.In(tx).Set(ctx, "k", 1); err != nil {
+					return err
+				}
+				if _, err := tx.Txn(); err != nil {
+					return err
+				}
+				return refused
+			})
+		})
+		s.notApplied(call.wait(), refused, lockstep.ErrUnavailable)
+		s.notStored("k")
+	})
+}

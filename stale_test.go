@@ -43,7 +43,9 @@ func (s *scene) answersNothing(key string) {
 func TestAnExpiredCopyAnswersInAnOutageAndSaysSo(t *testing.T) {
 	var told []string
 	o := staleOptions
-	o.Hooks.Stale = func(key string, err error) { told = append(told, fmt.Sprint(key, errors.Is(err, lockstep.ErrUnavailable))) }
+	o.Hooks.Stale = func(key string, err error) {
+		told = append(told, fmt.Sprint(key, errors.Is(err, lockstep.ErrUnavailable)))
+	}
 	inBubble(t, o, func(s *scene) {
 		s.write("k", 1)
 		if e, err := s.GetEntry(s.ctx, "k"); err != nil || e.Stale || e.TTL != time.Minute {

@@ -38,6 +38,7 @@ type host struct {
 	timeout                time.Duration
 	logger                 *slog.Logger
 	counts                 *counters
+	tasks                  *tasks
 }
 
 // ending is such a transaction.

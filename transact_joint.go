@@ -62,7 +62,7 @@ func commitJointly(ctx context.Context, parts []jointPart, purpose purpose, txn 
 	j := &joint{ending: newEnding(stakes, purpose), parts: parts, txn: txn, started: time.Now()}
 	j.changes = txn != nil || slices.ContainsFunc(parts, jointPart.changes)
 	if ctx.Err() != nil {
-		return notApplied(errors.Join(ended(ctx), rollback(j.lead, txn)))
+		return notApplied(errors.Join(ended(ctx), rollbackFor(ctx, j.lead, txn)))
 	}
 	for i, p := range parts {
 		if err := p.enter(); err != nil {
@@ -71,7 +71,7 @@ func commitJointly(ctx context.Context, parts []jointPart, purpose purpose, txn 
 				q.leave()
 			}
 			j.lead.counts.outcome(err, false)
-			return notApplied(errors.Join(err, rollback(j.lead, txn)))
+			return notApplied(errors.Join(err, rollbackFor(ctx, j.lead, txn)))
 		}
 	}
 	j.ctx, j.cancel = context.WithCancel(j.lead.commits)
@@ -188,6 +188,30 @@ func rollback(of host, txn Txn) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(of.commits), of.timeout)
 	defer cancel()
 	return guarded("Rollback", nil, func() error { return txn.Rollback(ctx) })
+}
+
+// rollbackFor is rollback for somebody who waits for it as long as ctx lasts. Nothing was
+// sent that could be committed, so his answer does not depend on it. It goes on without
+// him, and Close waits for it.
+func rollbackFor(ctx context.Context, of host, txn Txn) (err error) {
+	if txn == nil || !of.tasks.begin() {
+		return rollback(of, txn)
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer of.tasks.end()
+		defer close(done) // also where the rollback ends the goroutine
+		done <- rollback(of, txn)
+	}()
+	select {
+	case err, returned := <-done:
+		if !returned {
+			err = fmt.Errorf("%w: Rollback ended its goroutine instead of returning (runtime.Goexit)", ErrUnavailable)
+		}
+		return err
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 func (j *joint) begin(ctx context.Context) (txn Txn, err error) {

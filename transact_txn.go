@@ -55,14 +55,14 @@ func (c *Cache[K, V]) begin(ctx context.Context) (Txn, error) {
 	return c.can.Begin(ctx)
 }
 
-// undo rolls back what Txn has begun.
+// undo rolls back what Txn has begun, and waits for it no longer than tx may take.
 func (tx *Tx) undo() error {
 	if tx.txn == nil {
 		return nil
 	}
 	txn := tx.txn
 	tx.txn = nil
-	return rollback(tx.parts[0].host(), txn)
+	return rollbackFor(tx.ctx, tx.parts[0].host(), txn)
 }
 
 // makeWay is for a transaction that is begun already and would write a key in doubt.
