@@ -56,7 +56,7 @@ const (
 )
 
 // BreakerPolicy says when a circuit opens and for how long. The zero value is a
-// sound choice: OpenFor is short enough for the retries around the breaker to
+// sound choice: OpenFor is short enough for the retries of writes around the breaker to
 // outlast it, and two probes a second are no load.
 type BreakerPolicy struct {
 	// Failures is how many calls, with no success between them, have to fail for a
@@ -152,7 +152,7 @@ func (b *breaker) around(ctx context.Context, op Operation, call func(context.Co
 	done, err := circuit.Allow()
 	if err != nil {
 		b.refused.Add(1)
-		return fmt.Errorf("resilience: the breaker refuses %s: the circuit of %s is open: %w", op, circuit.Name(), lockstep.ErrUnavailable)
+		return fmt.Errorf("resilience: the breaker refuses %s: the circuit of %s is open: %w", op, circuit.Name(), errOpen)
 	}
 	// Deferred, and a failure unless the call returns: a panic, or a call that ends
 	// its goroutine, would keep a half-open circuit's place for good.
@@ -185,6 +185,9 @@ func stateOf(s gobreaker.State) lockstep.BreakerState {
 	}
 	return lockstep.BreakerClosed
 }
+
+// errOpen is what an open circuit refuses with.
+var errOpen = fmt.Errorf("%w", lockstep.ErrUnavailable)
 
 var (
 	// errNoSign stands for an end of a call that says nothing of the database.

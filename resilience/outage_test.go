@@ -1,7 +1,9 @@
 package resilience_test
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"strconv"
 	"sync"
 	"testing"
@@ -120,4 +122,121 @@ func TestAShortOutageIsWaitedOut(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// With a deadline of its own for each call, a caller who sets none is answered too,
+// while the database hangs.
+func TestCallersWithoutADeadlineAreAnswered(t *testing.T) {
+	// A load is tried again until its circuit opens.
+	const reads = resilience.DefaultFailures*resilience.DefaultReadTimeout + resilience.DefaultMaxDelay
+	// The cache's own bound, and the eighth for a store that keeps to it.
+	const writes = lockstep.DefaultCommitTimeout * 9 / 8
+	type cache = lockstep.Cache[string, int]
+	for name, c := range map[string]struct {
+		most time.Duration
+		call func(ctx context.Context, c, other *cache) error
+	}{
+		"Get":     {reads, func(ctx context.Context, c, _ *cache) error { _, err := c.Get(ctx, "k"); return err }},
+		"GetMany": {reads, func(ctx context.Context, c, _ *cache) error { _, err := c.GetMany(ctx, []string{"k", "l"}); return err }},
+		"Refresh": {reads, func(ctx context.Context, c, _ *cache) error { return c.Refresh(ctx, "kept") }},
+		"Audit":   {reads, func(ctx context.Context, c, _ *cache) error { _, err := c.Audit(ctx); return err }},
+		"Warm": {reads, func(ctx context.Context, c, _ *cache) error {
+			_, err := c.Warm(ctx, lockstep.WarmOptions{})
+			return err
+		}},
+		"Scan": {reads, func(ctx context.Context, c, _ *cache) (err error) {
+			for _, err = range c.Scan(ctx) {
+			}
+			return err
+		}},
+		"Set":       {writes, func(ctx context.Context, c, _ *cache) error { _, err := c.Set(ctx, "k", 1); return err }},
+		"DeleteAll": {writes, func(ctx context.Context, c, _ *cache) error { return c.DeleteAll(ctx) }},
+		"Update": {writes, func(ctx context.Context, c, _ *cache) error {
+			_, err := c.Update(ctx, "kept", func(old int, _ bool) (int, error) { return old + 1, nil })
+			return err
+		}},
+		"UpdateMissing": {reads + writes, func(ctx context.Context, c, _ *cache) error {
+			_, err := c.Update(ctx, "k", func(old int, _ bool) (int, error) { return old + 1, nil })
+			return err
+		}},
+		"TransactJointly": {writes, func(ctx context.Context, c, other *cache) error {
+			return lockstep.Transact(ctx, func(ctx context.Context, tx *lockstep.Tx) error {
+				return errors.Join(c.In(tx).Set(ctx, "k", 1), other.In(tx).Set(ctx, "l", 1))
+			})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inner := fault.Inject(memstore.New(memstore.Options[string, int]{}), fault.Script{}, 1)
+				store, err := resilience.Protect(lockstep.Store[string, int](inner), resilience.Policy{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				options := lockstep.Options[string, int]{Logger: slog.New(slog.DiscardHandler)}
+				cache, other := cachetest.Open(t, store, options), cachetest.Open(t, store, options)
+				t.Cleanup(func() { inner.Play(fault.Script{}); inner.Release(); time.Sleep(time.Minute) })
+				if _, err := cache.Set(t.Context(), "kept", 1); err != nil {
+					t.Fatal(err)
+				}
+				inner.Play(fault.MustParse("load *: hang; commit *: hang; scan *: hang; begin *: hang; apply *: hang; settle *: hang"))
+				start := time.Now()
+				err = c.call(context.Background(), cache, other)
+				took := time.Since(start)
+				if err == nil || took > c.most {
+					t.Errorf("answered %v after %v, want %v at most", err, took, c.most)
+				}
+			})
+		})
+	}
+}
+
+// While the circuit of reads is open a miss is answered at once, and a hit as ever. With
+// StaleIfError an expired copy is the answer.
+func TestMissesFailFastWhileTheBreakerIsOpen(t *testing.T) {
+	for name, patient := range map[string]bool{"ByDefault": false, "UnlessTheyAreToWait": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inner := fault.Inject(memstore.New(memstore.Options[string, int]{}), fault.Script{}, 1)
+				store, err := resilience.Protect(lockstep.Store[string, int](inner), resilience.Policy{
+					Retry:   resilience.RetryPolicy{RetryRefusedReads: patient},
+					Breaker: resilience.BreakerPolicy{OpenFor: time.Hour},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := cachetest.Open(t, store, lockstep.Options[string, int]{TTL: time.Minute, StaleIfError: 2 * time.Hour})
+				if _, err := c.Set(t.Context(), "old", 1); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				if _, err := c.Set(t.Context(), "kept", 1); err != nil {
+					t.Fatal(err)
+				}
+				inner.Play(fault.MustParse("load *: fail"))
+				for c.Stats().ReadBreaker != lockstep.BreakerOpen {
+					c.Get(t.Context(), "missing")
+				}
+				before, start := c.Stats(), time.Now()
+				if v, err := c.Get(t.Context(), "kept"); v != 1 || err != nil || time.Since(start) > 0 {
+					t.Errorf("a hit is %d, %v after %v", v, err, time.Since(start))
+				}
+				_, err = c.Get(t.Context(), "missing")
+				if !errors.Is(err, lockstep.ErrUnavailable) || time.Since(start) > 0 != patient {
+					t.Errorf("a miss is %v after %v", err, time.Since(start))
+				}
+				if e, err := c.GetEntry(t.Context(), "old"); err != nil || e.Value != 1 || !e.Stale || time.Since(start) > 0 != patient {
+					t.Errorf("an expired copy is %+v, %v after %v", e, err, time.Since(start))
+				}
+				after := c.Stats()
+				if got := after.RetryFailures - before.RetryFailures; got != 2 {
+					t.Errorf("%d calls were given up", got)
+				}
+				if after.Retries > before.Retries != patient || after.StaleHits != 1 || after.BreakerRefusals < before.BreakerRefusals+2 {
+					t.Errorf("before %+v, after %+v", before, after)
+				}
+				inner.Play(fault.Script{})
+				time.Sleep(time.Hour)
+			})
+		})
+	}
 }

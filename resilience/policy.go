@@ -43,6 +43,12 @@ type RetryPolicy struct {
 	// lockstep.Options.CommitTimeout in any case.
 	MaxElapsed time.Duration
 
+	// RetryRefusedReads has reads that an open breaker refuses tried again, as writes
+	// are. Without it they fail at once: whoever reads can ask again, or do with a copy
+	// that has expired (lockstep.Options.StaleIfError), and sooner than the circuit
+	// closes.
+	RetryRefusedReads bool
+
 	// Budget bounds the retries of all calls together.
 	Budget RetryBudget
 

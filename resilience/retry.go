@@ -19,6 +19,9 @@ import (
 // the inner store has them. An error names the field of the policy that is at
 // fault, and is lockstep.ErrInvalid.
 //
+// What reads, and is refused by the open circuit of a Breaker inside, is not tried again
+// unless RetryRefusedReads says so. A commit is: it waits out a short outage.
+//
 // Nothing is tried again once the context has ended, and a wait ends with it:
 // the last error is then joined with the context's. After the last attempt its
 // error is returned, with the number of attempts; whatever is not passing is
@@ -121,7 +124,7 @@ func (r *retrier) again(ctx context.Context, op Operation, start time.Time, err 
 			err = r.attempt(ctx, op, attempts, call)
 		}
 		late := r.policy.MaxElapsed > 0 && time.Since(start) >= r.policy.MaxElapsed
-		if err == nil || late || !op.passing(err) || attempts == r.policy.MaxAttempts || ctx.Err() != nil {
+		if err == nil || late || r.futile(op, err) || !op.passing(err) || attempts == r.policy.MaxAttempts || ctx.Err() != nil {
 			return start, nil
 		}
 		if !r.budget.take() {
@@ -155,6 +158,11 @@ func (r *retrier) again(ctx context.Context, op Operation, start time.Time, err 
 		r.events.Push(func() { hook(e) })
 	}
 	return err
+}
+
+// futile tells whether an attempt that a breaker has refused is not made again.
+func (r *retrier) futile(op Operation, err error) bool {
+	return !op.writes() && !r.policy.RetryRefusedReads && errors.Is(err, errOpen)
 }
 
 // attempt makes the call once. A hasty commit that would have to wait is no attempt.
