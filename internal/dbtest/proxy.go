@@ -81,6 +81,10 @@ func (p *Proxy) HoldReply(match string) (held <-chan struct{}, release func()) {
 // accepted. Rules that were not met stay.
 func (p *Proxy) CutAll() { p.proxy.CutAll() }
 
+// Hang makes the server one that accepts connections and answers nothing: until
+// release, no byte passes in either direction. release may be called more than once.
+func (p *Proxy) Hang() (release func()) { return p.proxy.Hold() }
+
 func (p *Proxy) rule(r *netfault.Rule, err error) *netfault.Rule {
 	p.t.Helper()
 	if err != nil {
