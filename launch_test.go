@@ -34,6 +34,6 @@ func TestAReaderOvertakenByClose(t *testing.T) {
 		if err := <-refreshed; !errors.Is(err, ErrClosed) {
 			t.Errorf("Refresh: %v", err)
 		}
-		c.gate.Leave(reader)
+		c.gate.Leave(reader, nil)
 	})
 }

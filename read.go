@@ -155,7 +155,7 @@ func (c *Cache[K, V]) loadOnce(ctx context.Context, key K, usable func(*entry[K,
 		c.touch(key, e)
 		return e, false, nil
 	}
-	defer c.gate.Leave(f)
+	defer func() { c.gate.Leave(f, ended(ctx)) }()
 	c.board(ctx, f, start, usable != nil)
 	select {
 	case <-f.Done():
@@ -288,19 +288,20 @@ func (c *Cache[K, V]) loaded(key K, row Row[V], began int64) (e *entry[K, V], ke
 }
 
 // loadContext has the caller's values, for traces, and ends when nobody waits
-// for any of the flights.
+// for any of the flights: because of what the last one has left for, so that who looks
+// after the database can tell a deadline from a change of mind.
 func loadContext[K comparable, V any](caller context.Context, flights []*flight[K, V]) (context.Context, context.CancelFunc) {
 	if len(flights) == 1 {
 		return valuesOf{flights[0].Ctx, caller}, func() {}
 	}
-	ctx, cancel := context.WithCancel(valuesOf{context.Background(), caller})
+	ctx, cancel := context.WithCancelCause(valuesOf{context.Background(), caller})
 	var waited atomic.Int64
 	waited.Store(int64(len(flights)))
 	stops := make([]func() bool, len(flights))
 	for i, f := range flights {
 		stops[i] = context.AfterFunc(f.Ctx, func() {
 			if waited.Add(-1) == 0 {
-				cancel()
+				cancel(context.Cause(f.Ctx))
 			}
 		})
 	}
@@ -308,12 +309,13 @@ func loadContext[K comparable, V any](caller context.Context, flights []*flight[
 		for _, stop := range stops {
 			stop()
 		}
-		cancel()
+		cancel(nil)
 	}
 }
 
 // valuesOf is a context with another one's values, without its transaction: a load
-// is everybody's who waits for it, and a store may read other caches in it.
+// is everybody's who waits for it, and a store may read other caches in it. The cause
+// of its end, which package context looks for among the values, is its own.
 type valuesOf struct {
 	context.Context
 	values context.Context
@@ -322,6 +324,9 @@ type valuesOf struct {
 func (v valuesOf) Value(key any) any {
 	if key == (transactionKey{}) {
 		return nil
+	}
+	if own := v.Context.Value(key); own != nil {
+		return own
 	}
 	return v.values.Value(key)
 }
@@ -376,7 +381,7 @@ func (c *Cache[K, V]) readMany(ctx context.Context, keys []K) (map[K]*entry[K, V
 	waits := make(map[K]*flight[K, V])
 	defer func() {
 		for _, f := range waits {
-			c.gate.Leave(f)
+			c.gate.Leave(f, ended(ctx))
 		}
 	}()
 	c.boardMany(ctx, keys, entries, waits)

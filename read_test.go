@@ -250,3 +250,47 @@ func TestAbsentRowsThatAreNotRemembered(t *testing.T) {
 		}
 	})
 }
+
+// A load ends with the cause of its last reader, and not with that of who began it.
+func TestALoadIsToldWhyItsReadersHaveLeft(t *testing.T) {
+	for name, keys := range map[string][]string{"OneKey": {"k"}, "SeveralKeys": {"k", "l"}} {
+		t.Run(name, func(t *testing.T) {
+			var began chan struct{}
+			var causes chan error
+			around := func(inner *fault.Store[string, int]) store {
+				return altered{store: inner, load: func(ctx context.Context, asked []string) (map[string]row, error) {
+					if len(asked) != len(keys) || began == nil {
+						return inner.Load(ctx, asked)
+					}
+					close(began)
+					began = nil
+					<-ctx.Done()
+					causes <- context.Cause(ctx)
+					return nil, ctx.Err()
+				}}
+			}
+			synctest.Test(t, func(t *testing.T) {
+				began, causes = make(chan struct{}), make(chan error, 1)
+				s := newScene(t, options{}, around)
+				started := began
+				first, leave := context.WithCancelCause(s.ctx)
+				one := s.start(func() error { return second(s.GetMany(first, keys)) })
+				<-started
+				last, cancel := context.WithTimeout(s.ctx, time.Second)
+				defer cancel()
+				two := s.start(func() error { return second(s.GetMany(last, keys)) })
+				two.hangs()
+				leave(errors.New("the user has gone"))
+				if err := one.wait(); !errors.Is(err, context.Canceled) {
+					t.Errorf("the first reader got %v", err)
+				}
+				if err := two.wait(); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("the last reader got %v", err)
+				}
+				if cause := <-causes; !errors.Is(cause, context.DeadlineExceeded) {
+					t.Errorf("the load was told %v", cause)
+				}
+			})
+		})
+	}
+}

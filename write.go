@@ -128,12 +128,14 @@ func (c *Cache[K, V]) leave(ctx context.Context, w *write[K, V]) {
 	c.doubt(w, fmt.Errorf("the caller left during the commit: %w", ended(ctx)))
 }
 
-// ended is the error of a caller whose context is over: the context's own, and
+// ended is the error of a caller whose context is over, or nil: the context's own, and
 // its cause. A cause may be anything, another call's error among it, as errgroup
 // has it, which must not be read as this one's.
 func ended(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	switch {
+	case err == nil:
+		return nil
 	case sameError(err, cause):
 		return err
 	case ours(cause):

@@ -26,7 +26,8 @@ import (
 //
 // What counts is whether the database answers. Nil is its answer, whatever became of
 // the sets one by one, and so is a conflict. A failure is whatever is not permanent
-// (see the package's three kinds), the end of a context by its deadline among it, and
+// (see the package's three kinds), the end of a context by its deadline among it, if the
+// call has lasted for MinWait, and
 // a panic. Other refusals, which may have come from the store alone, and calls that
 // were cancelled show neither, and do not count.
 //
@@ -53,6 +54,7 @@ const (
 	DefaultFailures = 5
 	DefaultOpenFor  = 500 * time.Millisecond
 	DefaultProbes   = 1
+	DefaultMinWait  = 50 * time.Millisecond
 )
 
 // BreakerPolicy says when a circuit opens and for how long. The zero value is a
@@ -70,6 +72,12 @@ type BreakerPolicy struct {
 	// Probes is how many operations at most are under way in a half-open circuit, and
 	// how many have to succeed for it to close. Zero means DefaultProbes.
 	Probes int
+
+	// MinWait is how long a call has to have lasted for its caller's deadline to count as
+	// a failure: somebody who asks when his time is nearly over learns nothing of the
+	// database. Callers who allow less than that do not open a circuit while the database
+	// hangs. Zero means DefaultMinWait.
+	MinWait time.Duration
 
 	// OnChange is told of each change of a circuit's state. See the package document
 	// for hooks. An open circuit becomes half-open with the next call, or when Stats
@@ -97,6 +105,8 @@ func (p BreakerPolicy) normal() (BreakerPolicy, error) {
 		return refuse("OpenFor is %v, below zero", p.OpenFor)
 	case p.Probes < 0 || p.Probes > most:
 		return refuse("Probes is %d, not between 0 and %d", p.Probes, most)
+	case p.MinWait < 0:
+		return refuse("MinWait is %v, below zero", p.MinWait)
 	}
 	if p.Failures == 0 {
 		p.Failures = DefaultFailures
@@ -107,18 +117,22 @@ func (p BreakerPolicy) normal() (BreakerPolicy, error) {
 	if p.Probes == 0 {
 		p.Probes = DefaultProbes
 	}
+	if p.MinWait == 0 {
+		p.MinWait = DefaultMinWait
+	}
 	return p, nil
 }
 
 // breaker is a part with a circuit for each of two kinds of operations.
 type breaker struct {
 	reads, writes    *gobreaker.TwoStepCircuitBreaker[any]
+	minWait          time.Duration
 	events           *events.Queue
 	refused, changes atomic.Uint64
 }
 
 func newBreaker(p BreakerPolicy) *breaker {
-	b := &breaker{events: newEvents()}
+	b := &breaker{minWait: p.MinWait, events: newEvents()}
 	circuit := func(name string, writes bool) *gobreaker.TwoStepCircuitBreaker[any] {
 		return gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 			Name:        name,
@@ -158,8 +172,9 @@ func (b *breaker) around(ctx context.Context, op Operation, call func(context.Co
 	// its goroutine, would keep a half-open circuit's place for good.
 	seen := errExited
 	defer func() { done(seen) }()
+	began := time.Now()
 	err = call(ctx)
-	seen = sign(ctx, err)
+	seen = sign(ctx, err, time.Since(began) >= b.minWait)
 	return err
 }
 
@@ -199,19 +214,25 @@ var (
 // error that it does not, errNoSign neither.
 //
 // A context that was cancelled is somebody's change of mind; one whose deadline has
-// passed was waited for. The cache cancels the context of a commit that it makes for
-// one caller when that one's deadline passes, and the cause tells.
-func sign(ctx context.Context, err error) error {
+// passed was waited for, if it was for long enough. The cache cancels the context of a
+// load, or of a commit that it makes for one caller, when the deadline of who waits has
+// passed, and the cause tells.
+func sign(ctx context.Context, err error, waited bool) error {
 	switch {
 	case err == nil, errors.Is(err, lockstep.ErrConflict) && !errors.Is(err, lockstep.ErrUnknownOutcome):
 		return nil
-	case errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+	case ctx.Err() != nil && !(waited && overdue(ctx)):
 		return errNoSign
 	case errors.Is(err, lockstep.ErrUnknownOutcome):
 		return err
 	case final(err), errors.Is(err, lockstep.ErrWouldWait),
-		errors.Is(err, context.Canceled) && !errors.Is(err, lockstep.ErrUnavailable):
+		errors.Is(err, context.Canceled) && !errors.Is(err, lockstep.ErrUnavailable) && ctx.Err() == nil:
 		return errNoSign
 	}
 	return err
+}
+
+// overdue tells whether a context that has ended was ended by a deadline.
+func overdue(ctx context.Context) bool {
+	return errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(context.Cause(ctx), context.DeadlineExceeded)
 }

@@ -203,7 +203,21 @@ func TestALateAnswerDoesNotCloseABreaker(t *testing.T) {
 func TestWhatCountsAsAFailure(t *testing.T) {
 	deadline := func(parent context.Context) (context.Context, func()) {
 		ctx, cancel := context.WithCancelCause(parent)
-		return ctx, func() { cancel(fmt.Errorf("the caller: %w", context.DeadlineExceeded)) }
+		return ctx, func() {
+			time.Sleep(DefaultMinWait)
+			cancel(fmt.Errorf("the caller: %w", context.DeadlineExceeded))
+		}
+	}
+	soon := func(parent context.Context) (context.Context, func()) {
+		ctx, cancel := context.WithCancelCause(parent)
+		return ctx, func() {
+			time.Sleep(DefaultMinWait - 1)
+			cancel(fmt.Errorf("the caller: %w", context.DeadlineExceeded))
+		}
+	}
+	own := func(parent context.Context) (context.Context, func()) {
+		ctx, cancel := context.WithTimeoutCause(parent, DefaultMinWait, errors.New("the caller"))
+		return ctx, func() { <-ctx.Done(); cancel() }
 	}
 	cancelled := func(parent context.Context) (context.Context, func()) {
 		ctx, cancel := context.WithCancel(parent)
@@ -222,6 +236,10 @@ func TestWhatCountsAsAFailure(t *testing.T) {
 		{"not classified", errors.New("broken pipe"), lives, lockstep.BreakerOpen},
 		{"deadline", context.DeadlineExceeded, lives, lockstep.BreakerOpen},
 		{"deadline of the caller", lockstep.ErrUnknownOutcome, deadline, lockstep.BreakerOpen},
+		{"deadline of readers", context.Canceled, deadline, lockstep.BreakerOpen},
+		{"deadline of readers in a hurry", context.Canceled, soon, lockstep.BreakerClosed},
+		{"deadline of a caller in a hurry", lockstep.ErrUnknownOutcome, soon, lockstep.BreakerClosed},
+		{"deadline for a cause", context.DeadlineExceeded, own, lockstep.BreakerOpen},
 		{"cancelled by the caller", lockstep.ErrUnknownOutcome, cancelled, lockstep.BreakerClosed},
 		{"cancelled", context.Canceled, lives, lockstep.BreakerClosed},
 		{"conflict", &lockstep.ConflictError{Key: "k"}, lives, lockstep.BreakerClosed},
@@ -326,6 +344,7 @@ func TestBadBreakerPoliciesAreRefusedByName(t *testing.T) {
 		{BreakerPolicy{Failures: math.MaxInt}, "Failures"},
 		{BreakerPolicy{OpenFor: -1}, "OpenFor"},
 		{BreakerPolicy{Probes: -1}, "Probes"},
+		{BreakerPolicy{MinWait: -1}, "MinWait"},
 		{BreakerPolicy{Probes: math.MaxInt}, "Probes"},
 	} {
 		store, err := Breaker(&script{}, c.policy)

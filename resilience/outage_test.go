@@ -240,3 +240,45 @@ func TestMissesFailFastWhileTheBreakerIsOpen(t *testing.T) {
 		})
 	}
 }
+
+// Readers who leave before Timeout would end their loads do not hide from the breaker
+// that the database hangs. Those who leave at once, or of their own accord, show nothing.
+func TestReadersWhoLeaveSoonDoNotHideAHang(t *testing.T) {
+	for name, c := range map[string]struct {
+		waits time.Duration
+		keys  []string
+		leave func(context.Context, time.Duration) (context.Context, context.CancelFunc)
+		want  lockstep.BreakerState
+	}{
+		"ByTheirDeadline": {resilience.DefaultMinWait, []string{"k"}, context.WithTimeout, lockstep.BreakerOpen},
+		"OfSeveralKeys":   {resilience.DefaultMinWait, []string{"k", "l", "m"}, context.WithTimeout, lockstep.BreakerOpen},
+		"InAHurry":        {resilience.DefaultMinWait - 1, []string{"k"}, context.WithTimeout, lockstep.BreakerClosed},
+		"OfTheirOwnAccord": {time.Second, []string{"k"}, func(ctx context.Context, after time.Duration) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(after, cancel)
+			return ctx, cancel
+		}, lockstep.BreakerClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inner := fault.Inject(memstore.New(memstore.Options[string, int]{}), fault.MustParse("load *: hang"), 1)
+				store, err := resilience.Protect(lockstep.Store[string, int](inner), resilience.Policy{Breaker: resilience.BreakerPolicy{OpenFor: time.Minute}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				cache := cachetest.Open(t, store, lockstep.Options[string, int]{})
+				for range 2 * resilience.DefaultFailures {
+					ctx, cancel := c.leave(t.Context(), c.waits)
+					cache.GetMany(ctx, c.keys)
+					cancel()
+					synctest.Wait()
+				}
+				if got := cache.Stats().ReadBreaker; got != c.want {
+					t.Errorf("the circuit of reads is %v, want %v", got, c.want)
+				}
+				inner.Play(fault.Script{})
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}

@@ -46,13 +46,13 @@ func (g *Gate[K, E]) Join(key K, usable func(E) bool) (f *Flight[K, E], start bo
 
 func (g *Gate[K, E]) newFlight(key K) *Flight[K, E] {
 	f := &Flight[K, E]{Key: key, done: make(chan struct{})}
-	f.Ctx, f.cancel = context.WithCancel(g.life)
+	f.Ctx, f.cancel = context.WithCancelCause(g.life)
 	return f
 }
 
 // Leave says that a reader does not wait any more. When the last one leaves, the
-// load's context ends, and nobody joins it any more.
-func (g *Gate[K, E]) Leave(f *Flight[K, E]) {
+// load's context ends, because of why, and nobody joins it any more.
+func (g *Gate[K, E]) Leave(f *Flight[K, E], why error) {
 	s := g.shard(f.Key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +61,7 @@ func (g *Gate[K, E]) Leave(f *Flight[K, E]) {
 		return
 	}
 	f.tainted = true
-	f.cancel()
+	f.cancel(why)
 	if sl := s.slots[f.Key]; sl != nil && sl.next == f {
 		sl.next = nil
 	}
@@ -99,6 +99,6 @@ func (g *Gate[K, E]) Land(f *Flight[K, E], entry E, err error, fill bool) (next 
 	s.tidyLocked(f.Key, sl)
 	s.mu.Unlock()
 	close(f.done)
-	f.cancel()
+	f.cancel(nil)
 	return next
 }

@@ -119,9 +119,10 @@ func Drop[E any]() Publication[E] { return Publication[E]{kind: drop} }
 // Flight is one load of one key, running or waiting to run.
 type Flight[K comparable, E any] struct {
 	Key K
-	// Ctx ends when nobody waits for the flight any more.
+	// Ctx ends when nobody waits for the flight any more, with the cause for which the
+	// last one has left.
 	Ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	done   chan struct{}
 	entry  E
 	err    error

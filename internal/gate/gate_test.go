@@ -11,7 +11,7 @@ func TestACleanLoadFillsMemory(t *testing.T) {
 	if next := g.lands(f, 1); next != nil {
 		t.Error("there is a next load")
 	}
-	g.Leave(f)
+	g.Leave(f, nil)
 	g.holds(mapMemory{"k": 1})
 	g.idle()
 }
@@ -47,14 +47,14 @@ func TestADisturbedLoadDoesNotFillMemory(t *testing.T) {
 		{name: "a hold on all keys that is over", holds: none,
 			disturb: func(g *rig, _ *flight) { g.HoldAll(); g.ReleaseAll() }},
 		{name: "its last reader leaves", holds: none,
-			disturb: func(g *rig, f *flight) { g.Leave(f); f.waiters++ }},
+			disturb: func(g *rig, f *flight) { g.Leave(f, nil); f.waiters++ }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := newRig(t)
 			f := g.starts("k")
 			c.disturb(g, f)
 			g.lands(f, 1)
-			g.Leave(f)
+			g.Leave(f, nil)
 			g.holds(c.holds)
 			if c.undo != nil {
 				c.undo(g)
@@ -64,7 +64,7 @@ func TestADisturbedLoadDoesNotFillMemory(t *testing.T) {
 			g.Invalidate("k")
 			f = g.starts("k")
 			g.lands(f, 3)
-			g.Leave(f)
+			g.Leave(f, nil)
 			g.holds(mapMemory{"k": 3})
 		})
 	}
@@ -228,11 +228,11 @@ func TestALoadsContextEndsWithItsLastReader(t *testing.T) {
 	g := newRig(t)
 	f := g.starts("k")
 	g.shares("k", f)
-	g.Leave(f)
+	g.Leave(f, nil)
 	if f.Ctx.Err() != nil {
 		t.Fatal("a load ended with a reader who was not the last")
 	}
-	g.Leave(f)
+	g.Leave(f, nil)
 	if f.Ctx.Err() == nil {
 		t.Fatal("a load goes on for nobody")
 	}
@@ -250,7 +250,7 @@ func TestALoadThatNobodyWaitsForAnyMoreIsNotRun(t *testing.T) {
 	f := g.starts("k")
 	g.Invalidate("k")
 	next := g.waits("k", f)
-	g.Leave(next)
+	g.Leave(next, nil)
 	if got := g.lands(f, 1); got != nil {
 		t.Error("a load runs for nobody")
 	}
@@ -263,8 +263,8 @@ func TestLeavingAfterLanding(t *testing.T) {
 	g.Invalidate("k")
 	next := g.waits("k", f)
 	g.lands(f, 1)
-	g.Leave(f)
-	g.Leave(next) // it runs
+	g.Leave(f, nil)
+	g.Leave(next, nil) // it runs
 	if next.Ctx.Err() == nil {
 		t.Error("a load goes on for nobody")
 	}

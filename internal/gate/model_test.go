@@ -228,7 +228,7 @@ func (w *world) readersOf(f *flight) (list []*reader) {
 }
 
 func (w *world) drop(r *reader) {
-	w.Leave(r.flight)
+	w.Leave(r.flight, nil)
 	w.readers = slices.DeleteFunc(w.readers, func(other *reader) bool { return other == r })
 }
 
@@ -445,7 +445,7 @@ func (w *world) finish() {
 			w.t.Fatal("a load is under way")
 		}
 		w.Land(f, w.table[key], nil, true)
-		w.Leave(f)
+		w.Leave(f, nil)
 		if w.memory[key] != w.table[key] {
 			w.t.Fatal("a load does not fill memory")
 		}

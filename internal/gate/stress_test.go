@@ -86,7 +86,7 @@ func TestManyAtOnce(t *testing.T) {
 				}
 				<-f.Done()
 				e, _ = f.Result()
-				gate.Leave(f)
+				gate.Leave(f, nil)
 			}
 		}
 		if int64(e) < floor {
