@@ -125,14 +125,23 @@ func (p BreakerPolicy) normal() (BreakerPolicy, error) {
 
 // breaker is a part with a circuit for each of two kinds of operations.
 type breaker struct {
-	reads, writes    *gobreaker.TwoStepCircuitBreaker[any]
-	minWait          time.Duration
-	events           *events.Queue
-	refused, changes atomic.Uint64
+	*circuits
+	refused atomic.Uint64
 }
 
+// circuits may be those of several stores.
+type circuits struct {
+	reads, writes *gobreaker.TwoStepCircuitBreaker[any]
+	minWait       time.Duration
+	events        *events.Queue
+	changes       atomic.Uint64
+}
+
+// forAnother is a breaker of another store's, with the same circuits.
+func (b *breaker) forAnother() *breaker { return &breaker{circuits: b.circuits} }
+
 func newBreaker(p BreakerPolicy) *breaker {
-	b := &breaker{minWait: p.MinWait, events: newEvents()}
+	b := &circuits{minWait: p.MinWait, events: newEvents()}
 	circuit := func(name string, writes bool) *gobreaker.TwoStepCircuitBreaker[any] {
 		return gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 			Name:        name,
@@ -151,7 +160,7 @@ func newBreaker(p BreakerPolicy) *breaker {
 		})
 	}
 	b.reads, b.writes = circuit("reads", false), circuit("writes", true)
-	return b
+	return &breaker{circuits: b}
 }
 
 func (b *breaker) circuit(op Operation) *gobreaker.TwoStepCircuitBreaker[any] {

@@ -28,6 +28,9 @@
 // the database and not a queue in front of it; and a call that hung is a failure that
 // it sees.
 //
+// Stores of one database share a Guard, made once: its circuits, its budget and its
+// places (ProtectWith).
+//
 // What the inner store can do beside Load and Commit, the outer one can do too. The
 // parts surround Load, Scan, Commit and Begin. Settle, Watch and what happens inside a
 // transaction pass by: what is in doubt is settled while a circuit is open and all

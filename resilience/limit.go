@@ -105,6 +105,11 @@ func newLimiter(p LimitPolicy) *limiter {
 	return &limiter{policy: p, places: bulkhead.New[any](uint(p.MaxCalls)), events: newEvents()}
 }
 
+// forAnother is a limiter of another store's, with the same places.
+func (l *limiter) forAnother() *limiter {
+	return &limiter{policy: l.policy, places: l.places, events: l.events}
+}
+
 func (l *limiter) around(ctx context.Context, op Operation, call func(context.Context) error) error {
 	if !l.places.TryAcquirePermit() {
 		if lockstep.Hasty(ctx) {

@@ -77,6 +77,11 @@ func newRetrier(policy RetryPolicy) *retrier {
 		Build())}
 }
 
+// forAnother is a retrier of another store's, with the same budget.
+func (r *retrier) forAnother() *retrier {
+	return &retrier{policy: r.policy, executor: r.executor, budget: r.budget, events: r.events}
+}
+
 func (r *retrier) report(stats *lockstep.Stats) {
 	stats.Attempts += r.attempts.Load()
 	stats.Retries += r.retries.Load()

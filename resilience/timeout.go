@@ -115,6 +115,11 @@ func newTimer(p TimeoutPolicy) *timer {
 	return &timer{read: of(p.Read, "Read"), write: of(p.Write, "Write"), hook: p.OnTimeout, events: newEvents()}
 }
 
+// forAnother is a timer for another store.
+func (t *timer) forAnother() *timer {
+	return &timer{read: t.read, write: t.write, hook: t.hook, events: t.events}
+}
+
 func (t *timer) around(ctx context.Context, op Operation, call func(context.Context) error) error {
 	bound := t.read
 	switch op {
