@@ -3,6 +3,7 @@ package resilience
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,5 +174,37 @@ func TestGuardsThatCannotBe(t *testing.T) {
 	}
 	if _, err := ProtectWith(lockstep.Store[string, int](&script{}), nil); !errors.Is(err, lockstep.ErrInvalid) {
 		t.Errorf("no guard: error %v", err)
+	}
+}
+
+// Fields that contradict each other are refused, and named.
+func TestPoliciesThatContradictThemselves(t *testing.T) {
+	for _, c := range []struct {
+		policy Policy
+		names  []string
+	}{
+		{Policy{Retry: RetryPolicy{BaseDelay: 2 * time.Second, MaxDelay: time.Second}}, []string{"RetryPolicy.BaseDelay", "MaxDelay"}},
+		{Policy{Breaker: BreakerPolicy{MinWait: DefaultReadTimeout}}, []string{"BreakerPolicy.MinWait", "TimeoutPolicy.Read"}},
+		{Policy{Breaker: BreakerPolicy{MinWait: time.Second}, Timeout: TimeoutPolicy{Write: time.Second}}, []string{"BreakerPolicy.MinWait", "TimeoutPolicy.Write"}},
+	} {
+		store, err := Protect(lockstep.Store[string, int](&script{}), c.policy)
+		if store != nil || !errors.Is(err, lockstep.ErrInvalid) {
+			t.Errorf("%+v: %v, %v", c.policy, store, err)
+			continue
+		}
+		for _, name := range c.names {
+			if !strings.Contains(err.Error(), name) {
+				t.Errorf("the error does not name %s: %v", name, err)
+			}
+		}
+	}
+	for _, policy := range []Policy{
+		{Retry: RetryPolicy{MaxAttempts: 1, BaseDelay: time.Second}}, // retries that are switched off
+		{Timeout: TimeoutPolicy{Read: time.Millisecond}},             // below the default of MinWait, which nobody has asked for
+		{Breaker: BreakerPolicy{MinWait: time.Second}},
+	} {
+		if _, err := Protect(lockstep.Store[string, int](&script{}), policy); err != nil {
+			t.Errorf("%+v: %v", policy, err)
+		}
 	}
 }

@@ -62,6 +62,11 @@ func NewGuard(policy Policy) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The default gives way; a wait that somebody has asked for does not.
+	if least := min(timeout.Read, timeout.Write); policy.Breaker.MinWait >= least {
+		return nil, fmt.Errorf("resilience: BreakerPolicy.MinWait is %v, and no call lasts longer than %v (TimeoutPolicy.Read, TimeoutPolicy.Write): %w",
+			policy.Breaker.MinWait, least, lockstep.ErrInvalid)
+	}
 	return &Guard{newRetrier(retry), newLimiter(limit), newBreaker(breaker), newTimer(timeout)}, nil
 }
 
