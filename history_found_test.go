@@ -15,7 +15,7 @@ import (
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
-// What TestHistories has found, each reduced to the few calls that it takes.
+// What the simulation has found, each reduced to the few calls that it takes.
 
 // faultyInt is a cache over a memory store with the faults of a script.
 func faultyInt(t *testing.T, script string) *lockstep.Cache[int, int64] {

@@ -2,131 +2,112 @@ package lockstep_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/internal/cachetest"
 	"github.com/lockstep-cache/lockstep/internal/history"
+	"github.com/lockstep-cache/lockstep/resilience"
 	"github.com/lockstep-cache/lockstep/store/memstore"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
-var (
-	historySeeds = flag.Uint64("history.seeds", 200, "check the histories of so many seeds")
-	historySeed  = flag.Uint64("history.seed", 0, "check the history of this seed alone")
-	historyHTML  = flag.String("history.html", "", "write the history that fails as a page to this path")
-)
-
-const (
-	historyCalls    = 1000
-	historyPatience = time.Minute // for one check, which takes well under a second
-	// Of so many seeds one runs on goroutines in real time, the others in a bubble of
-	// fake time, where latencies cost nothing.
-	historyRealTime = 10
-)
-
-// TestHistories records what concurrent callers see of a cache while its store
-// loses, delays and fails, and checks that one order of all their calls explains
-// it. Each seed has options, faults and callers of its own.
-func TestHistories(t *testing.T) {
-	first, last := uint64(1), *historySeeds
-	if *historySeed != 0 {
-		first, last = *historySeed, *historySeed
-	}
-	var total tally
-	t.Cleanup(func() { total.report(t, int(last-first)+1) })
-	for seed := first; seed <= last; seed++ {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			t.Parallel()
-			var h *history.History
-			if seed%historyRealTime == 0 {
-				h = record(t, seed, 100*time.Microsecond, history.RealTime())
-			} else {
-				synctest.Test(t, func(t *testing.T) { h = record(t, seed, time.Millisecond, history.FakeTime()) })
-			}
-			began := time.Now()
-			err := history.Check(h.Ops, historyPatience)
-			total.add(h, time.Since(began))
-			if err == nil {
-				return
-			}
-			t.Errorf("%v\nto replay:\n\tgo test -race -run '^TestHistories$/^seed=%d$' -history.seed=%d -count=20 .", err, seed, seed)
-			if *historyHTML != "" {
-				if err := history.WriteHTML(h.Ops, historyPatience, *historyHTML); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
+// A world is what a seed stands for: the tables of one database, what goes wrong with
+// them, the options of the caches over them, and the callers.
+type world struct {
+	tables   []*table
+	options  lockstep.Options[int, int64]
+	workload history.Workload
 }
 
-// record runs one seed's workload over one seed's caches. unit is what durations
-// are measured in.
-func record(t *testing.T, seed uint64, unit time.Duration, clock history.Clock) *history.History {
+// scale is what a world's times are made of.
+type scale struct {
+	// unit is the longest that a call of the database takes, by three.
+	unit  time.Duration
+	clock history.Clock
+	// calm: nothing hangs or panics.
+	calm bool
+}
+
+// In fake time waiting costs nothing. In real time it does, so that what hangs is left
+// out.
+func fakeTime() scale { return scale{unit: time.Millisecond, clock: history.FakeTime()} }
+func realTime() scale {
+	return scale{unit: 100 * time.Microsecond, clock: history.RealTime(), calm: true}
+}
+
+func newWorld(t *testing.T, seed uint64, calls int, scale scale) world {
 	random := rand.New(rand.NewPCG(seed, 0))
-	script := fault.MustParse(historyFaults(random, unit, clock.Fake()))
-	options := historyOptions(random, unit)
+	unit := scale.unit
+	script := fault.MustParse(worldFaults(random, scale))
+	w := world{options: worldOptions(random, unit)}
+	if !scale.clock.Fake() {
+		// A copy that has expired is swept out within two seconds, and the comparison
+		// with the tables would wait for that.
+		w.options.TTL, w.options.NegativeTTL = 0, min(w.options.NegativeTTL, 0)
+	}
 	db := memstore.NewDatabase()
-	var caches []*lockstep.Cache[int, int64]
-	var stores []*fault.Store[int, int64]
 	kind := random.IntN(6)
+	protected := random.IntN(4) == 0 && scale.clock.Fake()
+	deaf := random.IntN(6) == 0 && !scale.calm
 	for i := range 1 + random.IntN(2) {
 		if i > 0 && kind == 0 {
 			break // without versions there are no transactions of two tables here
 		}
-		store := fault.Inject(awkward{
+		table := &table{seed: random.Uint64(), Store: fault.Inject(awkward{
 			Store:        memstore.New(memstore.Options[int, int64]{Database: db}),
 			page:         1 + random.IntN(4),
 			silent:       random.IntN(3) == 0,
 			noVersions:   kind == 0,
 			noTombstones: kind == 1,
 			mu:           new(sync.Mutex),
-		}, script, seed+uint64(i)<<32)
-		stores = append(stores, store)
-		caches = append(caches, cachetest.Open(t, hurried{Store: store, seed: random.Uint64(), hasty: new(atomic.Uint64)}, options))
+		}, script, seed+uint64(i)<<32)}
+		if deaf {
+			table.deaf = 2 * w.options.CommitTimeout
+		}
+		table.top = hurried{table}
+		if protected {
+			var err error
+			if table.top, err = resilience.Protect(table.top, worldPolicy(random, unit)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.tables = append(w.tables, table)
 	}
-	w := history.Workload{
-		Seed: seed, Calls: historyCalls, Clients: 6 + random.IntN(5), Keys: max(1, 8/len(caches)-random.IntN(6)),
+	w.workload = history.Workload{
+		Seed: seed, Calls: calls, Clients: 3 + random.IntN(8), Keys: max(1, 8/len(w.tables)-random.IntN(6)),
 		Pause: 2 * unit, Patience: 1000 * unit, Leave: 0.1, LeaveAfter: 5 * unit,
-		Clock: clock,
+		Clock: scale.clock,
 	}
-	if len(caches) == 1 && clock.Fake() {
+	if len(w.tables) == 1 && scale.clock.Fake() {
 		// A lifetime that ends between a check and the commit that relies on it is for
 		// nobody to see, unless the two are one moment.
-		w.Lifetime = 20 * unit
+		w.workload.Lifetime = 20 * unit
 	}
-	h := w.Run(context.Background(), history.Caches(caches...))
-	for i := range caches {
-		count(h, caches[i].Stats(), stores[i].Counts())
-	}
-	return h
+	return w
 }
 
-func historyOptions(random *rand.Rand, unit time.Duration) lockstep.Options[int, int64] {
+func worldOptions(random *rand.Rand, unit time.Duration) lockstep.Options[int, int64] {
 	maybe := func(d time.Duration) time.Duration {
 		if random.IntN(2) == 0 {
 			return 0
 		}
 		return time.Duration(1 + random.Int64N(int64(d)))
 	}
-	o := lockstep.Options[int, int64]{
+	return lockstep.Options[int, int64]{
 		MaxEntries:    []int{2, 3, 5, 100}[random.IntN(4)],
 		TTL:           maybe(10 * unit),
 		NegativeTTL:   []time.Duration{0, -1, 5 * unit}[random.IntN(3)],
 		CommitTimeout: 30 * max(unit, time.Millisecond),
 		QueueLimit:    []int{0, 0, 3}[random.IntN(3)],
+		AuditInterval: []time.Duration{0, 0, 0, 50 * unit}[random.IntN(4)],
 		Batch: lockstep.Batch{
 			MaxOps:   []int{0, 1, 3}[random.IntN(3)],
 			InFlight: 1 + random.IntN(3),
@@ -134,15 +115,23 @@ func historyOptions(random *rand.Rand, unit time.Duration) lockstep.Options[int,
 		},
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
-	return o
 }
 
-// historyFaults is a script: latencies always, and three kinds of trouble. What
-// hangs takes time, and so is left to the bubbles.
-func historyFaults(random *rand.Rand, unit time.Duration, fake bool) string {
+// worldPolicy is impatient: its retries, time-outs and circuits all come into it.
+func worldPolicy(random *rand.Rand, unit time.Duration) resilience.Policy {
+	return resilience.Policy{
+		Retry:   resilience.RetryPolicy{MaxAttempts: 2 + random.IntN(3), BaseDelay: unit, MaxDelay: 4 * unit},
+		Limit:   resilience.LimitPolicy{MaxCalls: 1 + random.IntN(4), MaxWait: 10 * unit},
+		Breaker: resilience.BreakerPolicy{Failures: 2 + random.IntN(4), OpenFor: 10 * unit},
+		Timeout: resilience.TimeoutPolicy{Read: 8 * unit, Write: 8 * unit},
+	}
+}
+
+// worldFaults is a script: latencies always, and three kinds of trouble.
+func worldFaults(random *rand.Rand, scale scale) string {
 	var b strings.Builder
 	for _, op := range []string{"load", "commit", "scan", "begin", "apply"} {
-		fmt.Fprintf(&b, "%s *: latency 0s..%v\n", op, time.Duration(1+random.IntN(3))*unit)
+		fmt.Fprintf(&b, "%s *: latency 0s..%v\n", op, time.Duration(1+random.IntN(3))*scale.unit)
 	}
 	troubles := []string{`
 		commit 2%: lose request
@@ -167,19 +156,34 @@ func historyFaults(random *rand.Rand, unit time.Duration, fake bool) string {
 		apply 5%: fail
 	`}
 	for _, trouble := range troubles {
-		if random.IntN(3) > 0 && (fake || !strings.Contains(trouble, "hang")) {
+		if random.IntN(3) > 0 && !(scale.calm && strings.Contains(trouble, "hang")) {
 			b.WriteString(trouble)
 		}
 	}
 	return b.String()
 }
 
-// hurried is Immediate for some seeds, and then would have to wait now and then.
-type hurried struct {
+// table is a table of a world: a store with faults, and what is around it.
+type table struct {
 	*fault.Store[int, int64]
-	seed  uint64
-	hasty *atomic.Uint64 // commits
+	top  lockstep.Store[int, int64] // what a cache is given
+	seed uint64
+	// deaf is how long some commits take to return, whatever becomes of their context;
+	// zero for none.
+	deaf                     time.Duration
+	hasty, commits, deafened atomic.Uint64
 }
+
+// mend ends what goes wrong, and waits until a breaker has forgotten it.
+func (t *table) mend(unit time.Duration) {
+	t.Play(fault.Script{})
+	t.Release()
+	time.Sleep(20 * unit)
+}
+
+// hurried is a table's store. It is Immediate for some seeds, and then would have to
+// wait now and then; and it may be deaf.
+type hurried struct{ *table }
 
 func (h hurried) Capabilities() lockstep.Capabilities[int, int64] {
 	caps := h.Store.Capabilities()
@@ -190,6 +194,13 @@ func (h hurried) Capabilities() lockstep.Capabilities[int, int64] {
 func (h hurried) Commit(ctx context.Context, sets []lockstep.ChangeSet[int, int64]) ([]lockstep.Outcome[int64], error) {
 	if lockstep.Hasty(ctx) && h.hasty.Add(1)%4 == h.seed%4 {
 		return nil, lockstep.ErrWouldWait
+	}
+	if h.deaf > 0 && h.commits.Add(1)%16 == h.seed%16 {
+		h.deafened.Add(1)
+		defer time.Sleep(h.deaf)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), h.deaf) // or what hangs would for ever
+		defer cancel()
 	}
 	return h.Store.Commit(ctx, sets)
 }
@@ -285,69 +296,4 @@ func (a awkward) commitByValue(ctx context.Context, sets []lockstep.ChangeSet[in
 		outcomes[i] = one[0]
 	}
 	return outcomes, nil
-}
-
-// tally adds up what the histories met. A kind of event that never happened was
-// not tested.
-type tally struct {
-	mu      sync.Mutex
-	seeds   int
-	ops     int
-	checks  time.Duration
-	slowest time.Duration
-	counts  map[string]int
-}
-
-func (n *tally) add(h *history.History, took time.Duration) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.seeds++
-	n.ops += len(h.Ops)
-	n.checks += took
-	n.slowest = max(n.slowest, took)
-	if n.counts == nil {
-		n.counts = make(map[string]int)
-	}
-	for what, count := range h.Counts {
-		n.counts[what] += count
-	}
-}
-
-func (n *tally) report(t *testing.T, seeds int) {
-	var b strings.Builder
-	for _, what := range slices.Sorted(maps.Keys(n.counts)) {
-		fmt.Fprintf(&b, "\n%8d %s", n.counts[what], what)
-	}
-	t.Logf("%d seeds, %d operations checked in %v, the slowest in %v%s", n.seeds, n.ops, n.checks.Round(time.Millisecond), n.slowest.Round(time.Millisecond), b.String())
-	if n.seeds < seeds || seeds < 20 {
-		return // a part of the test
-	}
-	for what, count := range n.counts {
-		if count == 0 {
-			t.Errorf("%s: not once in %d seeds", what, n.seeds)
-		}
-	}
-}
-
-// count adds what the cache and the store have counted.
-func count(h *history.History, s lockstep.Stats, f fault.Counts) {
-	for what, n := range map[string]int{
-		"cache: hits":               int(s.Hits),
-		"cache: negative hits":      int(s.NegativeHits),
-		"cache: misses":             int(s.Misses),
-		"cache: joined loads":       int(s.JoinedLoads),
-		"cache: evictions":          int(s.Evictions),
-		"cache: expirations":        int(s.Expirations),
-		"cache: batches":            int(s.Batches),
-		"cache: transactions":       int(s.Transactions),
-		"store: failures":           f.Failures,
-		"store: refusals":           f.Refusals,
-		"store: hangs":              f.Hangs,
-		"store: panics":             f.Panics,
-		"store: requests lost":      f.LostRequests,
-		"store: replies lost":       f.LostReplies,
-		"store: replies lost, late": f.Late,
-	} {
-		h.Counts[what] += n
-	}
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package lockstep_test
+
+const simulationDefault = 4000
