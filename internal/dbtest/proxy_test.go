@@ -129,29 +129,3 @@ func TestCommitsThroughTheProxy(t *testing.T) {
 		rows("4")
 	})
 }
-
-func TestHangAnswersNothingUntilItsRelease(t *testing.T) {
-	addr, heard := echo(t)
-	p := dbtest.NewProxy(t, addr)
-	before := dial(t, p.Addr())
-	before.send("1\n")
-	<-heard
-	before.answered("1\n")
-	release := p.Hang()
-	after := dial(t, p.Addr()) // accepted
-	before.send("2\n")
-	after.send("3\n")
-	// The server hears others meanwhile, and nothing else.
-	other := dial(t, addr)
-	for range 20 {
-		other.send("other\n")
-		if got := <-heard; got != "other\n" {
-			t.Fatalf("the server has heard %q", got)
-		}
-		other.answered("other\n")
-	}
-	release()
-	release()
-	before.answered("2\n")
-	after.answered("3\n")
-}
