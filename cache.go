@@ -99,7 +99,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		c.clock.Close()
 		return nil, fmt.Errorf("%w option: %w", ErrInvalid, err)
 	}
-	c.gate = gate.New(c.life, c.memory)
+	c.gate = gate.New(c.life, c.memory, c.noOlder)
 	c.queue = commit.New(commit.Config[K, *write[K, V]]{
 		MaxOps:   options.Batch.MaxOps,
 		MaxBytes: cmp.Or(can.Batch.MaxBytes, DefaultBatchBytes),

@@ -3,6 +3,7 @@ package lockstep_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"testing"
@@ -15,7 +16,7 @@ import (
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
-// What the simulation has found, each reduced to the few calls that it takes.
+// What the simulation and verify have found, each reduced to the few calls that it takes.
 
 // faultyInt is a cache over a memory store with the faults of a script.
 func faultyInt(t *testing.T, script string) *lockstep.Cache[int, int64] {
@@ -137,6 +138,45 @@ func TestSharedLoadDoesNotOutliveTheRow(t *testing.T) {
 				load.Pass()
 				<-first
 				<-second
+			})
+		})
+	}
+}
+
+// A reader was shown what another program had written after a commit that was not yet
+// published. Then that was published, and the next reader was told less.
+func TestWhatAReaderWasShownIsTheLeastForTheNext(t *testing.T) {
+	for _, publishedFirst := range []bool{true, false} {
+		t.Run(fmt.Sprintf("published before the load lands=%t", publishedFirst), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				table := memstore.New(memstore.Options[int, int64]{})
+				store := fault.Inject(table, fault.Script{}, 1)
+				cache := cachetest.Open(t, store, lockstep.Options[int, int64]{})
+				commit := store.Block(fault.AfterCommit)
+				write := async(func() { _ = cache.SetMany(t.Context(), map[int]int64{1: 1, 2: 1}) })
+				<-commit.Reached
+				another := lockstep.ChangeSet[int, int64]{Changes: []lockstep.Change[int, int64]{{Key: 1, Value: 2}}}
+				if _, err := table.Commit(t.Context(), []lockstep.ChangeSet[int, int64]{another}); err != nil {
+					t.Fatal(err)
+				}
+				load := store.Block(fault.AfterLoad, 1)
+				var first int64
+				read := async(func() { first, _ = cache.Get(t.Context(), 1) })
+				<-load.Reached // with what the other program has written
+				if publishedFirst {
+					commit.Pass()
+					<-write
+					load.Pass()
+					<-read
+				} else {
+					load.Pass()
+					<-read
+					commit.Pass()
+					<-write
+				}
+				if second, err := cache.Get(t.Context(), 1); first != 2 || second != 2 || err != nil {
+					t.Errorf("one read saw %d, and the next saw %d, %v", first, second, err)
+				}
 			})
 		})
 	}

@@ -82,6 +82,16 @@ func (c *Cache[K, V]) atLeast(e *entry[K, V], row Row[V]) bool {
 	return e.Exists == row.Exists && Version(e.Version) == row.Version && (!row.Exists || reflect.DeepEqual(e.Value, row.Value))
 }
 
+// noOlder tells whether an entry is known to be at least as new as another one of its
+// key. An absence has a version where the store keeps tombstones, and then 0 is that of a
+// row which never was.
+func (c *Cache[K, V]) noOlder(a, b *entry[K, V]) bool {
+	if c.can.Versions && (c.can.Tombstones || a.Exists && b.Exists) {
+		return a.Version >= b.Version
+	}
+	return !a.Exists && !b.Exists
+}
+
 // WarmOptions bounds a Warm.
 type WarmOptions struct {
 	// Limit is the number of rows to load. Zero means as many as fit: MaxEntries,

@@ -18,8 +18,8 @@ import (
 )
 
 // verbs are what lockstep can be asked to do. Each is a struct of its flags
-// with a method Run(context.Context, io.Writer) error; either argument may be
-// left out. The context ends at an interrupt, and the writer is the standard
+// with a method Run(context.Context, io.Writer, standardError) error; any argument may
+// be left out. The context ends at an interrupt, and the writer is the standard
 // output.
 type verbs struct {
 	Demo    demoVerb    `cmd:"" help:"Show the patterns at work on a real database."`
@@ -35,6 +35,9 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 )
+
+// standardError is where a verb may say how far it is.
+type standardError struct{ io.Writer }
 
 // usageError is a command line that was understood and cannot be followed.
 type usageError struct{ error }
@@ -75,6 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		kong.Exit(func(code int) { panic(exit(code)) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindTo(stdout, (*io.Writer)(nil)),
+		kong.Bind(standardError{stderr}),
 	)
 	if err != nil {
 		panic(err) // the tags of verbs are wrong, which no user can mend

@@ -227,7 +227,7 @@ func (g *mysqlGuest) leave(ctx context.Context) error {
 	defer cancel()
 	err := g.db.Close()
 	if err == nil {
-		err = g.tidy(ctx)
+		err = afresh(ctx, g.tidy)
 	}
 	if err = errors.Join(err, g.pool.Close()); err != nil {
 		return fmt.Errorf("the tables %s… could not be removed: %w", g.prefix, err)

@@ -250,7 +250,7 @@ func (g *postgresGuest) leave(ctx context.Context) error {
 	defer g.pool.Close()
 	err := g.db.Close()
 	if err == nil {
-		err = g.tidy(ctx)
+		err = afresh(ctx, g.tidy)
 	}
 	if err != nil {
 		return fmt.Errorf("the tables %s… could not be removed: %w", g.prefix, err)

@@ -57,6 +57,17 @@ type guest interface {
 	leave(ctx context.Context) error
 }
 
+// afresh calls f again, on other connections, where it has failed. A connection that was
+// cut while nobody used it shows that only when it is used.
+func afresh(ctx context.Context, f func(context.Context) error) (err error) {
+	for range 3 {
+		if err = f(ctx); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
 // kinds are those that there are.
 var kinds = []kind{sqliteKind, postgresKind, mysqlKind}
 

@@ -42,8 +42,8 @@ The exit status is 0 if nothing was found, 1 if something was, 2 if it could not
 // undecided is the error of a run that has no verdict.
 type undecided struct{ error }
 
-func (v verifyVerb) Run(ctx context.Context, out io.Writer) error {
-	err := v.run(ctx, out)
+func (v verifyVerb) Run(ctx context.Context, out io.Writer, progress standardError) error {
+	err := v.run(ctx, out, progress.Writer)
 	if found := (violated{}); err == nil || errors.As(err, &found) || errors.As(err, new(usageError)) {
 		return err
 	}
@@ -55,7 +55,7 @@ type violated struct{}
 
 func (violated) Error() string { return "the promise was not kept; see the report" }
 
-func (v verifyVerb) run(ctx context.Context, out io.Writer) (err error) {
+func (v verifyVerb) run(ctx context.Context, out, progress io.Writer) (err error) {
 	if v.Sabotage == "list" {
 		for _, s := range sabotage.All() {
 			fmt.Fprintln(out, s.Name)
@@ -75,7 +75,10 @@ func (v verifyVerb) run(ctx context.Context, out io.Writer) (err error) {
 		o.Seed = *v.Seed
 	}
 	if !v.JSON {
-		o.Progress, o.Terminal = os.Stderr, isTerminal(os.Stderr)
+		o.Progress, o.Terminal = progress, isTerminal(progress)
+	}
+	if at, err := os.Stat(v.Pages); err != nil || !at.IsDir() {
+		return usagef("--pages %s: there is no such directory", v.Pages)
 	}
 	text := string(v.Store)
 	switch {

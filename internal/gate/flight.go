@@ -44,6 +44,27 @@ func (g *Gate[K, E]) Join(key K, usable func(E) bool) (f *Flight[K, E], start bo
 	return f, start, hit
 }
 
+// shownLocked is for a flight whose readers are about to be told of a row that memory
+// may not have: nothing older stays there, nor gets there. It may have seen a commit that
+// is under way, and it may have seen what another program has written after a commit that
+// was published since, or will be.
+func (g *Gate[K, E]) shownLocked(s *shard[K, E], sl *slot[K, E], f *Flight[K, E], entry E) {
+	held := sl.holds > 0 || s.allHolds > 0
+	if f.replaces || held || g.inserting() {
+		g.memory.Delete(f.Key)
+	} else if e, ok := g.memory.Get(f.Key); ok && !g.atLeast(e, entry) {
+		g.memory.Delete(f.Key)
+	}
+	if sl.holds == 0 {
+		return
+	}
+	// Who refreshes does so for a reason that no version may show.
+	sl.mixed = sl.mixed || f.replaces
+	if !sl.shown || !g.atLeast(sl.newest, entry) {
+		sl.shown, sl.newest = true, entry
+	}
+}
+
 func (g *Gate[K, E]) newFlight(key K) *Flight[K, E] {
 	f := &Flight[K, E]{Key: key, done: make(chan struct{})}
 	f.Ctx, f.cancel = context.WithCancelCause(g.life)
@@ -82,13 +103,8 @@ func (g *Gate[K, E]) Land(f *Flight[K, E], entry E, err error, fill bool) (next 
 		}
 		if fill && !f.tainted && s.allHolds == 0 && !(g.memory.Absent(entry) && g.insertionDoubted()) {
 			g.memory.Set(f.Key, entry)
-		} else if f.replaces || sl.holds > 0 || s.allHolds > 0 || g.inserting() {
-			// It may have seen the commit under way, and memory may have an older copy:
-			// one that an earlier commit has left since this flight was asked for.
-			g.memory.Delete(f.Key)
-			// Who refreshes may have been shown what somebody else has written after
-			// the commit under way. What that publishes would then be older.
-			sl.mixed = sl.mixed || f.replaces && sl.holds > 0
+		} else {
+			g.shownLocked(s, sl, f, entry)
 		}
 	}
 	next = sl.next

@@ -30,7 +30,9 @@
 //     writer can be answered.
 //  5. A load that lands while its key is busy takes memory's copy away: its
 //     readers may be told what is not published yet, and whoever asks after them
-//     must not be told less.
+//     must not be told less. Nor may what is published then be less, as it is where
+//     another program has written the row after the commit: a row that readers were
+//     shown, and memory was not given, bounds from below what memory may have.
 //  6. An insertion under way makes no key busy, for nobody knows its key yet. What it
 //     can make wrong is an absence, whosever key it gets; see insert.go.
 package gate
@@ -58,8 +60,9 @@ const shardCount = 128
 // Gate is safe for concurrent use. An operation takes one shard's lock for well
 // under a microsecond; those on all keys take every shard's, one after another.
 type Gate[K comparable, E any] struct {
-	life   context.Context
-	memory Memory[K, E]
+	life    context.Context
+	memory  Memory[K, E]
+	atLeast func(a, b E) bool
 	seed   maphash.Seed
 	shards [shardCount]shard[K, E]
 
@@ -91,6 +94,10 @@ type slot[K comparable, E any] struct {
 	mixed bool
 	// published is what the last hold that changed the row left.
 	published Publication[E]
+	// newest is the newest row that readers were shown while the key was held, if shown:
+	// what is published and may be older is not installed.
+	shown  bool
+	newest E
 }
 
 // Publication is what a hold that ends knows about the row.
@@ -141,10 +148,11 @@ func (f *Flight[K, E]) Done() <-chan struct{} { return f.done }
 // Result may be called once Done is closed.
 func (f *Flight[K, E]) Result() (E, error) { return f.entry, f.err }
 
-// New returns a gate in front of memory. The contexts of its flights end with
-// life.
-func New[K comparable, E any](life context.Context, memory Memory[K, E]) *Gate[K, E] {
-	g := &Gate[K, E]{life: life, memory: memory, seed: maphash.MakeSeed()}
+// New returns a gate in front of memory. atLeast tells of two entries of one key
+// whether a is known to be at least as new as b; it is quick. The contexts of its flights
+// end with life.
+func New[K comparable, E any](life context.Context, memory Memory[K, E], atLeast func(a, b E) bool) *Gate[K, E] {
+	g := &Gate[K, E]{life: life, memory: memory, atLeast: atLeast, seed: maphash.MakeSeed()}
 	for i := range g.shards {
 		g.shards[i].slots = make(map[K]*slot[K, E])
 	}

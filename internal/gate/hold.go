@@ -50,12 +50,14 @@ func (g *Gate[K, E]) Release(key K, p Publication[E]) {
 	}
 	switch {
 	case sl.published.kind == unchanged:
-	case sl.published.kind == install && !sl.mixed && s.allHolds == 0 && !(g.memory.Absent(sl.published.entry) && g.inserting()):
+	case sl.published.kind == install && !sl.mixed && s.allHolds == 0 && !(g.memory.Absent(sl.published.entry) && g.inserting()) &&
+		(!sl.shown || g.atLeast(sl.published.entry, sl.newest)):
 		g.memory.Set(key, sl.published.entry)
 	default:
 		g.memory.Delete(key)
 	}
 	sl.mixed, sl.published = false, Publication[E]{}
+	sl.shown, sl.newest = false, *new(E)
 	s.tidyLocked(key, sl)
 }
 

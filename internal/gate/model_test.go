@@ -211,9 +211,8 @@ func (w *world) land(*rapid.T) {
 		if f.value < r.floor {
 			w.t.Fatalf("a reader of %s who knew of %d is told %d", r.key, r.floor, f.value)
 		}
-		// Who found a copy that was not usable may be told what somebody else has
-		// written. The copy may still have to answer, and must not be older then.
-		w.tell(r.key, f.value, r.refresh || r.expired)
+		// Also what somebody else has written: memory must not be older then.
+		w.tell(r.key, f.value, true)
 		w.drop(r)
 	}
 }

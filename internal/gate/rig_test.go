@@ -38,7 +38,7 @@ func newRig(t testing.TB) *rig {
 	life, end := context.WithCancel(context.Background())
 	t.Cleanup(end)
 	memory := make(mapMemory)
-	return &rig{Gate: New[string, int](life, memory), t: t, memory: memory, end: end}
+	return &rig{Gate: New[string, int](life, memory, func(a, b int) bool { return a >= b }), t: t, memory: memory, end: end}
 }
 
 type flight = Flight[string, int]

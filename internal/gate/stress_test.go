@@ -42,7 +42,7 @@ func TestManyAtOnce(t *testing.T) {
 	const keys, actors, steps = 3, 8, 2000
 	var (
 		memory = &sharedMemory{}
-		gate   = New[int, int](context.Background(), memory)
+		gate   = New[int, int](context.Background(), memory, func(a, b int) bool { return a >= b })
 		table  [keys]atomic.Int64 // commits of the key so far
 		known  [keys]atomic.Int64 // those that somebody was told of
 		writer [keys]sync.Mutex   // a key is in one batch at a time

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/lockstep-cache/lockstep/internal/history"
@@ -37,7 +36,6 @@ type Report struct {
 	Violations  []Found          `json:"violations"`
 
 	began time.Time
-	mu    sync.Mutex
 }
 
 // Writes is what became of writes, as their callers were told.
@@ -83,8 +81,6 @@ func newReport(o Options, chosen, left []Fault) *Report {
 // add counts a round, which may be nil, and takes what its check has found. Its error
 // ends the run.
 func (r *Report) add(done *round, took time.Duration, result error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if done != nil {
 		r.addRound(done, took)
 	}

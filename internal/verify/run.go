@@ -98,6 +98,7 @@ type judge struct {
 	// steady is held for reading by whoever needs the server, and for writing while it is
 	// not there.
 	steady sync.RWMutex
+	adding sync.Mutex // to the report
 
 	rounds, operations, struck atomic.Int64
 }
@@ -166,7 +167,11 @@ func (j *judge) lane(ctx context.Context, report *Report) error {
 		if err == nil {
 			err = r.check(checkPatience)
 		}
-		if err := report.add(r, time.Since(began), err); err != nil {
+		took := time.Since(began)
+		j.adding.Lock()
+		err = report.add(r, took, err)
+		j.adding.Unlock()
+		if err != nil {
 			return err
 		}
 	}

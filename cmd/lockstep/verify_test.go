@@ -1,0 +1,177 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/sabotage"
+	"github.com/lockstep-cache/lockstep/internal/verify"
+)
+
+var (
+	verifyFor      = flag.Duration("verify.for", 3*time.Second, "how long each test of verify goes on")
+	verifySabotage = flag.String("verify.sabotage", "stale-fill,unfenced-settlement,unchecked-reads", "the sabotages that verify is to find, or all")
+)
+
+// TestMain is the command where verify starts it again as a program to be broken.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == programVerbName {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// verified runs lockstep verify, and returns its report.
+func verified(t *testing.T, args ...string) (report verify.Report, status int) {
+	t.Helper()
+	stdout, stderr, status := command(t, append([]string{"verify", "--json", "--duration", verifyFor.String(), "--pages", t.TempDir()}, args...)...)
+	decoder := json.NewDecoder(strings.NewReader(stdout))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&report); err != nil {
+		t.Fatalf("%v in %q; status %d, on standard error %q", err, stdout, status, stderr)
+	}
+	if err := decoder.Decode(new(any)); err != io.EOF {
+		t.Errorf("something follows the object: %v", err)
+	}
+	t.Logf("seed %d: %d rounds, %d operations, faults %v", report.Seed, report.Rounds, report.Operations, report.Faults)
+	if status == exitUsage {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	return report, status
+}
+
+// clean fails the test unless verify has found nothing, and has done something.
+func clean(t *testing.T, report verify.Report, status int, faults ...verify.Fault) {
+	t.Helper()
+	for _, v := range report.Violations {
+		t.Errorf("%s\n%s", v.Reason, v.Replay)
+	}
+	if status != 0 || report.Verdict != "clean" {
+		t.Errorf("status %d, verdict %s", status, report.Verdict)
+	}
+	if report.Operations == 0 || report.Writes.Acknowledged == 0 {
+		t.Error("nothing was done")
+	}
+	for _, f := range faults {
+		if report.Faults[f] == 0 {
+			t.Errorf("%s: not once", f)
+		}
+	}
+}
+
+func TestVerifyOnAFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "new.db")
+	report, status := verified(t, "--store", onFile(path), "--seed", "1")
+	clean(t, report, status, verify.Kills, verify.Latency)
+	if want := []verify.Fault{verify.Cuts, verify.Stalls, verify.Stops, verify.ServerKill}; !slices.Equal(report.NotPossible, want) {
+		t.Errorf("not possible: %v, want %v", report.NotPossible, want)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the file is still there: %v", err)
+	}
+}
+
+func TestVerifyOnServersThatAreThere(t *testing.T) {
+	for _, k := range servers() {
+		t.Run(k.scheme, func(t *testing.T) {
+			t.Parallel()
+			report, status := verified(t, "--store", emptyStore(t, k))
+			clean(t, report, status, verify.Cuts, verify.Latency)
+		})
+	}
+}
+
+// Servers that verify starts are killed in most of the rounds.
+func TestVerifyBreaksItsOwnServers(t *testing.T) {
+	for kind := range startable {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			report, status := verified(t, "--start", kind, "--faults", "server-kills,server-stops,stalls,kills")
+			clean(t, report, status, verify.Stops)
+			if len(report.Faults) != 4 {
+				t.Errorf("faults that nobody asked for: %v", report.Faults)
+			}
+		})
+	}
+}
+
+func TestVerifyFindsSabotages(t *testing.T) {
+	names := strings.Split(*verifySabotage, ",")
+	if *verifySabotage == "all" {
+		names = nil
+		for _, s := range sabotage.All() {
+			names = append(names, s.Name)
+		}
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			report, status := verified(t, "--sabotage", name, "--seed", "7", "--duration", "1m")
+			if status != exitFailed || report.Verdict != "violated" || len(report.Violations) == 0 {
+				t.Fatalf("status %d, verdict %s after %.1f s", status, report.Verdict, report.Seconds)
+			}
+			v := report.Violations[0]
+			t.Logf("after %.1f s: %s", report.Seconds, v.Reason)
+			if !strings.Contains(v.Replay, "lockstep verify") || !strings.Contains(v.Replay, "--sabotage "+name) {
+				t.Errorf("to replay: %q", v.Replay)
+			}
+			page, err := os.ReadFile(v.Page)
+			if err != nil || !strings.Contains(string(page), "<html") {
+				t.Errorf("the page: %v", err)
+			}
+		})
+	}
+}
+
+func TestVerifyListsItsSabotages(t *testing.T) {
+	stdout, stderr, status := command(t, "verify", "--sabotage", "list")
+	if names := strings.Fields(stdout); len(names) < 10 || status != 0 || stderr != "" || strings.Count(stdout, "\n") != len(names) {
+		t.Errorf("status %d, %q, on standard error %q", status, stdout, stderr)
+	}
+}
+
+func TestVerifyRefusesWhatItCannotDo(t *testing.T) {
+	for _, c := range []struct {
+		args  string
+		names string
+	}{
+		{"--faults earthquakes", `"earthquakes"`},
+		{"--faults server-kills", "--start"},
+		{"--faults cuts", "not on a server"},
+		{"--faults none,kills", "none"},
+		{"--duration 0s", "--duration"},
+		{"--parallel -1", "--parallel"},
+		{"--start oracle", "mariadb, postgres"},
+		{"--start postgres --store sqlite:x.db", "--store"},
+		{"--sabotage nothing-of-the-kind", "nothing-of-the-kind"},
+		{"--store sqlite:/nowhere/at/all.db", "/nowhere/at/all.db"},
+		{"--pages /nowhere/at/all --sabotage stale-fill", "/nowhere/at/all"},
+	} {
+		stdout, stderr, status := command(t, append([]string{"verify"}, strings.Fields(c.args)...)...)
+		if status != exitUsage || stdout != "" || !strings.Contains(stderr, c.names) {
+			t.Errorf("verify %s: status %d, printed %q, on standard error %q", c.args, status, stdout, stderr)
+		}
+	}
+}
+
+// Somebody who reads has the same in words.
+func TestVerifyForAPerson(t *testing.T) {
+	t.Parallel()
+	stdout, stderr, status := command(t, "verify", "--duration", "1s", "--faults", "none", "--seed", "3")
+	for _, part := range []string{"SQLite", "seed 3", "rounds", "violations             0", "\nCLEAN\n"} {
+		if !strings.Contains(stdout, part) {
+			t.Errorf("%q is not in it:\n%s", part, stdout)
+		}
+	}
+	if status != 0 {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+}
