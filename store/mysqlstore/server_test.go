@@ -116,6 +116,11 @@ func TestARefusedWriteTellsOfAReplica(t *testing.T) {
 	_, address, _ := strings.Cut(server.URL(), "@")
 	store := openStore(t, "plain:plain@"+address)
 	write(t, store, put("k", "v"))
+	// Its copies expire at once, and would answer if the server were only away.
+	cache := cachetest.Open(t, lockstep.Store[string, string](store), lockstep.Options[string, string]{TTL: time.Nanosecond, StaleIfError: time.Hour})
+	if _, err := cache.GetEntry(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
 	told := 0
 	stop := store.Capabilities().Replaced(func() { told++ })
 	execute(t, root, "SET GLOBAL read_only=1")
@@ -130,6 +135,9 @@ func TestARefusedWriteTellsOfAReplica(t *testing.T) {
 	}
 	_, err = store.Load(t.Context(), []string{"k"})
 	readOnly(t, "Load", err)
+	_, err = cache.GetEntry(t.Context(), "k")
+	readOnly(t, "GetEntry", err)
+	execute(t, root, "SET GLOBAL read_only=0")
 }
 
 func readOnly(t *testing.T, what string, err error) {
