@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,7 +70,7 @@ func (t lentTxn) Settle(ctx context.Context) (bool, error) {
 func inHanging(t *testing.T, play func(h *hanging)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		hung := false
+		var hung atomic.Bool
 		table := memstore.New(memstore.Options[string, int]{NewKey: func() string { return "new" }})
 		inner := fault.Inject(table, fault.Script{}, 1)
 		over := altered{store: inner, can: func(c *capability) {
@@ -79,7 +80,7 @@ func inHanging(t *testing.T, play func(h *hanging)) {
 				if err != nil {
 					return nil, err
 				}
-				return lentTxn{txn, func() bool { return hung }}, nil
+				return lentTxn{txn, hung.Load}, nil
 			}
 			c.Apply = func(ctx context.Context, txn lockstep.Txn, set changeSet) (outcome, error) {
 				return apply(ctx, txn.(lentTxn).Txn, set)
@@ -90,13 +91,13 @@ func inHanging(t *testing.T, play func(h *hanging)) {
 		}}
 		h := &hanging{T: t, Cache: cachetest.Open(t, store(over), options{Logger: quiet}), begin: over.Capabilities().Begin, database: over.Capabilities().Database}
 		h.other = cachetest.Open(t, store(over), options{Logger: quiet})
-		t.Cleanup(func() { hung = false; inner.Play(fault.Script{}); inner.Release() })
+		t.Cleanup(func() { hung.Store(false); inner.Play(fault.Script{}); inner.Release() })
 		for _, key := range []string{"hit", "known"} {
 			if _, err := h.Set(t.Context(), key, 1); err != nil {
 				t.Fatal(err)
 			}
 		}
-		h.hang = func() { hung = true; inner.Play(fault.MustParse(hangs)) }
+		h.hang = func() { hung.Store(true); inner.Play(fault.MustParse(hangs)) }
 		play(h)
 	})
 }

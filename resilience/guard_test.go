@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -140,14 +141,14 @@ func TestATimeoutIsCountedWhereItHappened(t *testing.T) {
 
 // The hooks of one policy run one at a time, whichever store they are told of.
 func TestTheHooksOfAGuardRunOneAtATime(t *testing.T) {
-	running, calls := 0, 0
+	var running, calls atomic.Int64
 	policy := Policy{Retry: RetryPolicy{OnAttempt: func(AttemptEvent) {
-		if running++; running > 1 {
+		if running.Add(1) > 1 {
 			t.Error("two at once")
 		}
 		time.Sleep(time.Second)
-		running--
-		calls++
+		running.Add(-1)
+		calls.Add(1)
 	}}}
 	inGuarded(t, policy, func(t *testing.T, a, b *guarded) {
 		for range 3 {
@@ -155,8 +156,8 @@ func TestTheHooksOfAGuardRunOneAtATime(t *testing.T) {
 			b.load(t.Context())
 		}
 		time.Sleep(time.Minute)
-		if calls != 6 {
-			t.Errorf("%d calls", calls)
+		if n := calls.Load(); n != 6 {
+			t.Errorf("%d calls", n)
 		}
 	})
 }

@@ -260,12 +260,14 @@ var outages = map[string]outage{
 		counted: map[string]int{"Unavailable": 1},
 	},
 	"a write waits too long in the queue": {
-		options: lockstep.Options[string, int]{Batch: lockstep.Batch{InFlight: 1}},
+		options: lockstep.Options[string, int]{Batch: lockstep.Batch{InFlight: 1, MaxOps: 1}},
 		play: func(s *stage) {
-			commit := s.store.Block(fault.BeforeCommit, "under way")
-			s.Cleanup(commit.Pass)
-			s.begin("")
+			s.store.Play(fault.MustParse("commit *: hang"))
 			s.beside(func() { s.Set(s.Context(), "under way", 1) })
+			time.Sleep(5 * time.Second)
+			s.beside(func() { s.Set(s.Context(), "next", 1) })
+			time.Sleep(time.Second)
+			s.before, s.began = s.Stats(), time.Now()
 			s.set(everything, "kept", lockstep.NotApplied, lockstep.ErrUnavailable)
 			s.after(lockstep.DefaultCommitTimeout, lockstep.DefaultCommitTimeout)
 			s.remembers(1, true)

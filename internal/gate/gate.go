@@ -30,9 +30,11 @@
 //     writer can be answered.
 //  5. A load that lands while its key is busy takes memory's copy away: its
 //     readers may be told what is not published yet, and whoever asks after them
-//     must not be told less. Nor may what is published then be less, as it is where
-//     another program has written the row after the commit: a row that readers were
-//     shown, and memory was not given, bounds from below what memory may have.
+//     must not be told less. So does one that was asked for in spite of a copy, and
+//     may not fill memory: a refresh, or a load of what has expired. Nor may what is
+//     published then be less, as it is where another program has written the row after
+//     the commit: a row that readers were shown, and memory was not given, bounds from
+//     below what memory may have.
 //  6. An insertion under way makes no key busy, for nobody knows its key yet. What it
 //     can make wrong is an absence, whosever key it gets; see insert.go.
 package gate
