@@ -65,8 +65,8 @@ type Gate[K comparable, E any] struct {
 	life    context.Context
 	memory  Memory[K, E]
 	atLeast func(a, b E) bool
-	seed   maphash.Seed
-	shards [shardCount]shard[K, E]
+	seed    maphash.Seed
+	shards  [shardCount]shard[K, E]
 
 	insertions insertions
 }
