@@ -1,14 +1,19 @@
 package dbtest_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/internal/netfault"
 )
 
 // recorder is a test that records its failures, and ends when told.
@@ -127,5 +132,59 @@ func TestCommitsThroughTheProxy(t *testing.T) {
 		}
 		<-cut
 		rows("4")
+	})
+}
+
+// A session that waits for a lock does not notice that its client has gone, and commits
+// when it has the lock: until then the server's end of the connection is there, and
+// AwaitServer waits for it.
+func TestASessionThatWasCutOffIsThereUntilItHasCommitted(t *testing.T) {
+	each(t, func(t *testing.T, k kind) {
+		url := k.database(t)
+		addr := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(url)
+		p, err := netfault.New(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Close)
+		direct, db := k.open(t, url), k.open(t, strings.ReplaceAll(url, addr, p.Addr()))
+		exec(t, direct, "CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(20))")
+		exec(t, direct, "INSERT INTO t VALUES (1, 'early')")
+		lock := begin(t, direct)
+		exec(t, lock, "SELECT a FROM t WHERE id = 1 FOR UPDATE")
+		conn, err := db.Conn(t.Context()) // a pool would try again with another
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		failed := make(chan error, 1)
+		go func() {
+			_, err := conn.ExecContext(t.Context(), "UPDATE t SET a = 'late' WHERE id = 1")
+			failed <- err
+		}()
+		for read(t, direct, k.waiting) == "0" {
+			time.Sleep(time.Millisecond)
+		}
+		// Held, too, is the request to cancel that pgx makes for a connection it has lost.
+		release := p.Hold()
+		p.CutAll()
+		if err := <-failed; err == nil {
+			t.Error("a statement that was cut off has succeeded")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := p.AwaitServer(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while the session waits: %v", err)
+		}
+		if err := lock.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		for read(t, direct, "SELECT a FROM t") != "late" {
+			time.Sleep(time.Millisecond)
+		}
+		release()
+		if err := p.AwaitServer(t.Context()); err != nil {
+			t.Error(err)
+		}
 	})
 }

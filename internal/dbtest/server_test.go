@@ -23,6 +23,7 @@ type kind struct {
 	show, is     string // asks for it, and what the answer is then
 	commit       string // what its driver sends
 	parameter    string // of a statement
+	waiting      string // counts the statements of this database that change to 'late' and wait for a lock
 }
 
 var kinds = []kind{
@@ -31,12 +32,14 @@ var kinds = []kind{
 		durable: "SELECT current_setting('fsync') || current_setting('synchronous_commit')", yes: "onon",
 		setting: "max_connections=50", show: "SHOW max_connections", is: "50",
 		commit: "commit", parameter: "$1",
+		waiting: "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
 	},
 	{
 		name: "MariaDB", driver: "mysql", database: dbtest.MariaDB, start: dbtest.StartMariaDB,
 		durable: "SELECT @@innodb_flush_log_at_trx_commit", yes: "1",
 		setting: "--max-connections=50", show: "SELECT @@max_connections", is: "50",
 		commit: "COMMIT", parameter: "?",
+		waiting: "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE '%late%'",
 	},
 }
 

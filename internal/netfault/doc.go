@@ -37,4 +37,7 @@
 // the proxy closes only its half of the server's connection, reads what still comes, and
 // counts the connection until the server has closed its own; [Proxy.AwaitServer] waits for
 // that. Closing both halves would leave nobody who could tell.
+//
+// A driver may end such a session by itself: for a connection that it has lost, pgx asks
+// the server, over a new one by way of the proxy, to cancel what is under way.
 package netfault
