@@ -6,13 +6,16 @@ COUNT    ?= 1
 FUZZTIME ?= 10s
 BENCH    ?= .
 ROUNDS   ?= 5
+VERIFY   ?= 10m
+KILLS    ?= 100
+SOAK     ?= 30m
 
 # ST1012 wants every error's name to begin with Err. Keep is an answer, not a
 # failure, and is read at the place where it is returned.
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -checks inherit,-ST1012
 
 .DEFAULT_GOAL := help
-.PHONY: help test race fuzz bench lint format imports static vulnerabilities cross build clean
+.PHONY: help test race fuzz verify bench lint format imports static vulnerabilities cross build clean
 
 help: ## what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +31,10 @@ race: ## the tests alone, under the race detector; PKG=./internal/gate COUNT=100
 
 fuzz: ## every fuzz target in turn, each for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME) '$(PKG)'
+
+verify: ## the long proofs: VERIFY (10m) of faults on each database, every sabotage, KILLS (100) of a writing program, a soak of SOAK (30m)
+	@scripts/databases
+	@scripts/verify $(VERIFY) $(KILLS) $(SOAK)
 
 bench: ## Lockstep beside its rivals, in ROUNDS (5) interleaved rounds; BENCH=Hit chooses; results go to bench/results too
 	@cd bench && go run ./paired -bench '$(BENCH)' -rounds $(ROUNDS)
