@@ -41,7 +41,7 @@
 // lose takes details. "late", for a reply: the commit is not applied yet when it
 // is called unknown; it is applied before some later operation, or by the time it
 // is settled, or settling fences it off, as the seed decides. "forget rows": the settlement tells whether it was
-// applied, and has no outcomes. "forget outcome": nothing can take effect any
+// applied, and has no outcomes, unless a set without conditions was left out. "forget outcome": nothing can take effect any
 // more, and what did is not known. A transaction's late commit is decided at
 // once, for it would hold its locks until it is, and its settlement forgets
 // nothing.

@@ -101,7 +101,7 @@ func (f *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 	switch {
 	case v.fault.kind == loseRequest:
 		unknown := f.lost(v)
-		unknown.decide(nil, errNeverSent)
+		unknown.decide(nil, nil, errNeverSent)
 		return nil, later(v.answered(ctx), unknown)
 	case v.fault.kind == loseReply && v.fault.late:
 		unknown, err := f.postpone(ctx, v, sets)
@@ -116,7 +116,7 @@ func (f *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 		return outcomes, err
 	}
 	unknown := f.lost(v)
-	unknown.decide(outcomes, nil)
+	unknown.decide(sets, outcomes, nil)
 	return nil, later(ended, unknown)
 }
 

@@ -29,6 +29,7 @@ type lostCommit[K comparable, V any] struct {
 	sets     []lockstep.ChangeSet[K, V] // of a late commit that is not decided
 	decided  bool
 	outcomes []lockstep.Outcome[V]
+	spared   bool  // the outcomes are not forgotten
 	err      error // why it was not applied, or what the store inside calls unknown
 }
 
@@ -50,8 +51,19 @@ func (l *lostCommit[K, V]) Is(target error) bool { return target == lockstep.Err
 // Unwrap returns how the caller's context ended, if it did.
 func (l *lostCommit[K, V]) Unwrap() error { return l.ended }
 
-func (l *lostCommit[K, V]) decide(outcomes []lockstep.Outcome[V], err error) {
+func (l *lostCommit[K, V]) decide(sets []lockstep.ChangeSet[K, V], outcomes []lockstep.Outcome[V], err error) {
 	l.decided, l.outcomes, l.err, l.sets = true, outcomes, err, nil
+	for i, o := range outcomes {
+		// A settlement without outcomes says that every set without conditions was
+		// committed. A store that has left one out cannot forget it.
+		l.spared = l.spared || o.Err != nil && !conditional(sets[i])
+	}
+}
+
+func conditional[K comparable, V any](set lockstep.ChangeSet[K, V]) bool {
+	return len(set.Checks) > 0 || slices.ContainsFunc(set.Changes, func(c lockstep.Change[K, V]) bool {
+		return c.Expect.Kind != lockstep.ExpectAnything
+	})
 }
 
 // lateCommits are those that are neither applied nor fenced off.
@@ -112,7 +124,8 @@ func (f *Store[K, V]) arriveLate(ctx context.Context) {
 // context of the operation that it comes before ends: it is not its own.
 func (l *lostCommit[K, V]) arrive(ctx context.Context) {
 	if !l.decided {
-		l.decide(l.store.inner.Commit(context.WithoutCancel(ctx), l.sets))
+		outcomes, err := l.store.inner.Commit(context.WithoutCancel(ctx), l.sets)
+		l.decide(l.sets, outcomes, err)
 	}
 }
 
@@ -146,7 +159,7 @@ func (f *Store[K, V]) settleNow(ctx context.Context, err error) (settled lockste
 		if l.visit.random.IntN(2) == 0 {
 			l.arrive(ctx)
 		} else {
-			l.decide(nil, errFenced)
+			l.decide(nil, nil, errFenced)
 		}
 	}
 	if l.visit.fault.forget == forgetOutcome {
@@ -159,7 +172,7 @@ func (f *Store[K, V]) settleNow(ctx context.Context, err error) (settled lockste
 		return lockstep.Settlement[V]{}, nil
 	}
 	settled.Applied = true
-	if l.visit.fault.forget != forgetRows {
+	if l.visit.fault.forget != forgetRows || l.spared {
 		settled.Outcomes = f.copies(l.outcomes)
 	}
 	return settled, nil
