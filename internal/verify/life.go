@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,6 +30,7 @@ type life struct {
 	// killed says that it was meant to die.
 	killed bool
 	done   bool
+	hung   atomic.Bool
 }
 
 // start starts a program. told is called with each record, one after the other.
@@ -49,6 +51,7 @@ func (j *judge) start(ctx context.Context, a assignment, told func(*life, record
 	}
 	quiet := time.AfterFunc(silence, func() {
 		fmt.Fprintf(l.output, "nothing was told for %v\n", silence)
+		l.hung.Store(true)
 		askWhere(l.cmd.Process)
 	})
 	end := context.AfterFunc(ctx, func() { l.cmd.Process.Kill() })
@@ -81,6 +84,8 @@ func (l *life) wait() error {
 	switch {
 	case l.err != nil:
 		return l.err
+	case l.hung.Load(): // be it in closing
+		err = errors.New("it hung")
 	case l.done || l.killed:
 		return nil
 	case err == nil:

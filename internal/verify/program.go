@@ -55,6 +55,19 @@ func Program(ctx context.Context, in io.Reader, out io.Writer, open func(ctx con
 	}
 	defer func() { err = errors.Join(err, h.close(ctx)) }()
 
+	// All that needs the server is open before the judge is told anything: only then does
+	// it break what everybody needs.
+	var o *outsider
+	if p.outside {
+		other, err := open(ctx, a.URL)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, other.Close()) }()
+		if o, err = p.outsider(ctx, other, a, history.NewLog(clock, a.Life*(clients+1)+clients, j)); err != nil {
+			return err
+		}
+	}
 	stop := make(chan struct{})
 	var beside sync.WaitGroup
 	defer func() {
@@ -77,16 +90,7 @@ func Program(ctx context.Context, in io.Reader, out io.Writer, open func(ctx con
 			}
 		}
 	})
-	if p.outside {
-		other, err := open(ctx, a.URL)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, other.Close()) }()
-		o, err := p.outsider(ctx, other, a, history.NewLog(clock, a.Life*(clients+1)+clients, j))
-		if err != nil {
-			return err
-		}
+	if o != nil {
 		beside.Go(func() { o.run(ctx, stop) })
 	}
 	played := p.workload(a.Life, clock, j).Run(ctx, h.subject)

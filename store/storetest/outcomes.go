@@ -344,10 +344,14 @@ func existed(s *subject) {
 		s.expect(outcomes[i].Err == nil, "deleting: %v", outcomes[i].Err)
 		s.expect(outcomes[i].Existed[0] == want, "deletion %d: Existed is %t, want %t", i, !want, want)
 	}
-	// A batch that leaves nothing but rows that are set, as a store may fold it.
-	outcomes = s.commit(set(put("k", doc(1))), set(erase("k")), set(put("k", doc(2))))
-	s.expect(outcomes[1].Existed != nil && outcomes[1].Existed[0], "a deletion between two sets of one batch: Existed is %v", outcomes[1].Existed)
-	s.expect(outcomes[1].Rows == nil || !outcomes[1].Rows[0].Exists, "a deletion between two sets of one batch: the row is %v", outcomes[1].Rows)
+	// A store may fold the changes of a key into what the last of them makes of it.
+	outcomes = s.commit(set(put("folded", doc(1))), set(erase("folded")), set(erase("folded")), set(put("folded", doc(2))))
+	for i, want := range []bool{true, false} {
+		o := outcomes[i+1]
+		s.expect(o.Err == nil && o.Existed != nil && o.Existed[0] == want, "deletion %d between two writes of a batch: Existed is %v, want %t; %v", i, o.Existed, want, o.Err)
+		s.expect(o.Rows == nil || !o.Rows[0].Exists, "deletion %d between two writes of a batch left a row", i)
+	}
+	s.holds("folded", doc(2))
 	if !s.has(Atomic) {
 		return
 	}
