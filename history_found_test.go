@@ -182,6 +182,36 @@ func TestWhatAReaderWasShownIsTheLeastForTheNext(t *testing.T) {
 	}
 }
 
+// A reader was shown what another program had written after an insertion that was not yet
+// published, by a load that could not fill memory. Then the insertion was published, and the
+// next reader was told less.
+func TestAnInsertionIsNotLessThanWhatAReaderWasShown(t *testing.T) {
+	inBubble(t, options{Batch: lockstep.Batch{InFlight: 2}}, func(s *scene) {
+		s.script("commit 2: fail")
+		insertion := s.store.Block(fault.AfterCommit)
+		insert := s.startInsert(s.ctx, 1)
+		<-insertion.Reached
+		const key = "new1"
+		s.behind(key, 2)
+		commit := s.store.Block(fault.BeforeCommit, key)
+		set := s.startSet(s.ctx, key, 3)
+		<-commit.Reached
+		load := s.store.Block(fault.AfterLoad, key)
+		var first int
+		read := s.start(func() (err error) { first, err = s.Get(s.ctx, key); return err })
+		<-load.Reached
+		commit.Pass()
+		s.notApplied(set.wait(), lockstep.ErrUnavailable)
+		load.Pass()
+		read.succeeds()
+		insertion.Pass()
+		insert.succeeds()
+		if second, err := s.Get(s.ctx, key); first != 2 || second != 2 || err != nil {
+			t.Errorf("one read saw %d, and the next saw %d, %v", first, second, err)
+		}
+	})
+}
+
 // async runs f on a goroutine of its own, and returns a channel that is closed
 // when it has returned.
 func async(f func()) <-chan struct{} {

@@ -97,10 +97,8 @@ func (g *Gate[K, E]) Land(f *Flight[K, E], entry E, err error, fill bool) (next 
 	s.mu.Lock()
 	sl := s.slots[f.Key]
 	if err == nil {
+		g.changedLocked(s, f.Key) // also where memory is given the row, for eviction may forget it
 		// A clean flight's key is not held: holding it would have tainted it.
-		if f.replaces {
-			g.changedLocked(s, f.Key)
-		}
 		if fill && !f.tainted && s.allHolds == 0 && !(g.memory.Absent(entry) && g.insertionDoubted()) {
 			g.memory.Set(f.Key, entry)
 		} else {
