@@ -380,6 +380,9 @@ func (c *client) update(ctx context.Context, name string, table int) {
 	}
 }
 
+// RunAgain ends the name of what a function did that was then run again.
+const RunAgain = ", to be run again"
+
 // again records, when a function is run again, that what it wrote the last time
 // was not applied.
 func (c *client) again(op Op) {
@@ -387,7 +390,7 @@ func (c *client) again(op Op) {
 		return
 	}
 	c.counts[reruns]++
-	op.Name += ", to be run again"
+	op.Name += RunAgain
 	op.Fate = NotApplied
 	c.log.Return(op)
 }

@@ -39,7 +39,11 @@ type record struct {
 	Begun, Ended, Settled *history.Op `json:",omitempty"`
 	// Counts are of what has happened in the program so far.
 	Counts map[string]uint64 `json:",omitempty"`
-	// Done says that the program has ended by itself, having done all that it was told.
+	// Cannot says why the program cannot begin: the database or its tables could not be
+	// opened.
+	Cannot string `json:",omitempty"`
+	// Done says that the program has done all that it was told, and has closed what it had
+	// opened.
 	Done bool `json:",omitempty"`
 }
 

@@ -61,13 +61,13 @@ const (
 	signals      // an operating system that can stop a process
 )
 
-// FaultsHelp lists the faults, a line each.
+// FaultsHelp lists the faults, a line each, indented.
 func FaultsHelp() string {
 	var b strings.Builder
 	for _, a := range about {
-		fmt.Fprintf(&b, "%-18s %s\n", a.Fault, a.text)
+		fmt.Fprintf(&b, "  %-18s %s\n", a.Fault, a.text)
 	}
-	return b.String()
+	return strings.TrimRight(b.String(), "\n")
 }
 
 // choose returns the faults that are meant by a list of names, and those that "all"
@@ -86,6 +86,9 @@ func choose(names []string, address string, started bool) (chosen, left []Fault,
 	}
 	if slices.Contains(names, "none") && len(names) > 1 {
 		return nil, nil, fmt.Errorf("--faults: none is alone, or not there")
+	}
+	if len(names) == 0 {
+		return nil, nil, fmt.Errorf("--faults: it is empty; there are all, none, or a list")
 	}
 	for _, name := range names {
 		if name == "all" {

@@ -31,6 +31,7 @@ type life struct {
 	killed bool
 	done   bool
 	hung   atomic.Bool
+	cannot string // why it cannot begin
 }
 
 // start starts a program. told is called with each record, one after the other.
@@ -62,6 +63,9 @@ func (j *judge) start(ctx context.Context, a assignment, told func(*life, record
 		l.err = hear(out, func(r record) {
 			quiet.Reset(silence)
 			l.done = l.done || r.Done
+			if r.Cannot != "" {
+				l.cannot = r.Cannot
+			}
 			told(l, r)
 		})
 	}()
@@ -77,7 +81,8 @@ func (l *life) kill() {
 }
 
 // wait returns when the program has ended and all that it told was heard. Its error is
-// that of a program that has ended as it should not have.
+// that of a program that has ended as it should not have, also if that was in the moment
+// before it would have been killed.
 func (l *life) wait() error {
 	<-l.ended
 	err := l.cmd.Wait()
@@ -86,7 +91,7 @@ func (l *life) wait() error {
 		return l.err
 	case l.hung.Load(): // be it in closing
 		err = errors.New("it hung")
-	case l.done || l.killed:
+	case l.done || l.killed && wasKilled(l.cmd.ProcessState):
 		return nil
 	case err == nil:
 		err = errors.New("it ended before it was done")

@@ -44,14 +44,26 @@ func Program(ctx context.Context, in io.Reader, out io.Writer, open func(ctx con
 	}
 	j := &journal{out: out}
 
+	// The first to be deferred, and so the last word: to close caches and databases is a
+	// part of what has to be done.
+	defer func() {
+		if err == nil {
+			j.tell(record{Done: true})
+		}
+	}()
+	cannot := func(err error) error {
+		j.tell(record{Cannot: err.Error()})
+		return err
+	}
+
 	db, err := open(ctx, a.URL)
 	if err != nil {
-		return err
+		return cannot(err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	h, err := p.house(ctx, db, a)
 	if err != nil {
-		return err
+		return cannot(err)
 	}
 	defer func() { err = errors.Join(err, h.close(ctx)) }()
 
@@ -61,11 +73,11 @@ func Program(ctx context.Context, in io.Reader, out io.Writer, open func(ctx con
 	if p.outside {
 		other, err := open(ctx, a.URL)
 		if err != nil {
-			return err
+			return cannot(err)
 		}
 		defer func() { err = errors.Join(err, other.Close()) }()
 		if o, err = p.outsider(ctx, other, a, history.NewLog(clock, a.Life*(clients+1)+clients, j)); err != nil {
-			return err
+			return cannot(err)
 		}
 	}
 	stop := make(chan struct{})
@@ -74,8 +86,7 @@ func Program(ctx context.Context, in io.Reader, out io.Writer, open func(ctx con
 		close(stop)
 		beside.Wait() // before left is read
 		if err == nil {
-			j.tell(record{Counts: h.counts()})
-			j.tell(record{Done: true})
+			j.tell(record{Counts: h.counts(p)})
 		}
 	}()
 	beside.Go(func() {
@@ -84,7 +95,7 @@ func Program(ctx context.Context, in io.Reader, out io.Writer, open func(ctx con
 		for {
 			select {
 			case <-every.C:
-				j.tell(record{Counts: h.counts()})
+				j.tell(record{Counts: h.counts(p)})
 			case <-stop:
 				return
 			}
@@ -176,10 +187,15 @@ func (h *house) open(stores []Store, options lockstep.Options[int, int64], broke
 	return nil
 }
 
-// counts are of what has happened so far, by the faults' names.
-func (h *house) counts() map[string]uint64 {
+// counts are of what has happened so far, by the names of the faults that the plan has:
+// an eviction is none where nobody asked for little memory.
+func (h *house) counts(p plan) map[string]uint64 {
 	counts := make(map[string]uint64)
-	add := func(f Fault, n int) { counts[string(f)] += uint64(n) }
+	add := func(f Fault, n int) {
+		if p.has(f) {
+			counts[string(f)] += uint64(n)
+		}
+	}
 	for _, f := range h.faulty {
 		c := f.Counts()
 		add(Latency, c.Latencies)

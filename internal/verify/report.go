@@ -15,14 +15,17 @@ import (
 // Report is what a run has found.
 type Report struct {
 	// Verdict is "clean", "violated", "undecided" if a history could not be checked in
-	// time, and "nothing done".
-	Verdict  string    `json:"verdict"`
-	Database string    `json:"database"`
-	Seed     uint64    `json:"seed"`
-	Sabotage string    `json:"sabotage,omitempty"`
-	Began    time.Time `json:"began"`
-	Seconds  float64   `json:"seconds"`
-	Rounds   int       `json:"rounds"`
+	// time or the run was broken off, and "nothing done".
+	Verdict string `json:"verdict"`
+	// BrokenOff says why the run did not come to its end: it was interrupted, or could
+	// not go on.
+	BrokenOff string    `json:"broken_off,omitempty"`
+	Database  string    `json:"database"`
+	Seed      uint64    `json:"seed"`
+	Sabotage  string    `json:"sabotage,omitempty"`
+	Began     time.Time `json:"began"`
+	Seconds   float64   `json:"seconds"`
+	Rounds    int       `json:"rounds"`
 	// Programs that were started, and of them those that were killed.
 	Programs   int            `json:"programs"`
 	Operations int            `json:"operations"`
@@ -125,7 +128,8 @@ func (r *Report) count(op *history.Op, done *round) {
 	if strings.HasPrefix(op.Name, outsiders) && done.has(Outside) {
 		r.Faults[Outside]++
 	}
-	if len(op.Writes) == 0 || op.Fate == history.Conditional {
+	// A function that is run again has told nobody anything yet.
+	if len(op.Writes) == 0 || op.Fate == history.Conditional || strings.HasSuffix(op.Name, history.RunAgain) {
 		return
 	}
 	w := &r.Writes
@@ -150,7 +154,7 @@ func (r *Report) finish() {
 	switch {
 	case len(r.Violations) > 0:
 		r.Verdict = "violated"
-	case r.Undecided > 0:
+	case r.Undecided > 0, r.BrokenOff != "":
 		r.Verdict = "undecided"
 	case r.Rounds == 0:
 		r.Verdict = "nothing done"
@@ -163,19 +167,24 @@ func (r *Report) finish() {
 func (r *Report) WriteText(out io.Writer) error {
 	var b strings.Builder
 	line := func(what, format string, args ...any) {
-		fmt.Fprintf(&b, "  %-22s %s\n", what, fmt.Sprintf(format, args...))
+		fmt.Fprintln(&b, strings.TrimRight(fmt.Sprintf("  %-22s %s", what, fmt.Sprintf(format, args...)), " "))
 	}
 	fmt.Fprintf(&b, "%s, %s, seed %d\n", r.Database, time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), r.Seed)
 	if r.Sabotage != "" {
 		line("sabotage", "%s", r.Sabotage)
 	}
-	line("rounds", "%d, with %d programs", r.Rounds, r.Programs)
+	line("rounds", "%d", r.Rounds)
+	line("programs", "%d", r.Programs)
 	line("operations", "%s", group(r.Operations))
 	line("writes acknowledged", "%s", group(r.Writes.Acknowledged))
 	line("writes not applied", "%s", group(r.Writes.NotApplied))
-	line("outcomes unknown", "%s, settled: %s applied, %s not applied", group(r.Writes.Unknown), group(r.Writes.SettledApplied), group(r.Writes.SettledNotApplied))
+	line("outcomes unknown", "%s, settled: %s applied, %s not applied; %s never", group(r.Writes.Unknown), group(r.Writes.SettledApplied), group(r.Writes.SettledNotApplied),
+		group(r.Writes.Unknown-r.Writes.SettledApplied-r.Writes.SettledNotApplied))
 	line("under way in crashes", "%s", group(r.Writes.InCrash))
 	fmt.Fprintln(&b, "faults")
+	if len(r.Faults)+len(r.NotPossible) == 0 {
+		line("none", "")
+	}
 	for _, f := range slices.Sorted(maps.Keys(r.Faults)) {
 		line(string(f), "%s", group(int(r.Faults[f])))
 	}
@@ -184,6 +193,9 @@ func (r *Report) WriteText(out io.Writer) error {
 	}
 	if r.Undecided > 0 {
 		line("rounds not decided", "%d: their histories could not be checked in %v each", r.Undecided, checkPatience)
+	}
+	if r.BrokenOff != "" {
+		line("broken off", "%s", r.BrokenOff)
 	}
 	line("violations", "%d", len(r.Violations))
 	for _, v := range r.Violations {

@@ -115,6 +115,8 @@ func (r *round) live(ctx context.Context, j *judge, tables []string, stores []St
 			return ctx.Err()
 		case err != nil:
 			return err // of what breaks things: nothing was tested
+		case n == 0 && l.cannot != "":
+			return fmt.Errorf("the program cannot begin: %s", l.cannot) // nothing was tested
 		case ended != nil:
 			return &Violation{Seed: r.seed, Reason: ended.Error()}
 		}

@@ -140,6 +140,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	}
 	running.Wait()
 	if err := context.Cause(lanes); !errors.Is(err, errOver) {
+		report.BrokenOff = err.Error()
 		return report, err
 	}
 	return report, nil

@@ -162,7 +162,7 @@ func TestFaultsAreChosenByWhatIsThere(t *testing.T) {
 			t.Errorf("%v at %q: %v, %v, %v", c.names, c.address, chosen, left, err)
 		}
 	}
-	for _, names := range [][]string{{"none", "kills"}, {"cuts"}, {"server-kills"}, {"typhoons"}, {""}} {
+	for _, names := range [][]string{{"none", "kills"}, {"cuts"}, {"server-kills"}, {"typhoons"}, {""}, {}} {
 		if chosen, _, err := choose(names, "", false); err == nil || !strings.Contains(err.Error(), "--faults") {
 			t.Errorf("%v: %v, %v", names, chosen, err)
 		}
@@ -271,14 +271,77 @@ func TestAProgramThatFailsIsAViolation(t *testing.T) {
 	}
 }
 
+// A program that cannot open its database has broken no promise.
+func TestAProgramThatCannotBeginIsNoVerdict(t *testing.T) {
+	report, err := Run(t.Context(), Options{
+		Target: new(table), Duration: time.Minute, Faults: []string{"none"},
+		Command: func() *exec.Cmd {
+			return exec.Command("sh", "-c", `cat >/dev/null; echo '{"Cannot":"the door is locked"}'; exit 1`)
+		},
+	})
+	if err == nil || !strings.Contains(err.Error(), "the door is locked") {
+		t.Errorf("the error: %v", err)
+	}
+	if report.Verdict != "undecided" || len(report.Violations) != 0 {
+		t.Errorf("%+v", report)
+	}
+}
+
+// A program that has ended in the moment before it was to be killed was not killed.
+func TestACrashJustBeforeAKillIsFound(t *testing.T) {
+	j := &judge{Options: Options{Command: func() *exec.Cmd {
+		return exec.Command("sh", "-c", "cat >/dev/null; echo 'panic: too early' >&2; exit 2")
+	}}}
+	l, err := j.start(t.Context(), assignment{}, func(*life, record) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-l.ended
+	l.killed = true
+	if err := l.wait(); err == nil || !strings.Contains(err.Error(), "too early") {
+		t.Errorf("%v", err)
+	}
+}
+
+// door is a database that does not close.
+type door struct{ err error }
+
+func (door) Table(context.Context, string) (Store, error) {
+	return memstore.New(memstore.Options[int, int64]{}), nil
+}
+
+func (d door) Close() error { return d.err }
+
+// To close what it has opened is a part of what a program does: it is not done before.
+func TestAProgramThatDoesNotCloseIsNotDone(t *testing.T) {
+	for _, stuck := range []error{nil, errors.New("it is stuck")} {
+		var told bytes.Buffer
+		err := Program(t.Context(), strings.NewReader(`{"Tables":["a","b"],"Seed":4}`), &told, func(context.Context, string) (Database, error) {
+			return door{stuck}, nil
+		})
+		if !errors.Is(err, stuck) {
+			t.Errorf("the error: %v", err)
+		}
+		done := false
+		if err := hear(&told, func(r record) { done = done || r.Done }); err != nil {
+			t.Fatal(err)
+		}
+		if done != (stuck == nil) {
+			t.Errorf("closed with %v, and done: %t", stuck, done)
+		}
+	}
+}
+
 // A run that is interrupted says so, whatever it was doing, and leaves no program behind.
 func TestAnInterruptedRunIsNoVerdict(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var started []*exec.Cmd
 	began := make(chan struct{})
 	running := make(chan error, 1)
+	var report *Report
 	go func() {
-		_, err := Run(ctx, Options{
+		var err error
+		report, err = Run(ctx, Options{
 			Target: new(table), Duration: time.Minute, Faults: []string{"none"},
 			Command: func() *exec.Cmd {
 				cmd := exec.Command("sleep", "60")
@@ -293,6 +356,9 @@ func TestAnInterruptedRunIsNoVerdict(t *testing.T) {
 	cancel()
 	if err := <-running; !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+	if report.Verdict != "undecided" || report.BrokenOff == "" {
+		t.Errorf("the report of a run that was broken off: %+v", report)
 	}
 	for _, cmd := range started {
 		if cmd.Process != nil && cmd.ProcessState == nil {
