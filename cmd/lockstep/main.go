@@ -13,8 +13,6 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
-
-	"github.com/lockstep-cache/lockstep/internal/verify"
 )
 
 // verbs are what lockstep can be asked to do. Each is a struct of its flags
@@ -73,7 +71,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		kong.Name("lockstep"),
 		kong.Description("Keeps a cache and a database in step."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"stores": storesHelp(), "faults": verify.FaultsHelp(), "watched": watchHelp(), "watchedsecrets": watchSecrets()},
+		kong.Vars{"stores": storesHelp(), "watched": watchHelp(), "watchedsecrets": watchSecrets()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exit(code)) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),

@@ -128,6 +128,12 @@ func (s serverURL) through(address string) string {
 	return u.String()
 }
 
+// again is the URL without its password, and with its options.
+func (s serverURL) again() string {
+	s.password = nil
+	return s.through("")
+}
+
 // address is host:port, with that port if there is none in the URL.
 func (s serverURL) address(port string) string {
 	if s.port != "" {

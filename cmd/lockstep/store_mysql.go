@@ -100,6 +100,8 @@ func (p mysqlPlace) address() string {
 
 func (p mysqlPlace) through(address string) string { return p.url.through(address) }
 
+func (p mysqlPlace) again() string { return p.url.again() }
+
 // mysqlGuest is a guest in a database of a server. It takes away the tables that it
 // has brought.
 type mysqlGuest struct {

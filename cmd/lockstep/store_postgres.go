@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -110,7 +111,17 @@ func (p postgresPlace) address() string {
 	return net.JoinHostPort(config.ConnConfig.Host, strconv.Itoa(int(config.ConnConfig.Port)))
 }
 
-func (p postgresPlace) through(address string) string { return p.url.through(address) }
+func (p postgresPlace) through(address string) string {
+	u := p.url
+	if address != "" {
+		// The option is stronger than what stands before the path.
+		u.options = maps.Clone(u.options)
+		delete(u.options, "host")
+	}
+	return u.through(address)
+}
+
+func (p postgresPlace) again() string { return p.url.again() }
 
 // postgresGuest is a guest in a database of a server. It takes away the tables that it
 // has brought.

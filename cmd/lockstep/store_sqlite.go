@@ -71,6 +71,8 @@ func (p sqlitePlace) address() string { return "" }
 
 func (p sqlitePlace) through(string) string { return p.url.String() }
 
+func (p sqlitePlace) again() string { return p.url.String() }
+
 // sqliteGuest is a guest in a database file. It leaves the file as it found it,
 // but for its size: the tables, the journal mode, and whether there was a file at
 // all.

@@ -41,6 +41,8 @@ type place interface {
 	// through is the URL, password and all, of the same database at another address of
 	// its server; or at its own, for "".
 	through(address string) string
+	// again is the URL, with its options and without its password.
+	again() string
 }
 
 // guest is a command in a database that may be somebody's.

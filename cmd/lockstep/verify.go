@@ -22,21 +22,26 @@ import (
 // verifyVerb is lockstep verify.
 type verifyVerb struct {
 	Store    storeFlag     `placeholder:"URL" help:"Verify on this database: ${stores}. The tables are made for the run, and removed afterwards. Without --store and --start, a temporary file."`
-	Start    string        `placeholder:"KIND" help:"Start a server for the run, and break that, too: postgres or mariadb, as it is installed."`
-	Faults   []string      `default:"all" placeholder:"LIST" help:"What goes wrong: all that is possible there, none, or some of: ${faults}."`
-	Duration time.Duration `default:"1m" help:"How long to go on; default 1m."`
+	Start    *string       `placeholder:"KIND" help:"Start a server for the run, and break that, too: postgres or mariadb, as it is installed."`
+	Faults   []string      `default:"all" placeholder:"LIST" help:"What goes wrong: all that is possible there, none, or some of those above; default all."`
+	Duration time.Duration `default:"1m" help:"How long to go on."`
 	Parallel int           `placeholder:"N" help:"How many programs to break at once; default twice the number of processors."`
 	Seed     *uint64       `placeholder:"N" help:"What the first round is made from, and the next one is made from the next number; default: at random."`
-	Sabotage string        `placeholder:"NAME" help:"Build in a fault, to see that it is found: a name, or list to print them."`
+	Sabotage *string       `placeholder:"NAME" help:"Build in a fault, to see that it is found: a name, or list to print them."`
 	JSON     bool          `name:"json" help:"The report as one JSON object, and nothing else."`
 	Pages    string        `default:"." placeholder:"DIR" help:"Where to draw a history that is wrong, as an HTML page; default the current directory."`
 }
 
 // Help is the long help.
 func (verifyVerb) Help() string {
-	return `Starts programs that use Lockstep, breaks them and what they stand on, and checks that what their callers saw can be explained by one order of everything that was done: linearizability, and after each crash that every write that was acknowledged is in the database, that every one that was refused is not, and that every one nobody knows of is there as a whole or not at all.
+	return strings.TrimSpace(`
+Starts programs that use Lockstep, breaks them and what they stand on, and checks that what their callers saw can be explained by one order of everything that was done: linearizability, and after each crash that every write that was acknowledged is in the database, that every one that was refused is not, and that every one nobody knows of is there as a whole or not at all.
 
-The exit status is 0 if nothing was found, 1 if something was, 2 if it could not be told: the run could not start or was interrupted, or a history could not be checked in time.`
+The exit status is 0 if nothing was found, 1 if something was, 2 if it could not be told: the run could not start or was interrupted, or a history could not be checked in time.
+
+What goes wrong, by the names that --faults takes:
+
+` + verify.FaultsHelp())
 }
 
 // undecided is the error of a run that has no verdict.
@@ -56,23 +61,30 @@ type violated struct{}
 func (violated) Error() string { return "the promise was not kept; see the report" }
 
 func (v verifyVerb) run(ctx context.Context, out, progress io.Writer) (err error) {
-	if v.Sabotage == "list" {
+	if v.Sabotage != nil && *v.Sabotage == "list" {
 		for _, s := range sabotage.All() {
 			fmt.Fprintln(out, s.Name)
 		}
 		return nil
 	}
 	switch {
-	case v.Start != "" && v.Store != "":
+	case v.Start != nil && v.Store != "":
 		return usagef("--start and --store: one of the two")
 	case v.Parallel < 0:
 		return usagef("--parallel %d: it must not be below 0", v.Parallel)
 	case v.Duration <= 0:
 		return usagef("--duration %v: it must be above 0", v.Duration)
 	}
-	o := verify.Options{Duration: v.Duration, Faults: v.Faults, Sabotage: v.Sabotage, Seed: rand.Uint64N(1 << 32), Parallel: cmp.Or(v.Parallel, 2*runtime.GOMAXPROCS(0))}
+	o := verify.Options{Duration: v.Duration, Faults: v.Faults, Seed: rand.Uint64N(1 << 32), Parallel: cmp.Or(v.Parallel, 2*runtime.GOMAXPROCS(0))}
 	if v.Seed != nil {
 		o.Seed = *v.Seed
+	}
+	if v.Sabotage != nil {
+		// An empty name, as a shell makes of a variable that is not set, is not none.
+		if _, err := sabotage.Find(*v.Sabotage); err != nil {
+			return usageError{err}
+		}
+		o.Sabotage = *v.Sabotage
 	}
 	if !v.JSON {
 		o.Progress, o.Terminal = progress, isTerminal(progress)
@@ -82,8 +94,8 @@ func (v verifyVerb) run(ctx context.Context, out, progress io.Writer) (err error
 	}
 	text := string(v.Store)
 	switch {
-	case v.Start != "":
-		server, url, err := startServer(ctx, v.Start)
+	case v.Start != nil:
+		server, url, err := startServer(ctx, *v.Start)
 		if err != nil {
 			return err
 		}
@@ -92,7 +104,7 @@ func (v verifyVerb) run(ctx context.Context, out, progress io.Writer) (err error
 	case text == "":
 		dir, err := os.MkdirTemp("", "lockstep-verify-")
 		if err != nil {
-			return err
+			return fmt.Errorf("no directory for a temporary file: %w", err)
 		}
 		defer os.RemoveAll(dir)
 		text = onFile(filepath.Join(dir, "verify.db"))
@@ -116,7 +128,7 @@ func (v verifyVerb) run(ctx context.Context, out, progress io.Writer) (err error
 	}
 	for i := range report.Violations {
 		found := &report.Violations[i]
-		found.Replay = v.replay(found.Seed)
+		found.Replay = v.replay(url, found.Seed)
 		page := filepath.Join(v.Pages, fmt.Sprintf("lockstep-verify-%d.html", found.Seed))
 		written, pageErr := found.Violation.WritePage(page)
 		if written && pageErr == nil {
@@ -145,21 +157,29 @@ func (v verifyVerb) run(ctx context.Context, out, progress io.Writer) (err error
 	return nil
 }
 
-// replay is a command that begins with the round of a seed. A URL is left to who reads
-// it: it may have a password.
-func (v verifyVerb) replay(seed uint64) string {
+// replay is a command that begins with the round of a seed. A password that was in the
+// URL is left to who reads it.
+func (v verifyVerb) replay(url storeURL, seed uint64) string {
 	args := []string{"lockstep verify"}
 	switch {
-	case v.Start != "":
-		args = append(args, "--start", v.Start)
+	case v.Start != nil:
+		args = append(args, "--start", *v.Start)
 	case v.Store != "":
-		args = append(args, "--store", withoutSecret(string(v.Store)))
+		args = append(args, "--store", quoted(url.at.again()))
 	}
 	args = append(args, "--faults", strings.Join(v.Faults, ","))
-	if v.Sabotage != "" {
-		args = append(args, "--sabotage", v.Sabotage)
+	if v.Sabotage != nil {
+		args = append(args, "--sabotage", *v.Sabotage)
 	}
 	return strings.Join(append(args, "--seed", fmt.Sprint(seed)), " ")
+}
+
+// quoted is a URL as a shell takes it. A quote in it is percent-encoded.
+func quoted(arg string) string {
+	if strings.Trim(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:/@%._-+=,") == "" {
+		return arg
+	}
+	return "'" + arg + "'"
 }
 
 // target is a database as package verify needs it.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -147,6 +148,9 @@ func TestVerifyRefusesWhatItCannotDo(t *testing.T) {
 		{"--faults server-kills", "--start"},
 		{"--faults cuts", "not on a server"},
 		{"--faults none,kills", "none"},
+		{"--faults=", "--faults"},
+		{"--start=", "mariadb, postgres"},
+		{"--sabotage=", "stale-fill"},
 		{"--duration 0s", "--duration"},
 		{"--parallel -1", "--parallel"},
 		{"--start oracle", "mariadb, postgres"},
@@ -162,11 +166,58 @@ func TestVerifyRefusesWhatItCannotDo(t *testing.T) {
 	}
 }
 
+// The list of faults is not filled as a paragraph is.
+func TestVerifyHelpListsTheFaults(t *testing.T) {
+	stdout, _, _ := command(t, "verify", "--help")
+	for _, line := range strings.Split(verify.FaultsHelp(), "\n") {
+		if name := strings.Fields(line)[0]; !regexp.MustCompile(`(?m)^ +` + name + `  +[a-z]`).MatchString(stdout) {
+			t.Errorf("no line of %s:\n%s", name, stdout)
+		}
+	}
+}
+
+// A command to replay a round can be pasted, and has no password.
+func TestVerifyReplaysOnTheSameDatabase(t *testing.T) {
+	for store, want := range map[string]string{
+		"postgres://app:hunter2@db.example:5433/app?pooled=true": "'postgres://app@db.example:5433/app?pooled=true'",
+		"mysql://app:hunter2@db.example/app":                     "mysql://app@db.example/app",
+		"sqlite:/tmp/it's@home.db?readers=2":                     "'sqlite:/tmp/it%27s@home.db?readers=2'",
+	} {
+		url, err := parseStore(store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := verifyVerb{Store: storeFlag(store), Faults: []string{"kills", "cuts"}}
+		if got := v.replay(url, 7); got != "lockstep verify --store "+want+" --faults kills,cuts --seed 7" {
+			t.Errorf("%s: %s", store, got)
+		}
+	}
+}
+
+// The proxy's address is stronger than the option host.
+func TestPostgresThroughAProxy(t *testing.T) {
+	t.Setenv("PGHOST", "elsewhere")
+	url, err := parseStore("postgres://app@/app?host=db.example&sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := url.at.address(); at != "db.example:5432" {
+		t.Errorf("the server is at %q", at)
+	}
+	proxied, err := parseStore(url.at.through("127.0.0.1:7777"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := proxied.at.address(); at != "127.0.0.1:7777" {
+		t.Errorf("the program goes to %q", at)
+	}
+}
+
 // Somebody who reads has the same in words.
 func TestVerifyForAPerson(t *testing.T) {
 	t.Parallel()
 	stdout, stderr, status := command(t, "verify", "--duration", "1s", "--faults", "none", "--seed", "3")
-	for _, part := range []string{"SQLite", "seed 3", "rounds", "violations             0", "\nCLEAN\n"} {
+	for _, part := range []string{"SQLite", "seed 3", "rounds", "faults\n  none\n", "violations             0", "\nCLEAN\n"} {
 		if !strings.Contains(stdout, part) {
 			t.Errorf("%q is not in it:\n%s", part, stdout)
 		}
