@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,13 +38,27 @@ func Check(ops []*Op, patience time.Duration) error {
 	if c != nil {
 		return &Violation{Reason: c.reason, Part: c.ops}
 	}
-	switch f.explain(f.ops, false, patience) {
+	switch f.explain(f.ops, false, patience/2) {
 	case porcupine.Ok:
 		return nil
 	case porcupine.Unknown:
+		if f.someKeyFails(patience / 2) {
+			break
+		}
 		return fmt.Errorf("%w: %d operations, %v", ErrUndecided, len(f.ops), patience)
 	}
 	return f.reduce(patience)
+}
+
+// someKeyFails tells whether what was done to one key cannot be explained, whatever was
+// done to the others. That is found where the whole is too much to search: with many
+// outcomes that are unknown, the search combines what may be of each key with what may be
+// of every other one.
+func (f *facts) someKeyFails(patience time.Duration) bool {
+	keys := newModel(f.ops, f.versions, false).keys
+	return slices.ContainsFunc(keys, func(key string) bool {
+		return f.explain(on(f.ops, []string{key}), false, patience/time.Duration(len(keys))) == porcupine.Illegal
+	})
 }
 
 // explain looks for an order of some of the operations. open says that the rows

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/anishathalye/porcupine"
 )
 
 // The histories of these tests are written as during(call, return, what happened).
@@ -206,5 +208,39 @@ func TestNotExplained(t *testing.T) {
 				t.Errorf("the failing part is %v", v.Part)
 			}
 		})
+	}
+}
+
+// What is unknown of other keys must not hide what is wrong with one. Found where a Get
+// went back behind what a Scan had reported, in a round with many unknown outcomes.
+func TestOneKeyIsDecidedWhereTheWholeIsNot(t *testing.T) {
+	ops := []*Op{during(10, 11, put("z", 1)), during(12, 13, put("z", 2)), during(14, 15, saw("z", 1))}
+	for i := range 12 {
+		ops = append(ops, during(int64(i), Forever, put(KeyOf(0, i), 7), unknown))
+	}
+	var v *Violation
+	if err := Check(ops, 2*time.Second); !errors.As(err, &v) || !strings.Contains(v.Reason, "saw of z") {
+		t.Errorf("%v", err)
+	}
+	for _, op := range ops[:3] {
+		op.Reads = nil // which leaves nothing wrong, and nothing to tell in time
+	}
+	ops = append(ops, during(20, 21, saw("z", 2)))
+	if err := Check(ops, 2*time.Second); errors.As(err, &v) {
+		t.Errorf("nothing is wrong: %v", err)
+	}
+}
+
+// An operation that was under way where a part of a history begins may be done by then.
+// It was taken for one that comes later, and a part that can be explained was shown.
+func TestWhatWasUnderWayMayBeDone(t *testing.T) {
+	ops := []*Op{during(1, 2, put("a", 1, 10)), during(3, Forever, put("a", 2, 20)), during(3, 6, sawSome("a")), during(4, 5, put("a", 3, 30)), during(8, 9, saw("a", 3))}
+	part := since(ops, 6)
+	if len(part) != 2 || part[0].Fate != Unknown || part[1] != ops[4] || ops[1].Fate != Applied {
+		t.Fatalf("%v", part)
+	}
+	f, _ := learn(ops)
+	if result := f.explain(since(f.ops, 6), true, patience); result != porcupine.Ok {
+		t.Errorf("the end of what can be explained: %s", result)
 	}
 }

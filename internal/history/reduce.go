@@ -20,8 +20,8 @@ import (
 //   - keys: what operations did to others is forgotten;
 //   - the end: operations that were called later are forgotten, and those that
 //     had not returned may have happened or not;
-//   - the beginning: operations that returned earlier are forgotten, and the rows
-//     at the start may be anything;
+//   - the beginning: operations that returned earlier are forgotten, the rows at the
+//     start may be anything, and what was under way may be done;
 //   - reads, one by one.
 func (f *facts) reduce(patience time.Duration) *Violation {
 	deadline := time.Now().Add(patience)
@@ -133,9 +133,21 @@ func until(ops []*Op, moment int64) (part []*Op) {
 	return part
 }
 
-// since is what happened after a moment, or may have.
-func since(ops []*Op, moment int64) []*Op {
-	return slices.DeleteFunc(slices.Clone(ops), func(op *Op) bool { return op.Return < moment })
+// since is what happened after a moment, or may have. What was under way may have come
+// before: a read of it is forgotten, and a write may be made or not.
+func since(ops []*Op, moment int64) (part []*Op) {
+	for _, op := range ops {
+		switch {
+		case op.Return < moment, op.Call < moment && len(op.Writes) == 0:
+			continue
+		case op.Call < moment:
+			open := *op
+			open.Fate = Unknown
+			op = &open
+		}
+		part = append(part, op)
+	}
+	return part
 }
 
 // inLanes gives each operation a row of its own among those that overlap it: one
