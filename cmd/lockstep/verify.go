@@ -149,8 +149,8 @@ func (v verifyVerb) run(ctx context.Context, out, progress io.Writer) (err error
 		return errors.Join(violated{}, err)
 	case err != nil:
 		return err
-	case report.Undecided > 0:
-		return fmt.Errorf("the histories of %d rounds could not be checked in time", report.Undecided)
+	case len(report.Undecided) > 0:
+		return fmt.Errorf("the histories of %d rounds could not be checked in time", len(report.Undecided))
 	case report.Rounds == 0:
 		return fmt.Errorf("no round came to its end in %v", v.Duration)
 	}
@@ -202,14 +202,18 @@ func (t target) URL(address string) string { return t.url.at.through(address) }
 
 func (t target) Visit(ctx context.Context, prefix string) (verify.Visit, error) {
 	g, err := t.url.visit(ctx, prefix)
-	return visit{g}, err
+	return visit{g, t.url}, err
 }
 
 // visit is a guest as package verify needs it.
-type visit struct{ guest }
+type visit struct {
+	guest
+	url storeURL
+}
 
 func (v visit) Table(ctx context.Context, name string) (verify.Store, error) {
-	return v.integers(ctx, name)
+	s, err := v.integers(ctx, name)
+	return s, v.url.error(err)
 }
 
 func (v visit) Leave(ctx context.Context) error { return v.leave(ctx) }
@@ -228,6 +232,6 @@ func (programVerb) Run(ctx context.Context, out io.Writer) error {
 			return nil, err
 		}
 		g, err := url.visit(ctx, "")
-		return visit{g}, err
+		return visit{g, url}, err
 	})
 }

@@ -226,3 +226,24 @@ func TestVerifyForAPerson(t *testing.T) {
 		t.Errorf("status %d: %s", status, stderr)
 	}
 }
+
+// What is wrong with a table is said of a store, as what is wrong with the database is.
+func TestVerifySaysWhichStoreRefusesATable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.db")
+	url, err := parseStore(onFile(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := newTarget(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest, err := there.Visit(t.Context(), "lockstep_verify_")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer guest.Leave(t.Context())
+	if _, err := guest.Table(t.Context(), "no\x00name"); err == nil || !strings.Contains(err.Error(), "--store "+onFile(path)) {
+		t.Errorf("%v", err)
+	}
+}

@@ -35,8 +35,9 @@ type Report struct {
 	NotPossible []Fault          `json:"not_possible"`
 	Writes      Writes           `json:"writes"`
 	SlowestMS   float64          `json:"slowest_check_ms"`
-	Undecided   int              `json:"undecided_rounds"`
-	Violations  []Found          `json:"violations"`
+	// Undecided are the seeds of rounds whose histories could not be checked in time.
+	Undecided  []uint64 `json:"undecided_rounds"`
+	Violations []Found  `json:"violations"`
 
 	began time.Time
 }
@@ -69,7 +70,7 @@ func newReport(o Options, chosen, left []Fault) *Report {
 	r := &Report{
 		Database: o.Target.Name(), Seed: o.Seed, Sabotage: o.Sabotage,
 		Calls: make(map[string]int), Faults: make(map[Fault]uint64),
-		NotPossible: slices.Clone(left), Violations: []Found{}, began: time.Now(),
+		NotPossible: slices.Clone(left), Undecided: []uint64{}, Violations: []Found{}, began: time.Now(),
 	}
 	if r.NotPossible == nil {
 		r.NotPossible = []Fault{}
@@ -95,7 +96,7 @@ func (r *Report) add(done *round, took time.Duration, result error) error {
 		r.Violations = append(r.Violations, Found{Seed: v.Seed, Reason: v.Reason, Violation: v})
 		return errOver
 	case errors.Is(result, history.ErrUndecided):
-		r.Undecided++
+		r.Undecided = append(r.Undecided, done.seed)
 		return nil
 	}
 	return result
@@ -154,7 +155,7 @@ func (r *Report) finish() {
 	switch {
 	case len(r.Violations) > 0:
 		r.Verdict = "violated"
-	case r.Undecided > 0, r.BrokenOff != "":
+	case len(r.Undecided) > 0, r.BrokenOff != "":
 		r.Verdict = "undecided"
 	case r.Rounds == 0:
 		r.Verdict = "nothing done"
@@ -191,8 +192,9 @@ func (r *Report) WriteText(out io.Writer) error {
 	for _, f := range r.NotPossible {
 		line(string(f), "not possible here")
 	}
-	if r.Undecided > 0 {
-		line("rounds not decided", "%d: their histories could not be checked in %v each", r.Undecided, checkPatience)
+	if len(r.Undecided) > 0 {
+		line("rounds not decided", "%d: their histories could not be checked in %v each; their seeds: %s", len(r.Undecided), checkPatience,
+			strings.Trim(fmt.Sprint(r.Undecided), "[]"))
 	}
 	if r.BrokenOff != "" {
 		line("broken off", "%s", r.BrokenOff)

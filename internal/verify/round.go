@@ -84,9 +84,10 @@ func (r *round) visit(ctx context.Context, j *judge, prefix string) (visit Visit
 
 func (r *round) live(ctx context.Context, j *judge, tables []string, stores []Store) error {
 	for n := 0; ; n++ {
+		now := time.Now()
 		a := assignment{
 			URL: r.url, Tables: tables, Seed: r.seed, Faults: j.faults, Sabotage: j.Sabotage,
-			Life: n, Since: time.Since(r.began), At: time.Now(),
+			Life: n, Since: now.Sub(r.began), At: now,
 		}
 		strikes := newStriker(j, r)
 		// It needs the server until it has begun.

@@ -379,3 +379,19 @@ func TestOutputIsKeptFromBothEnds(t *testing.T) {
 		t.Errorf("%d bytes are kept", len(text))
 	}
 }
+
+// A round that could not be checked can be looked at again: the report has its seed.
+func TestAnUndecidedRoundIsNamed(t *testing.T) {
+	r := newReport(Options{Target: new(table), Seed: 7}, nil, nil)
+	if err := r.add(&round{plan: plan{seed: 9}}, time.Minute, fmt.Errorf("it is: %w", history.ErrUndecided)); err != nil {
+		t.Fatal(err)
+	}
+	r.finish()
+	var text strings.Builder
+	if err := r.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	if r.Verdict != "undecided" || !strings.Contains(text.String(), "their seeds: 9\n") {
+		t.Errorf("%s", text.String())
+	}
+}
