@@ -71,8 +71,11 @@ func clean(t *testing.T, report verify.Report, status int, faults ...verify.Faul
 func TestVerifyOnAFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "new.db")
-	report, status := verified(t, "--store", onFile(path), "--seed", "1")
+	report, status := verified(t, "--store", onFile(path), "--seed", "1", "--parallel", "2")
 	clean(t, report, status, verify.Kills, verify.Latency)
+	if report.Rounds < 2 {
+		t.Errorf("%d rounds: those that were begun in time are not ended", report.Rounds)
+	}
 	if want := []verify.Fault{verify.Cuts, verify.Stalls, verify.Stops, verify.ServerKill}; !slices.Equal(report.NotPossible, want) {
 		t.Errorf("not possible: %v, want %v", report.NotPossible, want)
 	}

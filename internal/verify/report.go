@@ -94,7 +94,7 @@ func (r *Report) add(done *round, took time.Duration, result error) error {
 		return nil
 	case errors.As(result, &v):
 		r.Violations = append(r.Violations, Found{Seed: v.Seed, Reason: v.Reason, Violation: v})
-		return errOver
+		return errFound
 	case errors.Is(result, history.ErrUndecided):
 		r.Undecided = append(r.Undecided, done.seed)
 		return nil

@@ -136,18 +136,23 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	defer stop(nil)
 	var running sync.WaitGroup
 	for range max(o.Parallel, 1) {
-		running.Go(func() { stop(j.lane(lanes, report)) })
+		running.Go(func() {
+			// A lane whose time is over leaves the others to end their rounds.
+			if err := j.lane(lanes, report); err != nil {
+				stop(err)
+			}
+		})
 	}
 	running.Wait()
-	if err := context.Cause(lanes); !errors.Is(err, errOver) {
+	if err := context.Cause(lanes); err != nil && !errors.Is(err, errFound) {
 		report.BrokenOff = err.Error()
 		return report, err
 	}
 	return report, nil
 }
 
-// errOver ends all lanes: the time is over, or there is a verdict.
-var errOver = errors.New("verify: over")
+// errFound ends all lanes: there is a verdict.
+var errFound = errors.New("verify: a violation was found")
 
 // lane plays one round after the other, and checks each.
 func (j *judge) lane(ctx context.Context, report *Report) error {
@@ -176,5 +181,5 @@ func (j *judge) lane(ctx context.Context, report *Report) error {
 			return err
 		}
 	}
-	return errOver
+	return nil
 }
