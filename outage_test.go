@@ -360,3 +360,36 @@ func TestARollbackGoesOnWithoutItsCaller(t *testing.T) {
 		}
 	})
 }
+
+// Nor is a caller kept whose cache was closed while his transaction was open.
+func TestARollbackForAClosedCacheDoesNotKeepItsCaller(t *testing.T) {
+	for name, result := range map[string]error{"Committing": nil, "Refused": errors.New("insufficient funds")} {
+		t.Run(name, func(t *testing.T) {
+			inHanging(t, func(h *hanging) {
+				const deadline = time.Second
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(h.Context(), deadline)
+				defer cancel()
+				err := lockstep.Transact(ctx, func(ctx context.Context, tx *lockstep.Tx) error {
+					err := h.other.In(tx).Set(ctx, "k", 1)
+					if err == nil {
+						_, err = tx.Txn()
+					}
+					if err = errors.Join(err, h.other.Close(ctx)); err != nil {
+						t.Error(err)
+					}
+					h.hang()
+					return result
+				})
+				var w *lockstep.WriteError
+				if !errors.As(err, &w) || w.Outcome != lockstep.NotApplied {
+					t.Errorf("error %v", err)
+				}
+				if took := time.Since(start); took > deadline {
+					t.Errorf("answered after %v, with a deadline of %v: %v", took, deadline, err)
+				}
+				time.Sleep(lockstep.DefaultCommitTimeout) // by then it has ended
+			})
+		})
+	}
+}

@@ -192,14 +192,17 @@ func rollback(of host, txn Txn) error {
 
 // rollbackFor is rollback for somebody who waits for it as long as ctx lasts. Nothing was
 // sent that could be committed, so his answer does not depend on it. It goes on without
-// him, and Close waits for it.
+// him, and Close waits for it, if it has not waited already.
 func rollbackFor(ctx context.Context, of host, txn Txn) (err error) {
-	if txn == nil || !of.tasks.begin() {
-		return rollback(of, txn)
+	if txn == nil {
+		return nil
 	}
+	counted := of.tasks.begin()
 	done := make(chan error, 1)
 	go func() {
-		defer of.tasks.end()
+		if counted {
+			defer of.tasks.end()
+		}
 		defer close(done) // also where the rollback ends the goroutine
 		done <- rollback(of, txn)
 	}()
