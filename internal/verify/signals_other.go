@@ -7,9 +7,7 @@ import (
 	"os"
 )
 
-func pause(*os.Process) error { return errors.ErrUnsupported }
-
-func wake(*os.Process) error { return errors.ErrUnsupported }
+func pause(*os.Process) (wake func(), err error) { return nil, errors.ErrUnsupported }
 
 // wasKilled cannot tell: a process that is killed has an exit status of the killer's.
 func wasKilled(*os.ProcessState) bool { return true }

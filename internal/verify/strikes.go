@@ -2,8 +2,10 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"time"
 )
 
@@ -87,11 +89,15 @@ func (s *striker) strike(l *life, what strike) (bool, error) {
 		s.rest(what.lasts)
 		release()
 	case Pauses:
-		if pause(l.cmd.Process) != nil {
+		wake, err := pause(l.cmd.Process)
+		if errors.Is(err, os.ErrProcessDone) {
 			return false, nil // it has ended by itself
 		}
+		if err != nil {
+			return false, err
+		}
 		s.rest(what.lasts)
-		wake(l.cmd.Process) // or it was killed meanwhile
+		wake()
 	case Stops:
 		return s.stop(what.lasts)
 	case ServerKill:
