@@ -153,6 +153,8 @@ func (v verifyVerb) run(ctx context.Context, out, progress io.Writer) (err error
 		return fmt.Errorf("the histories of %d rounds could not be checked in time", len(report.Undecided))
 	case report.Rounds == 0:
 		return fmt.Errorf("no round came to its end in %v", v.Duration)
+	case report.Verdict != verify.Clean:
+		return errors.New("no read was answered from memory, so that nothing was verified")
 	}
 	return nil
 }

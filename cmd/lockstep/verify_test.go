@@ -58,7 +58,7 @@ func clean(t *testing.T, report verify.Report, status int, faults ...verify.Faul
 	if status != 0 || report.Verdict != "clean" {
 		t.Errorf("status %d, verdict %s", status, report.Verdict)
 	}
-	if report.Operations == 0 || report.Writes.Acknowledged == 0 {
+	if report.Operations == 0 || report.Writes.Acknowledged == 0 || report.Hits == 0 || report.Loads == 0 {
 		t.Error("nothing was done")
 	}
 	for _, f := range faults {

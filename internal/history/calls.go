@@ -130,12 +130,23 @@ func (c *client) scan(ctx context.Context, name string, table int) {
 		found[e.Key] = true
 		c.version[at] = int64(e.Version)
 		c.saw(op, at, there(e.Value, e.Version), nil)
+		c.lookAgain(ctx, at)
 		c.pause()
 	})
 	for key := range c.Keys {
 		if !found[key] && !c.Elsewhere {
 			c.saw(op, cell{table, key}, Row{}, err)
 		}
+	}
+}
+
+// lookAgain reads a row of which the client was just told what the database holds, where
+// others write the table: memory must not answer with less.
+func (c *client) lookAgain(ctx context.Context, at cell) {
+	if get := c.subject.Tables[at.table].Get; c.Elsewhere && get != nil && c.chance(2) {
+		op := c.log.Call("Get")
+		value, err := get(ctx, at.key)
+		c.saw(op, at, there(value, 0), err)
 	}
 }
 
@@ -249,7 +260,7 @@ func (c *client) setIf(ctx context.Context, name string, table int) {
 	version, err := c.subject.Tables[table].SetIf(ctx, at.key, value, expect)
 	op.Writes[0].Version = int64(version)
 	c.wrote(ctx, op, err)
-	c.conflicted(op, err)
+	c.conflicted(ctx, op, at, err)
 	if err == nil {
 		c.version[at] = int64(version)
 	}
@@ -257,7 +268,7 @@ func (c *client) setIf(ctx context.Context, name string, table int) {
 
 // conflicted records what a conditional write found that was refused: at a
 // moment of the call the row was as found, and not as expected.
-func (c *client) conflicted(op Op, err error) {
+func (c *client) conflicted(ctx context.Context, op Op, at cell, err error) {
 	var conflict *lockstep.ConflictError
 	if !errors.As(err, &conflict) {
 		return
@@ -271,6 +282,7 @@ func (c *client) conflicted(op Op, err error) {
 	op.Name += ", conflict"
 	op.Reads, op.Writes = []Row{found}, nil
 	c.log.Return(op)
+	c.lookAgain(ctx, at)
 }
 
 func (c *client) delete(ctx context.Context, name string, table int) {
@@ -301,7 +313,7 @@ func (c *client) deleteIf(ctx context.Context, name string, table int) {
 		op.Broken = "deleted a version of a row that was not there"
 	}
 	c.wrote(ctx, op, err)
-	c.conflicted(op, err)
+	c.conflicted(ctx, op, at, err)
 }
 
 func (c *client) setMany(ctx context.Context, name string, table int) {

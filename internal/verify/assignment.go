@@ -34,6 +34,12 @@ func (a assignment) clock() history.Clock {
 	return history.RealTimeSince(now.Add(-a.Since - max(0, now.Sub(a.At))))
 }
 
+// What programs count beside faults.
+const (
+	hits  = "hits"
+	loads = "loads"
+)
+
 // record is a line of what a program tells.
 type record struct {
 	Begun, Ended, Settled *history.Op `json:",omitempty"`

@@ -171,7 +171,8 @@ func (p plan) options() lockstep.Options[int, int64] {
 		o.NegativeTTL = time.Duration(pick(0, -1, 5)) * time.Millisecond
 	}
 	if p.outside {
-		o.TTL, o.NegativeTTL = staleWithin, 0
+		// Copies stay, to be made stale.
+		o.MaxEntries, o.TTL, o.NegativeTTL = 100, staleWithin, 0
 	}
 	return o
 }

@@ -208,6 +208,8 @@ func (h *house) counts(p plan) map[string]uint64 {
 		s := c.Stats()
 		add(Evictions, int(s.Evictions))
 		add(Expiry, int(s.Expirations))
+		counts[hits] += s.Hits
+		counts[loads] += s.Loads
 	}
 	return counts
 }

@@ -12,10 +12,14 @@ import (
 	"github.com/lockstep-cache/lockstep/internal/history"
 )
 
+// Clean is the verdict of a run that has found nothing.
+const Clean = "clean"
+
 // Report is what a run has found.
 type Report struct {
 	// Verdict is "clean", "violated", "undecided" if a history could not be checked in
-	// time or the run was broken off, and "nothing done".
+	// time or the run was broken off, and "nothing done", also where nothing was ever
+	// answered from memory.
 	Verdict string `json:"verdict"`
 	// BrokenOff says why the run did not come to its end: it was interrupted, or could
 	// not go on.
@@ -30,6 +34,9 @@ type Report struct {
 	Programs   int            `json:"programs"`
 	Operations int            `json:"operations"`
 	Calls      map[string]int `json:"operations_by_kind"`
+	// Hits were answered from memory, and Loads by the database.
+	Hits  uint64 `json:"hits"`
+	Loads uint64 `json:"loads"`
 	// Faults has how often each fault happened; NotPossible are those that could not.
 	Faults      map[Fault]uint64 `json:"faults"`
 	NotPossible []Fault          `json:"not_possible"`
@@ -115,6 +122,8 @@ func (r *Report) addRound(done *round, took time.Duration) {
 			r.Faults[Fault(what)] += n
 		}
 	}
+	r.Hits += done.counts[hits]
+	r.Loads += done.counts[loads]
 	if done.has(Kills) {
 		r.Faults[Kills] += uint64(done.crashes)
 	}
@@ -157,10 +166,10 @@ func (r *Report) finish() {
 		r.Verdict = "violated"
 	case len(r.Undecided) > 0, r.BrokenOff != "":
 		r.Verdict = "undecided"
-	case r.Rounds == 0:
+	case r.Rounds == 0, r.Hits == 0 && r.Sabotage == "":
 		r.Verdict = "nothing done"
 	default:
-		r.Verdict = "clean"
+		r.Verdict = Clean
 	}
 }
 
@@ -177,6 +186,7 @@ func (r *Report) WriteText(out io.Writer) error {
 	line("rounds", "%d", r.Rounds)
 	line("programs", "%d", r.Programs)
 	line("operations", "%s", group(r.Operations))
+	line("from memory", "%s; %s loads", group(int(r.Hits)), group(int(r.Loads)))
 	line("writes acknowledged", "%s", group(r.Writes.Acknowledged))
 	line("writes not applied", "%s", group(r.Writes.NotApplied))
 	line("outcomes unknown", "%s, settled: %s applied, %s not applied; %s never", group(r.Writes.Unknown), group(r.Writes.SettledApplied), group(r.Writes.SettledNotApplied),

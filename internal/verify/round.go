@@ -160,8 +160,10 @@ func (r *round) hear(j *judge, strikes *striker, l *life, n int, rec record) {
 }
 
 func total(counts map[string]uint64) (n int64) {
-	for _, c := range counts {
-		n += int64(c)
+	for what, c := range counts {
+		if what != hits && what != loads {
+			n += int64(c)
+		}
 	}
 	return n
 }
