@@ -284,3 +284,6 @@ func (r *Reader) take() [][]byte {
 	r.spans = r.spans[:0]
 	return r.args[first:len(r.args):len(r.args)]
 }
+
+// Memory returns how many bytes the reader has for itself.
+func (r *Reader) Memory() int { return len(r.buf) + 24*cap(r.args) + 16*cap(r.spans) }

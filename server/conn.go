@@ -1,0 +1,274 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/resp"
+)
+
+const (
+	// flushAt is how many bytes of replies are built before some are sent; also how much
+	// a peer has WriteTimeout for.
+	flushAt = 1 << 20
+	// keptOutput is how much memory for replies a connection keeps that is in use.
+	keptOutput = 64 << 10
+	// restful is how long a connection must be idle to give its buffers back.
+	restful = 10 * time.Second
+	// lingering is how long the end of a connection may take that is closed by us.
+	lingering = time.Second
+)
+
+// conn is a connection. What is not said to be anybody's belongs to its goroutine.
+type conn struct {
+	server  *Server
+	nc      net.Conn
+	id      int64     // for anybody
+	created time.Time // for anybody
+
+	r *resp.Reader
+	w resp.Writer
+
+	authenticated bool
+	stranger      time.Time // since when it has been the other way round
+	silence       silence
+	closing       bool     // after the reply that is being built
+	dropped       bool     // at once, without a reply
+	current       *command // the last one that was run, or nil
+
+	begun   time.Time // when the first bytes of a request came that is not whole, or zero
+	rested  time.Time // when the last request was answered
+	shrunk  bool      // the buffers were given back since
+	writeBy time.Time // the deadline that is set for writing
+
+	mu     sync.Mutex
+	readBy time.Time // the deadline that is set for reading, or zero
+	drains bool
+	about  about
+
+	left bool // it is being closed, and no client any more; the server's mutex guards it
+}
+
+// silence is what CLIENT REPLY has said.
+type silence struct {
+	off  bool // no replies
+	next bool // none to the next command
+	this bool // none to this one
+}
+
+var (
+	errDrained = errors.New("the server shuts down")
+	errIdle    = errors.New("idle for too long")
+	errSlow    = errors.New("a request took too long to come")
+	errUnknown = errors.New("did not say who it is")
+	errRest    = errors.New("idle") // gives buffers back, and goes on
+)
+
+func newConn(s *Server, nc net.Conn, id int64) *conn {
+	now := time.Now()
+	c := &conn{server: s, nc: nc, id: id, created: now, rested: now}
+	c.r = resp.NewReader(nc, s.options.Limits)
+	c.about = about{user: defaultUser, version: resp.RESP2, active: now}
+	c.setAuthenticated(s.open())
+	return c
+}
+
+func (c *conn) setAuthenticated(yes bool) {
+	c.authenticated, c.stranger = yes, time.Now()
+	c.r.SetAuthenticated(yes)
+}
+
+// serve runs the connection to its end.
+func (c *conn) serve() {
+	defer c.nc.Close()
+	defer c.server.forget(c)
+	defer func() {
+		if fault := recover(); fault != nil {
+			c.server.options.Logger.Error("server: a command panicked; its connection is closed",
+				"panic", fault, "stack", string(debug.Stack()))
+		}
+	}()
+	if c.run() {
+		c.server.leave(c)
+		c.linger()
+	}
+}
+
+// run reads, runs and answers until the connection is to be closed, and tells whether that
+// is our wish rather than the peer's.
+func (c *conn) run() (ours bool) {
+	for {
+		ran := false
+		for !c.closing {
+			args, err := c.r.Next()
+			if err != nil {
+				c.answer(func() { c.w.Error("ERR " + err.Error()) })
+				c.closing = true
+				break
+			}
+			if args == nil {
+				break
+			}
+			c.begun = time.Time{}
+			ran = true
+			c.do(args)
+			if c.dropped {
+				return false
+			}
+			if c.w.Len() >= flushAt && c.flush() != nil {
+				return false
+			}
+		}
+		if c.flush() != nil {
+			return false
+		}
+		if c.closing {
+			return true
+		}
+		if ran {
+			c.rested, c.shrunk = time.Now(), false
+			c.publish()
+		}
+		switch err := c.fill(); err {
+		case nil:
+		case errDrained, errIdle, errSlow, errUnknown:
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// answer builds a reply, which CLIENT REPLY may have forbidden.
+func (c *conn) answer(build func()) {
+	before := c.w.Len()
+	build()
+	if c.silence.off || c.silence.this {
+		c.w.Truncate(before)
+	}
+	c.silence.this, c.silence.next = c.silence.next, false
+}
+
+// flush sends the replies that were built.
+func (c *conn) flush() error {
+	for rest := c.w.Bytes(); len(rest) > 0; {
+		// A deadline costs more than to look at the clock; one that has half of its time
+		// left is good enough.
+		now := time.Now()
+		if timeout := c.server.options.WriteTimeout; c.writeBy.Sub(now) < timeout/2 {
+			c.writeBy = now.Add(timeout)
+			if err := c.nc.SetWriteDeadline(c.writeBy); err != nil {
+				return err
+			}
+		}
+		n, err := c.nc.Write(rest[:min(len(rest), flushAt)])
+		if err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	c.w.Reset(keptOutput)
+	return nil
+}
+
+// fill waits until more has come. Its errors are those above, or the connection's.
+func (c *conn) fill() error {
+	for {
+		now := time.Now()
+		if c.begun.IsZero() && c.r.Buffered() > 0 {
+			c.begun = now
+		}
+		by, why := c.deadline()
+		if !by.IsZero() && !now.Before(by) {
+			if why != errRest {
+				return why
+			}
+			c.r.Shrink()
+			c.w.Reset(0)
+			c.shrunk = true
+			continue
+		}
+		if err := c.wakeBy(by); err != nil {
+			return err
+		}
+		err := c.r.Fill()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if err := c.wakeNever(); err != nil {
+			return err
+		}
+	}
+}
+
+// deadline returns by when something must have come, and why; or zero.
+func (c *conn) deadline() (by time.Time, why error) {
+	sooner := func(t time.Time, reason error) {
+		if by.IsZero() || t.Before(by) {
+			by, why = t, reason
+		}
+	}
+	o := &c.server.options
+	switch {
+	case !c.begun.IsZero():
+		sooner(c.begun.Add(o.RequestTimeout), errSlow)
+	case o.IdleTimeout > 0:
+		sooner(c.rested.Add(o.IdleTimeout), errIdle)
+	}
+	if !c.authenticated {
+		sooner(c.stranger.Add(o.AuthTimeout), errUnknown)
+	}
+	if c.begun.IsZero() && !c.shrunk {
+		sooner(c.rested.Add(restful), errRest)
+	}
+	return by, why
+}
+
+// wakeBy has the next read end at that time at the latest. One that ends before is not set
+// anew: it finds that there is time left, once in a while rather than at each request.
+func (c *conn) wakeBy(by time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drains {
+		return errDrained
+	}
+	if by.Equal(c.readBy) || !c.readBy.IsZero() && !by.IsZero() && c.readBy.Before(by) {
+		return nil
+	}
+	c.readBy = by
+	return c.nc.SetReadDeadline(by)
+}
+
+// wakeNever takes the deadline away that has passed: no read would wait any more.
+func (c *conn) wakeNever() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drains {
+		return errDrained
+	}
+	c.readBy = time.Time{}
+	return c.nc.SetReadDeadline(c.readBy)
+}
+
+// drain has the connection end when what has been read of it is answered.
+func (c *conn) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drains = true
+	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+// linger tells the peer that nothing more comes, and waits until it has understood: to
+// close a connection on which something unread has come destroys what was sent last.
+func (c *conn) linger() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || c.nc.SetDeadline(time.Now().Add(lingering)) != nil || half.CloseWrite() != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, c.nc)
+}

@@ -1,0 +1,76 @@
+package server
+
+import (
+	"bytes"
+	"strings"
+)
+
+// do runs a request and builds its reply. The order of the checks is Redis's: what the
+// command is, how many arguments it has, who asks.
+func (c *conn) do(args [][]byte) {
+	c.answer(func() { c.dispatch(args) })
+}
+
+func (c *conn) dispatch(args [][]byte) {
+	container, cmd := commands.find(args)
+	switch {
+	case cmd == nil && container == nil:
+		c.unknown(args)
+		return
+	case cmd == nil:
+		c.w.Error("ERR unknown subcommand '" + cText(args[1], 128) + "'. Try " + strings.ToUpper(container.name) + " HELP.")
+		return
+	}
+	if !cmd.fits(len(args)) {
+		c.wrongNumber(cmd.full)
+		return
+	}
+	if !c.authenticated && !cmd.noAuth {
+		c.w.Error("NOAUTH Authentication required.")
+		return
+	}
+	c.current = cmd
+	cmd.run(c, args)
+}
+
+// unknown answers a command that is not there. Redis names the first of its arguments,
+// until that comes to 128 bytes. HTTP is not answered: a web page can make a browser send
+// requests here, and must not learn what they do.
+func (c *conn) unknown(args [][]byte) {
+	if bytes.EqualFold(args[0], []byte("post")) || bytes.EqualFold(args[0], []byte("host:")) {
+		c.server.options.Logger.Warn("server: an HTTP request, perhaps made by a web page that attacks; its connection is closed",
+			"from", c.nc.RemoteAddr())
+		c.dropped = true
+		return
+	}
+	var given strings.Builder
+	for _, arg := range args[1:] {
+		if given.Len() >= 128 {
+			break
+		}
+		given.WriteString("'" + cText(arg, 128-given.Len()) + "' ")
+	}
+	c.w.Error("ERR unknown command '" + cText(args[0], 128) + "', with args beginning with: " + given.String())
+}
+
+func (c *conn) wrongNumber(command string) {
+	c.w.Error("ERR wrong number of arguments for '" + command + "' command")
+}
+
+func (c *conn) syntaxError() { c.w.Error("ERR syntax error") }
+
+func (c *conn) ok() { c.w.SimpleString("OK") }
+
+// cText is at most so many bytes of a text, and ends at a NUL, as C's strings do.
+func cText(b []byte, most int) string {
+	b = b[:min(len(b), most)]
+	if end := bytes.IndexByte(b, 0); end >= 0 {
+		b = b[:end]
+	}
+	return string(b)
+}
+
+// is tells whether an argument is that word, in small letters, in whatever case.
+func is(arg []byte, word string) bool {
+	return len(arg) == len(word) && strings.EqualFold(string(arg), word)
+}

@@ -1,0 +1,103 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/resp"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxClients     = 10_000
+	DefaultAuthTimeout    = time.Minute
+	DefaultRequestTimeout = 5 * time.Minute
+	DefaultWriteTimeout   = time.Minute
+)
+
+// Options configures a Server. The zero value serves everybody who can reach it, which is
+// sound on the loopback only.
+type Options struct {
+	// Users returns the user of that name, and whether there is one. Who has not said who
+	// it is, is the user "default"; if that one has a password, nothing but AUTH, HELLO,
+	// QUIT and RESET is run before it is given. It is called by many goroutines, for each
+	// AUTH, and should be quick. Nil means that there is the user "default", without a
+	// password, and nobody else.
+	Users func(name string) (User, bool)
+
+	// MaxClients is the number of connections that may be open. One more is told so, and
+	// closed. Zero means DefaultMaxClients.
+	MaxClients int
+
+	// IdleTimeout closes a connection of which no whole request has come for so long.
+	// Zero means never.
+	IdleTimeout time.Duration
+
+	// AuthTimeout closes a connection whose peer had to say who it is and has not. Zero
+	// means DefaultAuthTimeout.
+	AuthTimeout time.Duration
+
+	// RequestTimeout is how long one request may be under way, from its first bytes to
+	// its last. It bounds those who send a byte at a time, and those with a large value
+	// and a slow line. Zero means DefaultRequestTimeout.
+	RequestTimeout time.Duration
+
+	// WriteTimeout is how long a peer may leave a mebibyte of replies unread before its
+	// connection is closed; it may be half as long. Zero means DefaultWriteTimeout.
+	WriteTimeout time.Duration
+
+	// Limits bounds requests.
+	Limits resp.Limits
+
+	// Logger is told of panics, of connections that are no Redis client's and of accepting
+	// that fails. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.MaxClients < 0 {
+		return o, fmt.Errorf("server: Options.MaxClients is %d; it must not be negative", o.MaxClients)
+	}
+	if o.MaxClients == 0 {
+		o.MaxClients = DefaultMaxClients
+	}
+	for _, field := range []struct {
+		name  string
+		value *time.Duration
+		zero  time.Duration
+	}{
+		{"IdleTimeout", &o.IdleTimeout, 0},
+		{"AuthTimeout", &o.AuthTimeout, DefaultAuthTimeout},
+		{"RequestTimeout", &o.RequestTimeout, DefaultRequestTimeout},
+		{"WriteTimeout", &o.WriteTimeout, DefaultWriteTimeout},
+	} {
+		if *field.value < 0 {
+			return o, fmt.Errorf("server: Options.%s is %v; it must not be negative", field.name, *field.value)
+		}
+		if *field.value == 0 {
+			*field.value = field.zero
+		}
+	}
+	for _, field := range []struct {
+		name  string
+		value int
+	}{
+		{"MaxArgs", o.Limits.MaxArgs},
+		{"MaxBulk", o.Limits.MaxBulk},
+		{"MaxRequest", o.Limits.MaxRequest},
+		{"UnauthenticatedArgs", o.Limits.UnauthenticatedArgs},
+		{"UnauthenticatedBulk", o.Limits.UnauthenticatedBulk},
+	} {
+		if field.value < 0 {
+			return o, fmt.Errorf("server: Options.Limits.%s is %d; it must not be negative", field.name, field.value)
+		}
+	}
+	if o.Users == nil {
+		o.Users = func(name string) (User, bool) { return User{NoPassword: true}, name == defaultUser }
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o, nil
+}

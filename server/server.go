@@ -1,0 +1,190 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/resp"
+)
+
+// Server serves the Redis protocol on any number of listeners. Its methods may be called
+// by any goroutine.
+type Server struct {
+	options Options
+
+	mu        sync.Mutex
+	draining  bool
+	stop      chan struct{} // closed when draining begins
+	listeners map[net.Listener]struct{}
+	conns     map[int64]*conn
+	refusing  int   // connections that are being told that there are too many
+	lastID    int64 // connections are numbered from 1 on, and none twice
+
+	// under counts the goroutines of connections. It grows only while draining is false,
+	// under mu.
+	under sync.WaitGroup
+}
+
+// New returns a server. It does no I/O. An error names the option that is wrong.
+func New(options Options) (*Server, error) {
+	options, err := options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Server{options: options, stop: make(chan struct{}), listeners: map[net.Listener]struct{}{}, conns: map[int64]*conn{}}, nil
+}
+
+// maxRefusing bounds those who are told that there are too many clients; more are closed
+// without a word.
+const maxRefusing = 64
+
+// Serve accepts connections until Shutdown, and then returns nil, or until the listener
+// fails. It closes the listener. Connections stay open when it returns; Shutdown waits for
+// them. A TLS listener's handshakes are made by the goroutines of the connections.
+func (s *Server) Serve(listener net.Listener) error {
+	defer listener.Close()
+	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		return nil
+	}
+	s.listeners[listener] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, listener)
+		s.mu.Unlock()
+	}()
+	for wait := time.Duration(0); ; {
+		nc, err := listener.Accept()
+		if err == nil {
+			wait = 0
+			s.accept(nc)
+			continue
+		}
+		select {
+		case <-s.stop:
+			return nil
+		default:
+		}
+		// No more file descriptors, for one. They come back.
+		if temporary, ok := errors.AsType[interface {
+			error
+			Temporary() bool
+		}](err); !ok || !temporary.Temporary() {
+			return fmt.Errorf("server: accepting on %s: %w", listener.Addr(), err)
+		}
+		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+		s.options.Logger.Warn("server: accepting failed and is tried again", "address", listener.Addr(), "error", err, "in", wait)
+		select {
+		case <-time.After(wait):
+		case <-s.stop:
+		}
+	}
+}
+
+func (s *Server) accept(nc net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.draining:
+		nc.Close()
+	case len(s.conns) < s.options.MaxClients:
+		s.lastID++
+		c := newConn(s, nc, s.lastID)
+		s.conns[c.id] = c
+		s.under.Go(c.serve)
+	case s.refusing == maxRefusing:
+		nc.Close()
+	default:
+		s.refusing++
+		s.under.Go(func() {
+			refuse(nc)
+			s.mu.Lock()
+			s.refusing--
+			s.mu.Unlock()
+		})
+	}
+}
+
+// refuse tells a peer that there are too many, as Redis does.
+func refuse(nc net.Conn) {
+	defer nc.Close()
+	var w resp.Writer
+	w.Error("ERR max number of clients reached")
+	if nc.SetDeadline(time.Now().Add(lingering)) == nil {
+		_, _ = nc.Write(w.Bytes())
+	}
+}
+
+// leave takes a connection that is being closed off the list of clients. It counts as one
+// until it is closed.
+func (s *Server) leave(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.left = true
+}
+
+// forget is for a connection that is closed.
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c.id)
+}
+
+// clients returns the clients, the oldest first: open connections that are not being
+// closed.
+func (s *Server) clients() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*conn, 0, len(s.conns))
+	for _, c := range s.conns {
+		if !c.left {
+			all = append(all, c)
+		}
+	}
+	slices.SortFunc(all, func(a, b *conn) int { return cmp.Compare(a.id, b.id) })
+	return all
+}
+
+// Shutdown stops the server: nobody is accepted any more, nothing more is read, what has
+// been read as a whole request is run and answered, and connections are closed. It returns
+// when all have been, or, with the context's cause, when ctx ends: those that are left are
+// then closed without more ado, and their goroutines end when the command that they run
+// does. It may be called several times.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.draining {
+		s.draining = true
+		close(s.stop)
+	}
+	for listener := range s.listeners {
+		listener.Close()
+	}
+	s.mu.Unlock()
+	for _, c := range s.clients() {
+		c.drain()
+	}
+	done := make(chan struct{})
+	go func() {
+		s.under.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, c := range s.conns {
+			c.nc.Close()
+		}
+		return context.Cause(ctx)
+	}
+}
