@@ -62,16 +62,16 @@ type silence struct {
 }
 
 var (
-	errDrained = errors.New("the server shuts down")
-	errIdle    = errors.New("idle for too long")
-	errSlow    = errors.New("a request took too long to come")
-	errUnknown = errors.New("did not say who it is")
-	errRest    = errors.New("idle") // gives buffers back, and goes on
+	errDrained  = errors.New("the server shuts down")
+	errIdle     = errors.New("idle for too long")
+	errSlow     = errors.New("a request took too long to come")
+	errStranger = errors.New("did not say who it is")
+	errRest     = errors.New("idle") // gives buffers back, and goes on
 )
 
-func newConn(s *Server, nc net.Conn, id int64) *conn {
+func newConn(s *Server, nc net.Conn) *conn {
 	now := time.Now()
-	c := &conn{server: s, nc: nc, id: id, created: now, rested: now}
+	c := &conn{server: s, nc: nc, created: now, rested: now}
 	c.r = resp.NewReader(nc, s.options.Limits)
 	c.about = about{user: defaultUser, version: resp.RESP2, active: now}
 	c.setAuthenticated(s.open())
@@ -136,7 +136,7 @@ func (c *conn) run() (ours bool) {
 		}
 		switch err := c.fill(); err {
 		case nil:
-		case errDrained, errIdle, errSlow, errUnknown:
+		case errDrained, errIdle, errSlow, errStranger:
 			return true
 		default:
 			return false
@@ -221,7 +221,7 @@ func (c *conn) deadline() (by time.Time, why error) {
 		sooner(c.rested.Add(o.IdleTimeout), errIdle)
 	}
 	if !c.authenticated {
-		sooner(c.stranger.Add(o.AuthTimeout), errUnknown)
+		sooner(c.stranger.Add(o.AuthTimeout), errStranger)
 	}
 	if c.begun.IsZero() && !c.shrunk {
 		sooner(c.rested.Add(restful), errRest)

@@ -498,6 +498,17 @@ func TestHalfClosedPeerIsAnswered(t *testing.T) {
 	p.wantEnd()
 }
 
+// TestLastReplyArrivesThoughMoreHadCome: a connection that is closed while something unread
+// has come is reset, unless one waits for the peer to understand.
+func TestLastReplyArrivesThoughMoreHadCome(t *testing.T) {
+	_, addr := start(t, Options{})
+	p := dial(t, addr)
+	more := strings.Repeat("x", 300_000)
+	go func() { _, _ = io.WriteString(p, "*1\r\n$x\r\n"+more) }()
+	p.want("-ERR Protocol error: invalid bulk length\r\n")
+	p.wantEnd()
+}
+
 func TestWrongOptionsAreNamed(t *testing.T) {
 	for name, o := range map[string]Options{
 		"MaxClients": {MaxClients: -1}, "IdleTimeout": {IdleTimeout: -1}, "AuthTimeout": {AuthTimeout: -1}, "RequestTimeout": {RequestTimeout: -1}, "WriteTimeout": {WriteTimeout: -1},

@@ -94,7 +94,7 @@ func TestCommandsAllocateNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newConn(s, &canned{}, 1)
+	c := newConn(s, &canned{})
 	requests := [][][]byte{{[]byte("PING")}, {[]byte("echo"), []byte("a")}, {[]byte("CLIENT"), []byte("id")}, {[]byte("SELECT"), []byte("0")}}
 	run := func() {
 		for _, request := range requests {
@@ -113,7 +113,7 @@ func BenchmarkPing(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := newConn(s, &canned{}, 1)
+	c := newConn(s, &canned{})
 	request := [][]byte{[]byte("PING")}
 	b.ReportAllocs()
 	for range b.N {

@@ -90,6 +90,7 @@ func (s *Server) Serve(listener net.Listener) error {
 }
 
 func (s *Server) accept(nc net.Conn) {
+	c := newConn(s, nc) // asks for a user, which is not done under a lock
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -97,7 +98,7 @@ func (s *Server) accept(nc net.Conn) {
 		nc.Close()
 	case len(s.conns) < s.options.MaxClients:
 		s.lastID++
-		c := newConn(s, nc, s.lastID)
+		c.id = s.lastID
 		s.conns[c.id] = c
 		s.under.Go(c.serve)
 	case s.refusing == maxRefusing:
