@@ -29,7 +29,7 @@ type DecodeLimits struct {
 type Decoder struct {
 	src    *bufio.Reader
 	limits DecodeLimits
-	left   int // of MaxMemory
+	left   int64 // of MaxMemory
 	err    error
 }
 
@@ -59,7 +59,7 @@ func (d *Decoder) Decode() (Value, error) {
 		d.err = err
 		return Value{}, err
 	}
-	d.left = d.limits.MaxMemory
+	d.left = int64(d.limits.MaxMemory)
 	v, err := d.value(1)
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -75,7 +75,7 @@ func (d *Decoder) value(depth int) (v Value, err error) {
 	if depth > d.limits.MaxDepth {
 		return v, protocolError("nested deeper than %d", d.limits.MaxDepth)
 	}
-	if err := d.spend(int(unsafe.Sizeof(v))); err != nil {
+	if err := d.spend(int64(unsafe.Sizeof(v))); err != nil {
 		return v, err
 	}
 	for {
@@ -151,10 +151,7 @@ func (d *Decoder) bulk(v *Value, line []byte) error {
 	if !ok || n < 0 {
 		return protocolError("invalid bulk length")
 	}
-	if n > int64(d.left) {
-		return d.spend(d.left + 1)
-	}
-	if err := d.spend(int(n)); err != nil {
+	if err := d.spend(n); err != nil {
 		return err
 	}
 	// What was announced is not yet there: the text grows with what comes.
@@ -209,7 +206,7 @@ func (d *Decoder) line() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.spend(len(line)); err != nil {
+	if err := d.spend(int64(len(line))); err != nil {
 		return nil, err
 	}
 	line, ok := bytes.CutSuffix(line, []byte("\r\n"))
@@ -219,7 +216,7 @@ func (d *Decoder) line() ([]byte, error) {
 	return line, nil
 }
 
-func (d *Decoder) spend(bytes int) error {
+func (d *Decoder) spend(bytes int64) error {
 	if d.left -= bytes; d.left < 0 {
 		return protocolError("a reply of more than %d bytes", d.limits.MaxMemory)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"weak"
 )
 
 // requests reads all requests of src. The arguments are copies.
@@ -174,7 +175,7 @@ func TestArgumentsStayUntilTheNextFill(t *testing.T) {
 			}
 			_ = append(got[i], []byte("one more"))
 			for j := range got[i] {
-				_ = append(got[i][j], "XXXX"...)
+				_ = append(got[i][j], "written where the next argument is"...)
 			}
 		}
 	}
@@ -222,6 +223,32 @@ func TestBigBuffersAreGivenBack(t *testing.T) {
 	if got, err := requests(r); !same(got, [][]string{{"PING"}}) || err != io.EOF {
 		t.Errorf("the rest of a request after Shrink: %q, %v", got, err)
 	}
+}
+
+// TestBigBuffersAreNotKeptByOldArguments: where arguments were is used again, and must not
+// point to a buffer that is gone.
+func TestBigBuffersAreNotKeptByOldArguments(t *testing.T) {
+	in := AppendRequest(nil, "SET", "k", strings.Repeat("v", 4<<20))
+	r := authenticated(bytes.NewReader(append(in, "PING\r\n"...)), Limits{})
+	var big weak.Pointer[byte]
+	for big == (weak.Pointer[byte]{}) {
+		if err := r.Fill(); err != nil {
+			t.Fatal(err)
+		}
+		if args, err := r.Next(); err != nil {
+			t.Fatal(err)
+		} else if args != nil {
+			big = weak.Make(&args[2][0])
+		}
+	}
+	if _, err := requests(r); err != io.EOF {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	if big.Value() != nil {
+		t.Error("the buffer of a large request is still there")
+	}
+	runtime.KeepAlive(r)
 }
 
 // TestTimeOutIsNotTheEnd: what came before it is still there.

@@ -34,8 +34,8 @@ func TestPipelineIsAnsweredWithOneWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	theirs, ours := net.Pipe()
-	counted := &counting{Conn: ours}
-	s.accept(counted)
+	writes := 0
+	s.accept(&observed{ours, func() { writes++ }})
 	p := newPeer(t, theirs)
 	go func() { _, _ = io.WriteString(p, strings.Repeat("PING\r\n", 100)) }()
 	for range 100 {
@@ -43,19 +43,35 @@ func TestPipelineIsAnsweredWithOneWrite(t *testing.T) {
 	}
 	p.Close()
 	s.under.Wait()
-	if counted.writes != 1 {
-		t.Errorf("100 replies were sent with %d writes", counted.writes)
+	if writes != 1 {
+		t.Errorf("100 replies were sent with %d writes", writes)
 	}
 }
 
-type counting struct {
-	net.Conn
-	writes int
+// TestRepliesAreSentBeforeTheyAreTooMany: a pipeline of a few KiB may ask for many MiB.
+func TestRepliesAreSentBeforeTheyAreTooMany(t *testing.T) {
+	s, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newConn(s, &canned{in: []byte(strings.Repeat("COMMAND\r\n", 2000)), piece: 100_000})
+	most := 0
+	c.nc = &observed{c.nc, func() { most = max(most, c.w.Len()) }}
+	c.run()
+	if most < flushAt || most > flushAt+64<<10 {
+		t.Errorf("%d bytes of replies were held", most)
+	}
 }
 
-func (c *counting) Write(b []byte) (int, error) {
-	c.writes++
-	return c.Conn.Write(b)
+// observed tells of each Write before it is made.
+type observed struct {
+	net.Conn
+	writing func()
+}
+
+func (o *observed) Write(b []byte) (int, error) {
+	o.writing()
+	return o.Conn.Write(b)
 }
 
 func TestPasswords(t *testing.T) {
@@ -292,6 +308,61 @@ func TestShutdownAnswersWhatWasAccepted(t *testing.T) {
 	if conn, err := net.Dial("tcp", addr); err == nil {
 		defer conn.Close()
 		t.Error("somebody was accepted afterwards")
+	}
+}
+
+// TestShutdownWaitsForNothingElse: no deadline that was set before or after keeps it, neither
+// where a connection is idle nor where it has just answered.
+func TestShutdownWaitsForNothingElse(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		bubble(t, Options{}, func(t *testing.T, s *Server, p *peer) {
+			running, leave := make(chan struct{}), make(chan struct{})
+			commands.byName["wait"] = &command{name: "wait", full: "wait", arity: 1, run: func(c *conn, _ [][]byte) {
+				close(running)
+				<-leave
+				c.ok()
+			}}
+			defer delete(commands.byName, "wait")
+			time.Sleep(3 * restful)
+			if busy {
+				p.send("WAIT\r\n")
+				<-running
+			}
+			begin := time.Now()
+			stopped := make(chan error, 1)
+			go func() { stopped <- s.Shutdown(context.Background()) }()
+			synctest.Wait()
+			close(leave)
+			if busy {
+				p.want("+OK\r\n")
+			}
+			p.wantEnd()
+			if err := <-stopped; err != nil || time.Since(begin) != 0 {
+				t.Errorf("busy %t: %v after %v", busy, err, time.Since(begin))
+			}
+		})
+	}
+}
+
+// TestKilledClientIsNoneThoughItStillRuns: a command that is under way in it goes on.
+func TestKilledClientIsNoneThoughItStillRuns(t *testing.T) {
+	_, addr := start(t, Options{})
+	running, leave := make(chan struct{}), make(chan struct{})
+	commands.byName["wait"] = &command{name: "wait", full: "wait", arity: 1, run: func(*conn, [][]byte) {
+		close(running)
+		<-leave
+	}}
+	defer delete(commands.byName, "wait")
+	defer close(leave)
+	killer, victim := dial(t, addr), dial(t, addr)
+	victim.send("WAIT\r\n")
+	<-running
+	killer.ask("CLIENT KILL TYPE normal", ":1\r\n")
+	victim.wantEnd()
+	killer.ask("CLIENT KILL TYPE normal", ":0\r\n")
+	killer.send("CLIENT LIST\r\n")
+	if list, err := killer.replies.Decode(); err != nil || strings.Count(list.Text, "\n") != 1 {
+		t.Errorf("%s, %v", list, err)
 	}
 }
 
