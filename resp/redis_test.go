@@ -78,10 +78,16 @@ func answer(in []byte, version resp.Version) string {
 			w.Error("NOAUTH Authentication required.")
 		case strings.EqualFold(string(args[0]), "ping"):
 			w.SimpleString("PONG")
+		case strings.EqualFold(string(args[0]), "echo") && len(args) != 2:
+			w.Error("ERR wrong number of arguments for 'echo' command")
 		case strings.EqualFold(string(args[0]), "echo"):
 			w.Bulk(args[1])
 		default:
-			w.Error("ERR unknown command '" + string(args[0]) + "', with args beginning with: ")
+			given := ""
+			for _, arg := range args[1:] {
+				given += "'" + string(arg) + "' "
+			}
+			w.Error("ERR unknown command '" + string(args[0]) + "', with args beginning with: " + given)
 		}
 	}
 }
@@ -121,6 +127,45 @@ func TestRequestsAreReadAsRedisReadsThem(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests, each in three ways", len(cases))
+}
+
+// TestRandomRequestsAreReadAsRedisReadsThem: lines of what quoting is made of, and requests
+// in which a few bytes are wrong.
+func TestRandomRequestsAreReadAsRedisReadsThem(t *testing.T) {
+	server := start(t)
+	rnd := rand.New(rand.NewPCG(5, 0))
+	const quoting, framing = " '\"\\xa4\t\v\r'\"\\", "*$0123456789-\r\n :x\xff"
+	letters := func(most int) (text []byte) {
+		for range rnd.IntN(most) {
+			text = append(text, quoting[rnd.IntN(len(quoting))])
+		}
+		return text
+	}
+	for i := range 800 {
+		in := append(append([]byte("ECHO "), letters(12)...), '\n')
+		if i%2 == 0 {
+			in = resp.AppendRequest(resp.AppendRequest(nil, "ECHO", "abc"), "echo", "d\r\n")
+			for range 1 + rnd.IntN(2) {
+				wrong := framing[rnd.IntN(len(framing))]
+				switch at := rnd.IntN(len(in)); rnd.IntN(3) {
+				case 0:
+					in[at] = wrong
+				case 1:
+					in = append(in[:at], in[at+1:]...)
+				default:
+					in = append(in[:at], append([]byte{wrong}, in[at:]...)...)
+				}
+			}
+		}
+		whole := server.ask(t, append(server.hello(resp.RESP2), in...))
+		hello, err := resp.NewDecoder(strings.NewReader(whole), resp.DecodeLimits{}).Decode()
+		if err != nil {
+			t.Fatalf("%q: %v", in, err)
+		}
+		if got, want := answer(in, resp.RESP2), whole[len(hello.AppendTo(nil)):]; got != want {
+			t.Errorf("%q: %q, and Redis %q", in, got, want)
+		}
+	}
 }
 
 // unknownIsToldFirst: Redis tells a peer who is not authenticated that a command is unknown

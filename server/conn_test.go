@@ -574,7 +574,7 @@ func TestHalfClosedPeerIsAnswered(t *testing.T) {
 func TestLastReplyArrivesThoughMoreHadCome(t *testing.T) {
 	_, addr := start(t, Options{})
 	p := dial(t, addr)
-	more := strings.Repeat("x", 300_000)
+	more := strings.Repeat("x", 100_000)
 	go func() { _, _ = io.WriteString(p, "*1\r\n$x\r\n"+more) }()
 	p.want("-ERR Protocol error: invalid bulk length\r\n")
 	p.wantEnd()

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -121,4 +122,35 @@ func BenchmarkPing(b *testing.B) {
 			c.w.Reset(keptOutput)
 		}
 	}
+}
+
+// BenchmarkIdleConnection tells how much memory one takes that has been used, and is idle:
+// its heap and its goroutine's stack, without what the kernel and the peer have.
+func BenchmarkIdleConnection(b *testing.B) {
+	s, err := New(Options{MaxClients: b.N})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	peers := make([]net.Conn, b.N)
+	for i := range peers {
+		var ours net.Conn
+		peers[i], ours = net.Pipe()
+		s.accept(ours)
+		if _, err := io.WriteString(peers[i], "PING\r\n"); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(peers[i], make([]byte, len("+PONG\r\n"))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.HeapAlloc+after.StackInuse-before.HeapAlloc-before.StackInuse)/float64(b.N), "B/connection")
+	for _, p := range peers {
+		p.Close()
+	}
+	s.under.Wait()
 }
