@@ -395,7 +395,7 @@ func TestSlowHooks(t *testing.T) {
 	if _, err := cache.Set(t.Context(), "first", 1); !errors.Is(err, lockstep.ErrUnavailable) {
 		t.Fatal(err)
 	}
-	<-begun // with the first event alone, so that all others have to wait
+	<-begun                             // with the first event alone, so that all others have to wait
 	const writes, room = 70_000, 65_536 // without the first
 	values := make(map[string]int)
 	for i := range 1000 {
