@@ -126,7 +126,7 @@ var hangingCalls = map[string]func(h *hanging) (call func(context.Context) error
 	"SetQueued": func(h *hanging) func(context.Context) error {
 		return func(ctx context.Context) error {
 			go h.Set(h.Context(), "k", 1)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			return second(h.Set(ctx, "k", 2)) // behind it
 		}
 	},
@@ -248,7 +248,7 @@ var hangingCalls = map[string]func(h *hanging) (call func(context.Context) error
 	"Close": func(h *hanging) func(context.Context) error {
 		return func(ctx context.Context) error {
 			go h.other.Set(h.Context(), "k", 1)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			return h.other.Close(ctx)
 		}
 	},

@@ -59,7 +59,7 @@ func TestAnExpiredCopyAnswersInAnOutageAndSaysSo(t *testing.T) {
 		}
 		time.Sleep(time.Hour - 3)
 		s.answersStale("k", 1)
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		s.answersNothing("k")
 		synctest.Wait()
 		if st := s.Stats(); st.StaleHits != 2 || st.Hits != 2 || st.Misses != 3 {
