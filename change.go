@@ -12,14 +12,14 @@ import (
 // package's table of failures tells what each error means. It costs one commit,
 // which it shares with the writes that are queued beside it.
 //
-// The options are IfVersion or IfAbsent, Lifetime and TTL. Without Lifetime, a
-// row that had one stays from now on.
+// The options are IfVersion or IfAbsent, Lifetime or ExpiresAt, and TTL. Without an end,
+// a row that had one stays from now on.
 func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, options ...WriteOption) (Version, error) {
 	o, err := gather(options, ofSet)
 	if err != nil {
 		return 0, c.refuse(err)
 	}
-	w, err := c.single(ctx, Change[K, V]{Key: key, Value: value, Expect: o.expect, Lifetime: o.lifetime}, nil)
+	w, err := c.single(ctx, Change[K, V]{Key: key, Value: value, Expect: o.expect, Lifetime: o.lifetime, ExpiresAt: o.expiresAt}, nil)
 	if err != nil {
 		return 0, c.refuse(err)
 	}
@@ -140,7 +140,7 @@ func (c *Cache[K, V]) prepare(change Change[K, V]) (prepared Change[K, V], size 
 		return change, 0, fmt.Errorf("%w: the store is read-only", ErrUnsupported)
 	case change.Expect.Kind != ExpectAnything && !c.can.Versions:
 		return change, 0, fmt.Errorf("%w: IfVersion and IfAbsent need a store that keeps versions", ErrUnsupported)
-	case change.Lifetime != 0 && !c.can.Lifetimes:
+	case (change.Lifetime != 0 || !change.ExpiresAt.IsZero()) && !c.can.Lifetimes:
 		return change, 0, fmt.Errorf("%w: row lifetimes", ErrUnsupported)
 	}
 	if !change.Delete && c.options.Validate != nil {
@@ -198,8 +198,8 @@ func (c *Cache[K, V]) refuse(err error) error {
 // and f is called again if somebody else has changed the row. f must not call
 // Update or Transact for the same key.
 //
-// The options are Lifetime and TTL. Without Lifetime, a row that has an end keeps
-// it: an update changes the value, where Set makes a new row of it.
+// The options are Lifetime or ExpiresAt, and TTL. Without them, a row that has an end
+// keeps it: an update changes the value, where Set makes a new row of it.
 func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, exists bool) (V, error), options ...WriteOption) (V, error) {
 	var none V
 	o, err := gather(options, ofUpdate)
@@ -254,8 +254,8 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V,
 		}
 		return none, notApplied(err), false
 	}
-	change := Change[K, V]{Key: key, Value: value, Lifetime: o.lifetime}
-	if e.Exists && e.Lives != nil {
+	change := Change[K, V]{Key: key, Value: value, Lifetime: o.lifetime, ExpiresAt: o.expiresAt}
+	if e.Exists && e.Lives != nil && o.expiresAt.IsZero() {
 		change.ExpiresAt = e.Lives.ExpiresAt // Lifetime goes before it
 	}
 	var checks []Check[K]

@@ -22,7 +22,7 @@ import (
 // It needs a store that inserts, and is ErrUnsupported elsewhere: mapped tables of
 // PostgreSQL, MariaDB, MySQL and SQLite can whose primary key is one column that the
 // database fills.
-// The options are Lifetime and TTL. A transaction has no Insert: it writes when its
+// The options are Lifetime or ExpiresAt, and TTL. A transaction has no Insert: it writes when its
 // function has returned, which the key would come too late for.
 func (c *Cache[K, V]) Insert(ctx context.Context, value V, options ...WriteOption) (K, Version, error) {
 	var none K
@@ -33,7 +33,7 @@ func (c *Cache[K, V]) Insert(ctx context.Context, value V, options ...WriteOptio
 	if !c.can.Inserts || c.can.ReadOnly {
 		return none, 0, c.refuse(fmt.Errorf("%w: Insert needs a store that gives new rows their keys, as a mapped table does whose primary key is one column that the database fills", ErrUnsupported))
 	}
-	w, err := c.single(ctx, Change[K, V]{Insert: true, Value: value, Lifetime: o.lifetime}, nil)
+	w, err := c.single(ctx, Change[K, V]{Insert: true, Value: value, Lifetime: o.lifetime, ExpiresAt: o.expiresAt}, nil)
 	if err != nil {
 		return none, 0, c.refuse(err)
 	}

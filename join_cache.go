@@ -118,7 +118,7 @@ func (a InJoined[K, V]) read(ctx context.Context, keys ...K) (rows map[K]Row[V],
 }
 
 // Set writes the row, and returns the version that it has if the transaction commits.
-// The options are IfVersion or IfAbsent, and Lifetime.
+// The options are IfVersion or IfAbsent, and Lifetime or ExpiresAt.
 //
 // An error that is ErrInvalid, ErrTooLarge or ErrUnsupported because of the key, the value
 // or an option has left no trace, nor has the refusal of a key of which an earlier write
@@ -133,7 +133,7 @@ func (a InJoined[K, V]) Set(ctx context.Context, key K, value V, options ...Writ
 	if err != nil {
 		return 0, a.share.c.refuse(err)
 	}
-	outcome, err := a.change(ctx, Change[K, V]{Key: key, Value: value, Expect: o.expect, Lifetime: o.lifetime})
+	outcome, err := a.change(ctx, Change[K, V]{Key: key, Value: value, Expect: o.expect, Lifetime: o.lifetime, ExpiresAt: o.expiresAt})
 	if err != nil || len(outcome.Rows) == 0 {
 		return 0, err
 	}

@@ -184,6 +184,7 @@ type WriteOption struct {
 	kind    writeOptionKind
 	version Version
 	d       time.Duration
+	at      time.Time
 }
 
 type writeOptionKind uint8
@@ -192,11 +193,12 @@ const (
 	optIfVersion writeOptionKind = iota + 1
 	optIfAbsent
 	optLifetime
+	optExpiresAt
 	optTTL
 )
 
 func (k writeOptionKind) String() string {
-	return [...]string{optIfVersion: "IfVersion", optIfAbsent: "IfAbsent", optLifetime: "Lifetime", optTTL: "TTL"}[k]
+	return [...]string{optIfVersion: "IfVersion", optIfAbsent: "IfAbsent", optLifetime: "Lifetime", optExpiresAt: "ExpiresAt", optTTL: "TTL"}[k]
 }
 
 // IfVersion makes the write only if the row exists with that version. The
@@ -212,15 +214,21 @@ func IfAbsent() WriteOption { return WriteOption{kind: optIfAbsent} }
 // it makes a row that stays.
 func Lifetime(d time.Duration) WriteOption { return WriteOption{kind: optLifetime, d: d} }
 
+// ExpiresAt ends the row's life at that moment of the database's clock, to the
+// microsecond. One that is over already makes a row that is gone for every reader. It
+// excludes Lifetime, which is for ends that are counted from the commit.
+func ExpiresAt(t time.Time) WriteOption { return WriteOption{kind: optExpiresAt, at: t} }
+
 // TTL takes the place of Options.TTL for the copy that this write leaves in
 // memory. It does not touch the row, and is forgotten with the copy.
 func TTL(d time.Duration) WriteOption { return WriteOption{kind: optTTL, d: d} }
 
 // writeOptions is a write's options taken together.
 type writeOptions struct {
-	expect   Expect
-	lifetime time.Duration
-	ttl      time.Duration
+	expect    Expect
+	lifetime  time.Duration
+	expiresAt time.Time
+	ttl       time.Duration
 }
 
 // taker is what options are given to, and says which it takes.
@@ -232,11 +240,11 @@ type taker struct {
 type optionSet [optTTL + 1]bool
 
 var (
-	ofSet    = taker{"Set", optionSet{optIfVersion: true, optIfAbsent: true, optLifetime: true, optTTL: true}}
-	ofUpdate = taker{"Update", optionSet{optLifetime: true, optTTL: true}}
-	ofInsert = taker{"Insert", optionSet{optLifetime: true, optTTL: true}}
+	ofSet    = taker{"Set", optionSet{optIfVersion: true, optIfAbsent: true, optLifetime: true, optExpiresAt: true, optTTL: true}}
+	ofUpdate = taker{"Update", optionSet{optLifetime: true, optExpiresAt: true, optTTL: true}}
+	ofInsert = taker{"Insert", optionSet{optLifetime: true, optExpiresAt: true, optTTL: true}}
 	// What a joined transaction writes leaves no copy in memory.
-	ofJoinedSet = taker{"Set in a joined transaction", optionSet{optIfVersion: true, optIfAbsent: true, optLifetime: true}}
+	ofJoinedSet = taker{"Set in a joined transaction", optionSet{optIfVersion: true, optIfAbsent: true, optLifetime: true, optExpiresAt: true}}
 
 	ofDelete = taker{"Delete", optionSet{optIfVersion: true}}
 )
@@ -263,6 +271,11 @@ func gather(options []WriteOption, by taker) (w writeOptions, err error) {
 				return w, fmt.Errorf("%w option: Lifetime(%v) is under a microsecond", ErrInvalid, o.d)
 			}
 			w.lifetime = o.d
+		case optExpiresAt:
+			if o.at.IsZero() {
+				return w, fmt.Errorf("%w option: ExpiresAt of the zero time", ErrInvalid)
+			}
+			w.expiresAt = o.at
 		case optTTL:
 			if o.d <= 0 {
 				return w, fmt.Errorf("%w option: TTL(%v) is not above zero", ErrInvalid, o.d)
@@ -272,6 +285,9 @@ func gather(options []WriteOption, by taker) (w writeOptions, err error) {
 	}
 	if seen[optIfVersion] && seen[optIfAbsent] {
 		return w, fmt.Errorf("%w option: IfVersion and IfAbsent exclude each other", ErrInvalid)
+	}
+	if seen[optLifetime] && seen[optExpiresAt] {
+		return w, fmt.Errorf("%w option: Lifetime and ExpiresAt exclude each other", ErrInvalid)
 	}
 	return w, nil
 }

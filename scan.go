@@ -38,22 +38,11 @@ func (c *Cache[K, V]) Scan(ctx context.Context) iter.Seq2[Entry[K, V], error] {
 // nothing older than what the page tells: neither than its rows, nor than the
 // absence of those that a commit under way has deleted.
 func (c *Cache[K, V]) pages(ctx context.Context, f func(Page[K, V]) bool) error {
-	if c.can.Scan == nil {
-		return fmt.Errorf("%w: Scan", ErrUnsupported)
-	}
 	var cursor any
 	for {
-		if err := c.admit(ctx); err != nil {
-			return err
-		}
-		page, err := c.scanPage(ctx, cursor)
+		page, err := c.ScanPage(ctx, cursor, scanPage)
 		if err != nil {
 			return err
-		}
-		c.gate.ObserveBusy()
-		for i, key := range page.Keys {
-			row := page.Rows[i]
-			c.gate.Observe(key, func(e *entry[K, V]) bool { return c.atLeast(e, row) })
 		}
 		if !f(page) || page.Next == nil {
 			return nil
@@ -62,9 +51,35 @@ func (c *Cache[K, V]) pages(ctx context.Context, f func(Page[K, V]) bool) error 
 	}
 }
 
-func (c *Cache[K, V]) scanPage(ctx context.Context, cursor any) (page Page[K, V], err error) {
+// ScanPage is a step of Scan, for who has to answer between two of them: at most limit
+// rows of the table, from its start where cursor is nil, and else from where the page
+// ended whose Next it is. A cursor may be used again, and by anybody; it costs nothing
+// to forget one. A page may have fewer rows, or none, and yet a Next.
+func (c *Cache[K, V]) ScanPage(ctx context.Context, cursor any, limit int) (Page[K, V], error) {
+	switch {
+	case c.can.Scan == nil:
+		return Page[K, V]{}, fmt.Errorf("%w: Scan", ErrUnsupported)
+	case limit < 1:
+		return Page[K, V]{}, fmt.Errorf("%w: a page of %d rows", ErrInvalid, limit)
+	}
+	if err := c.admit(ctx); err != nil {
+		return Page[K, V]{}, err
+	}
+	page, err := c.scanPage(ctx, cursor, min(limit, scanPage))
+	if err != nil {
+		return Page[K, V]{}, err
+	}
+	c.gate.ObserveBusy()
+	for i, key := range page.Keys {
+		row := page.Rows[i]
+		c.gate.Observe(key, func(e *entry[K, V]) bool { return c.atLeast(e, row) })
+	}
+	return page, nil
+}
+
+func (c *Cache[K, V]) scanPage(ctx context.Context, cursor any, limit int) (page Page[K, V], err error) {
 	err = guarded("Scan", nil, func() (err error) {
-		page, err = c.can.Scan(ctx, cursor, scanPage)
+		page, err = c.can.Scan(ctx, cursor, limit)
 		return err
 	})
 	if err == nil && len(page.Keys) != len(page.Rows) {

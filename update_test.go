@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -72,6 +73,67 @@ func TestUpdateKeepsTheEndOfTheRow(t *testing.T) {
 		time.Sleep(time.Hour)
 		s.readsNothing("k")
 		s.stored("stays", 2)
+	})
+}
+
+// TestExpiresAt: a row ends when it was said, however long its commit took.
+func TestExpiresAt(t *testing.T) {
+	inBubble(t, options{}, func(s *scene) {
+		end := time.Now().Add(time.Minute)
+		ends := func(want time.Time) {
+			t.Helper()
+			if entry, err := s.GetEntry(s.ctx, "k"); err != nil || !entry.ExpiresAt.Equal(want) {
+				t.Errorf("it ends at %v, %v, want %v", entry.ExpiresAt, err, want)
+			}
+		}
+		s.write("k", 1, lockstep.ExpiresAt(end))
+		ends(end)
+		same := func(old int, _ bool) (int, error) { return old, nil }
+		if _, err := s.Update(s.ctx, "k", same, lockstep.ExpiresAt(end.Add(time.Minute))); err != nil {
+			t.Fatal(err)
+		}
+		ends(end.Add(time.Minute))
+		s.Invalidate("k")
+		ends(end.Add(time.Minute))
+		time.Sleep(2 * time.Minute)
+		s.readsNothing("k")
+		s.write("k", 2, lockstep.ExpiresAt(end)) // it is over
+		s.readsNothing("k")
+		s.Invalidate("k")
+		s.readsNothing("k")
+	})
+}
+
+// TestScanPages: pages together are the table, and a cursor can be used again.
+func TestScanPages(t *testing.T) {
+	inBubble(t, options{}, func(s *scene) {
+		want := map[string]int{}
+		for i := range 10 {
+			key := fmt.Sprint("k", i)
+			want[key] = i
+			s.write(key, i)
+		}
+		got := map[string]int{}
+		var cursor any
+		for {
+			page, err := s.ScanPage(s.ctx, cursor, 3)
+			again, errAgain := s.ScanPage(s.ctx, cursor, 3)
+			if err != nil || errAgain != nil || len(page.Keys) > 3 || !slices.Equal(page.Keys, again.Keys) {
+				t.Fatalf("%v, %v, and again %v, %v", page.Keys, err, again.Keys, errAgain)
+			}
+			for i, key := range page.Keys {
+				got[key] = page.Rows[i].Value
+			}
+			if cursor = page.Next; cursor == nil {
+				break
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%v", got)
+		}
+		if _, err := s.ScanPage(s.ctx, nil, 0); !errors.Is(err, lockstep.ErrInvalid) {
+			t.Errorf("a page of nothing: %v", err)
+		}
 	})
 }
 

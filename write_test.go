@@ -73,6 +73,12 @@ func TestRefusedBeforeItIsQueued(t *testing.T) {
 		{"a lifetime of nothing", func(s *scene) error {
 			return second(s.Set(s.ctx, "k", 2, lockstep.Lifetime(0)))
 		}, []error{lockstep.ErrInvalid}, "Lifetime(0s)"},
+		{"an end that is no time", func(s *scene) error {
+			return second(s.Set(s.ctx, "k", 2, lockstep.ExpiresAt(time.Time{})))
+		}, []error{lockstep.ErrInvalid}, "ExpiresAt"},
+		{"two ends", func(s *scene) error {
+			return second(s.Set(s.ctx, "k", 2, lockstep.Lifetime(time.Hour), lockstep.ExpiresAt(time.Now())))
+		}, []error{lockstep.ErrInvalid}, "exclude each other"},
 		{"a TTL of less", func(s *scene) error {
 			return second(s.Set(s.ctx, "k", 2, lockstep.TTL(-1)))
 		}, []error{lockstep.ErrInvalid}, "TTL(-1ns)"},
@@ -138,6 +144,9 @@ func TestRefusedBecauseTheStoreCannot(t *testing.T) {
 		}},
 		{"Lifetime", func(c *capability) { c.Lifetimes = false }, func(s *scene) error {
 			return second(s.Set(s.ctx, "k", 2, lockstep.Lifetime(time.Hour)))
+		}},
+		{"ExpiresAt", func(c *capability) { c.Lifetimes = false }, func(s *scene) error {
+			return second(s.Set(s.ctx, "k", 2, lockstep.ExpiresAt(time.Now().Add(time.Hour))))
 		}},
 		{"Update", func(c *capability) { c.Checks = false }, func(s *scene) error {
 			return second(s.Update(s.ctx, "k", func(old int, _ bool) (int, error) { return 2, nil }))
