@@ -58,10 +58,55 @@ func (c *conn) describe(cmd *command) {
 	for _, tip := range tips {
 		c.w.BulkString(tip)
 	}
-	c.w.Set(0) // how to find keys where the three numbers do not say it
+	c.describeKeys(cmd)
 	c.w.Set(len(cmd.subs))
 	for i := range cmd.subs {
 		c.describe(&cmd.subs[i])
+	}
+}
+
+// describeKeys writes where a command's keys are, and what it does with them.
+func (c *conn) describeKeys(cmd *command) {
+	if cmd.access == "" {
+		c.w.Set(0)
+		return
+	}
+	c.w.Set(1)
+	n := 3
+	if cmd.note != "" {
+		n++
+	}
+	c.w.Map(n)
+	if cmd.note != "" {
+		c.w.BulkString("notes")
+		c.w.BulkString(cmd.note)
+	}
+	c.w.BulkString("flags")
+	c.words("", strings.Fields(cmd.access))
+	c.w.BulkString("begin_search")
+	c.w.Map(2)
+	c.w.BulkString("type")
+	c.w.BulkString("index")
+	c.w.BulkString("spec")
+	c.w.Map(1)
+	c.w.BulkString("index")
+	c.w.Integer(int64(cmd.keys.first))
+	c.w.BulkString("find_keys")
+	c.w.Map(2)
+	c.w.BulkString("type")
+	c.w.BulkString("range")
+	c.w.BulkString("spec")
+	c.w.Map(3)
+	last := cmd.keys.last
+	if last > 0 {
+		last -= cmd.keys.first // it is counted from the first
+	}
+	for _, pair := range []struct {
+		name string
+		n    int
+	}{{"lastkey", last}, {"keystep", cmd.keys.step}, {"limit", 0}} {
+		c.w.BulkString(pair.name)
+		c.w.Integer(int64(pair.n))
 	}
 }
 

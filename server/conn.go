@@ -41,6 +41,9 @@ type conn struct {
 	dropped       bool     // at once, without a reply
 	current       *command // the last one that was run, or nil
 
+	group []*member // writes that wait to be run together
+	alone request   // the command about keys that is run by itself
+
 	begun   time.Time // when the first bytes of a request came that is not whole, or zero
 	rested  time.Time // when the last request was answered
 	shrunk  bool      // the buffers were given back since
@@ -107,6 +110,7 @@ func (c *conn) run() (ours bool) {
 		for !c.closing {
 			args, err := c.r.Next()
 			if err != nil {
+				c.runGroup()
 				c.answer(func() { c.w.Error("ERR " + err.Error()) })
 				c.closing = true
 				break
@@ -124,6 +128,7 @@ func (c *conn) run() (ours bool) {
 				return false
 			}
 		}
+		c.runGroup()
 		if c.flush() != nil {
 			return false
 		}
@@ -148,10 +153,17 @@ func (c *conn) run() (ours bool) {
 func (c *conn) answer(build func()) {
 	before := c.w.Len()
 	build()
-	if c.silence.off || c.silence.this {
+	if c.silenced() {
 		c.w.Truncate(before)
 	}
+}
+
+// silenced tells whether the reply to the command that is run is not wanted, and goes on
+// to the next command.
+func (c *conn) silenced() bool {
+	silent := c.silence.off || c.silence.this
 	c.silence.this, c.silence.next = c.silence.next, false
+	return silent
 }
 
 // flush sends the replies that were built.

@@ -8,11 +8,15 @@ import (
 // do runs a request and builds its reply. The order of the checks is Redis's: what the
 // command is, how many arguments it has, who asks.
 func (c *conn) do(args [][]byte) {
-	c.answer(func() { c.dispatch(args) })
+	container, cmd := commands.find(args)
+	if c.join(cmd, args) {
+		return
+	}
+	c.runGroup()
+	c.answer(func() { c.dispatch(container, cmd, args) })
 }
 
-func (c *conn) dispatch(args [][]byte) {
-	container, cmd := commands.find(args)
+func (c *conn) dispatch(container, cmd *command, args [][]byte) {
 	switch {
 	case cmd == nil && container == nil:
 		c.unknown(args)
@@ -30,7 +34,15 @@ func (c *conn) dispatch(args [][]byte) {
 		return
 	}
 	c.current = cmd
-	cmd.run(c, args)
+	switch {
+	case cmd.keyed == nil:
+		cmd.run(c, args)
+	case c.server.keys == nil:
+		c.w.Error("ERR this server was started without a store, and has no keys")
+	default:
+		c.alone = request{ctx: c.server.life, keys: c.server.keys, cmd: cmd, args: args, w: &c.w}
+		cmd.keyed(&c.alone)
+	}
 }
 
 // unknown answers a command that is not there. Redis names the first of its arguments,

@@ -1,6 +1,37 @@
-// Package server speaks the Redis protocol with many clients at once. What it has now is
-// connections: accepting them, pipelines, authentication, the table of commands and the
-// commands about connections. Commands that store anything are not here yet.
+// Package server speaks the Redis protocol with many clients at once, over a cache whose
+// writes are in the database when they are answered. It has the commands about connections,
+// strings and keys; RENAME, COPY, LCS, hashes, MULTI, publishing and client-side caching
+// are not here yet, and answer as Redis answers an unknown command.
+//
+// # What a command about keys says
+//
+//	what happened                         the reply
+//	------------------------------------  ------------------------------------------------------
+//	the write is committed                Redis's
+//	not applied, and may be tried again   -UNAVAILABLE, and why: no database, a full queue, the
+//	                                      server's end, others who changed the key again and again
+//	nobody knows whether it was applied   -UNKNOWN, and why; the key is then read from the database
+//	                                      until it is settled, and writes of it wait for that
+//	a value or a key that is too large    -ERR too large: …, which names the limit
+//	the store cannot do it                -ERR not supported by the store: …
+//	a read of a key that memory has not,  -UNAVAILABLE, and why
+//	while the database is away
+//
+// Whatever is not -UNKNOWN was not applied. A key's end (EXPIRE, SET EX) is its row's: it is
+// gone for every reader at its time by the database's clock. One that is counted from now on
+// is counted from the commit. It must be in the year 9999 at the latest.
+//
+// A command that reads a key and writes it (INCR, APPEND, SET NX, GETDEL, EXPIRE GT) is one
+// step for everybody, other processes over the same table included: the database refuses
+// the write if somebody else has changed the row, and it is decided again. MSET, MSETNX and
+// DEL of several keys are one transaction.
+//
+// Consecutive writes of a pipeline whose replies are short are run beside each other, those
+// of one key in order, so that they share commits. Each is committed and becomes visible by
+// itself: a reader elsewhere may see a later one before an earlier one of another key. What
+// follows them in the pipeline runs when all have been answered.
+//
+// DBSIZE, KEYS and RANDOMKEY read the whole table.
 //
 // # A connection's life
 //

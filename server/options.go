@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/resp"
 )
 
@@ -25,6 +26,16 @@ type Options struct {
 	// AUTH, and should be quick. Nil means that there is the user "default", without a
 	// password, and nobody else.
 	Users func(name string) (User, bool)
+
+	// Store is where keys are: each is a row, whose Lifetime is the key's. A SQL store is
+	// to be opened with the codec raw. It has to keep versions and check them, as all of
+	// ours do. The server does not close it. Nil makes a server without keys, which
+	// answers all commands about them with an error.
+	Store lockstep.Store[string, Value]
+
+	// Cache configures the cache over Store, which the server opens, and Shutdown closes.
+	// StaleIfError and Clone must not be set.
+	Cache lockstep.Options[string, Value]
 
 	// MaxClients is the number of connections that may be open. One more is told so, and
 	// closed. Zero means DefaultMaxClients.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/resp"
 )
 
@@ -17,6 +18,9 @@ import (
 // by any goroutine.
 type Server struct {
 	options Options
+	keys    *keyspace       // nil without a Store
+	life    context.Context // of commands; it ends when Shutdown gives up
+	end     context.CancelFunc
 
 	mu        sync.Mutex
 	draining  bool
@@ -31,13 +35,22 @@ type Server struct {
 	under sync.WaitGroup
 }
 
-// New returns a server. It does no I/O. An error names the option that is wrong.
+// New returns a server. It does no I/O. An error names the option that is wrong. A server
+// with a Store has goroutines, which Shutdown ends, also where nothing was served.
 func New(options Options) (*Server, error) {
 	options, err := options.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Server{options: options, stop: make(chan struct{}), listeners: map[net.Listener]struct{}{}, conns: map[int64]*conn{}}, nil
+	s := &Server{options: options, stop: make(chan struct{}), listeners: map[net.Listener]struct{}{}, conns: map[int64]*conn{}}
+	s.life, s.end = context.WithCancel(context.Background())
+	if options.Store != nil {
+		if s.keys, err = newKeyspace(options); err != nil {
+			s.end()
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // maxRefusing bounds those who are told that there are too many clients; more are closed
@@ -155,10 +168,11 @@ func (s *Server) clients() []*conn {
 }
 
 // Shutdown stops the server: nobody is accepted any more, nothing more is read, what has
-// been read as a whole request is run and answered, and connections are closed. It returns
-// when all have been, or, with the context's cause, when ctx ends: those that are left are
-// then closed without more ado, and their goroutines end when the command that they run
-// does. It may be called several times.
+// been read as a whole request is run and answered, connections are closed, and then the
+// cache is, which waits for what it has accepted. It returns when all have been, or, with
+// the context's cause, when ctx ends: connections that are left are then closed without
+// more ado, commands stop waiting for the database, and their goroutines end. It may be
+// called several times.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.draining {
@@ -179,13 +193,26 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
-		return nil
+		return s.closeKeys(ctx)
 	case <-ctx.Done():
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, c := range s.conns {
 			c.nc.Close()
 		}
+		s.end()
+		_ = s.closeKeys(ctx) // it has no time either
 		return context.Cause(ctx)
 	}
+}
+
+func (s *Server) closeKeys(ctx context.Context) error {
+	s.end()
+	if s.keys == nil {
+		return nil
+	}
+	if err := s.keys.cache.Close(ctx); err != nil && !errors.Is(err, lockstep.ErrClosed) {
+		return fmt.Errorf("server: closing the cache: %w", err)
+	}
+	return nil
 }

@@ -22,6 +22,12 @@ type command struct {
 	run        func(c *conn, args [][]byte)
 	subs       []command
 
+	// Of commands about keys, which have keyed instead of run.
+	keyed  func(r *request)
+	shares func(args [][]byte) bool // whether it may be part of a run of writes; nil: never
+	access string                   // what it does with its keys, as Redis calls that
+	note   string                   // about access
+
 	// What follows from the above, when the table is made.
 	full   string // "client|list"
 	noAuth bool
@@ -53,7 +59,7 @@ func (k keys) of(args [][]byte) [][]byte {
 var commands *table
 
 func init() {
-	commands = newTable(connectionCommands(), clientCommands(), commandCommands(), serverCommands())
+	commands = newTable(connectionCommands(), clientCommands(), commandCommands(), serverCommands(), stringCommands(), keyCommands(), expiryCommands())
 }
 
 // table is all commands, in the order of their families.

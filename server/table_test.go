@@ -42,7 +42,7 @@ func TestTableIsWhole(t *testing.T) {
 		if c.summary == "" || c.since == "" || c.group == "" || c.arity == 0 || len(c.full) > longestName || strings.ToLower(c.full) != c.full {
 			t.Errorf("%s: %+v", c.full, c)
 		}
-		if c.run == nil && (c.sub == nil || c.arity != -2) {
+		if c.run == nil && c.keyed == nil && (c.sub == nil || c.arity != -2) {
 			t.Errorf("%s cannot be run", c.full)
 		}
 		for category := range strings.FieldsSeq(c.categories) {

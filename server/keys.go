@@ -1,0 +1,245 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+
+	"github.com/lockstep-cache/lockstep"
+)
+
+func keyCommands() []command {
+	const g, k = "generic", "keyspace"
+	const all, varies, sum = "request_policy:all_shards", "nondeterministic_output", "request_policy:multi_shard response_policy:agg_sum"
+	many := keys{1, -1, 1}
+	return []command{
+		{name: "dbsize", arity: 1, flags: "readonly fast", categories: k, group: "server", tips: all + " response_policy:agg_sum", since: "1.0.0", keyed: dbSize, summary: "How many keys there are, by reading the whole table"},
+		{name: "del", arity: -2, flags: "write", categories: k, group: g, keys: many, access: "RM delete", tips: sum, since: "1.0.0", keyed: del, shares: always, syntax: "key [key ...]", summary: "Deletes keys, and answers how many there were"},
+		{name: "exists", arity: -2, flags: "readonly fast", categories: k, group: g, keys: many, access: "RO", tips: sum, since: "1.0.0", keyed: exists, syntax: "key [key ...]", summary: "How many of the keys exist"},
+		{name: "flushall", arity: -1, flags: "write", categories: "keyspace dangerous", group: "server", tips: all + " response_policy:all_succeeded", since: "1.0.0", keyed: flush, syntax: "[ASYNC | SYNC]", summary: "Deletes all keys"},
+		{name: "flushdb", arity: -1, flags: "write", categories: "keyspace dangerous", group: "server", tips: all + " response_policy:all_succeeded", since: "1.0.0", keyed: flush, syntax: "[ASYNC | SYNC]", summary: "Deletes all keys"},
+		{name: "keys", arity: 2, flags: "readonly", categories: "keyspace dangerous", group: g, tips: all + " nondeterministic_output_order", since: "1.0.0", keyed: keysLike, syntax: "pattern", summary: "The keys that match a pattern, by reading the whole table"},
+		{name: "randomkey", arity: 1, flags: "readonly", categories: k, group: g, tips: all + " " + varies, since: "1.0.0", keyed: randomKey, summary: "A key, by reading the whole table"},
+		{name: "scan", arity: -2, flags: "readonly", categories: k, group: g, tips: varies + " request_policy:special", since: "2.8.0", keyed: scan, syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type]", summary: "Keys, a page at a time"},
+		{name: "touch", arity: -2, flags: "readonly fast", categories: k, group: g, keys: many, access: "RO", tips: sum, since: "3.2.1", keyed: exists, syntax: "key [key ...]", summary: "Reads keys, and answers how many exist"},
+		{name: "type", arity: 2, flags: "readonly fast", categories: k, group: g, keys: keys{1, 1, 1}, access: "RO", since: "1.0.0", keyed: typeOf, syntax: "key", summary: "What a key holds"},
+		{name: "unlink", arity: -2, flags: "write fast", categories: k, group: g, keys: many, access: "RM delete", tips: sum, since: "4.0.0", keyed: del, shares: always, syntax: "key [key ...]", summary: "DEL by another name"},
+	}
+}
+
+// rows is the keyspace inside a transaction.
+type rows struct {
+	ctx context.Context
+	in  lockstep.InTx[string, Value]
+}
+
+func (t rows) get(key string) (Value, error)     { return t.in.Get(t.ctx, key) }
+func (t rows) set(key string, value Value) error { return t.in.Set(t.ctx, key, value) }
+func (t rows) remove(key string) error           { return t.in.Delete(t.ctx, key) }
+
+func (k *keyspace) transact(ctx context.Context, f func(tx rows) error) error {
+	return lockstep.Transact(ctx, func(ctx context.Context, tx *lockstep.Tx) error { return f(rows{ctx, k.cache.In(tx)}) })
+}
+
+// tooLargeText names the limit.
+func tooLargeText(size int64, limit int) string {
+	return fmt.Sprintf("too large: the string would have %d bytes, and %d is the most (MaxValueBytes)", size, limit)
+}
+
+// DEL key [key ...], and UNLINK
+func del(r *request) {
+	if len(r.args) == 2 {
+		existed, err := r.keys.cache.Delete(r.ctx, r.key())
+		if err != nil {
+			r.fail(err)
+			return
+		}
+		r.truth(existed)
+		return
+	}
+	var n int64
+	err := r.keys.transact(r.ctx, func(tx rows) error {
+		n = 0
+		for _, arg := range r.args[1:] {
+			key := string(arg)
+			switch _, err := tx.get(key); {
+			case errors.Is(err, lockstep.ErrNotFound): // or named before
+				continue
+			case err != nil:
+				return err
+			}
+			n++
+			if err := tx.remove(key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	r.w.Integer(n)
+}
+
+// EXISTS key [key ...], and TOUCH. A key that is named twice counts twice.
+func exists(r *request) {
+	names := make([]string, len(r.args)-1)
+	for i, arg := range r.args[1:] {
+		names[i] = string(arg)
+	}
+	found, err := r.keys.cache.GetMany(r.ctx, names)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	var n int64
+	for _, name := range names {
+		if _, ok := found[name]; ok {
+			n++
+		}
+	}
+	r.w.Integer(n)
+}
+
+// TYPE key
+func typeOf(r *request) {
+	switch v, err := r.keys.cache.Get(r.ctx, r.key()); {
+	case errors.Is(err, lockstep.ErrNotFound):
+		r.w.SimpleString("none")
+	case err != nil:
+		r.fail(err)
+	default:
+		r.w.SimpleString(v.typeName())
+	}
+}
+
+// FLUSHALL [ASYNC | SYNC], and FLUSHDB. It is done when it is answered, either way.
+func flush(r *request) {
+	if len(r.args) > 2 || len(r.args) == 2 && !is(r.args[1], "async") && !is(r.args[1], "sync") {
+		r.error(syntaxError)
+		return
+	}
+	if err := r.keys.cache.DeleteAll(r.ctx); err != nil {
+		r.fail(err)
+		return
+	}
+	r.ok()
+}
+
+// each reads the whole table, and answers where that fails.
+func (r *request) each(f func(key string)) bool {
+	for e, err := range r.keys.cache.Scan(r.ctx) {
+		if err != nil {
+			r.fail(err)
+			return false
+		}
+		f(e.Key)
+	}
+	return true
+}
+
+// DBSIZE
+func dbSize(r *request) {
+	var n int64
+	if r.each(func(string) { n++ }) {
+		r.w.Integer(n)
+	}
+}
+
+// KEYS pattern
+func keysLike(r *request) {
+	var found []string
+	like := liker(r.args[1])
+	if !r.each(func(key string) {
+		if like(key) {
+			found = append(found, key)
+		}
+	}) {
+		return
+	}
+	r.w.Array(len(found))
+	for _, key := range found {
+		r.w.BulkString(key)
+	}
+}
+
+// liker tells of keys whether they match. A star alone matches the empty one, too.
+func liker(pattern []byte) func(key string) bool {
+	if string(pattern) == "*" {
+		return func(string) bool { return true }
+	}
+	return func(key string) bool { return glob(pattern, []byte(key), false) }
+}
+
+// RANDOMKEY
+func randomKey(r *request) {
+	var (
+		n      int
+		chosen string
+	)
+	if !r.each(func(key string) {
+		if n++; rand.IntN(n) == 0 {
+			chosen = key
+		}
+	}) {
+		return
+	}
+	if n == 0 {
+		r.w.Null()
+		return
+	}
+	r.w.BulkString(chosen)
+}
+
+// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
+func scan(r *request) {
+	number, ok := parseCursor(string(r.args[1]))
+	if !ok {
+		r.error("ERR invalid cursor")
+		return
+	}
+	count := int64(10)
+	like, wanted := liker([]byte("*")), ""
+	for rest := r.args[2:]; len(rest) > 0; rest = rest[2:] {
+		switch {
+		case len(rest) > 1 && is(rest[0], "count"):
+			if count, ok = r.number(rest[1]); !ok {
+				return
+			}
+			if count < 1 {
+				r.error(syntaxError)
+				return
+			}
+		case len(rest) > 1 && is(rest[0], "match"):
+			like = liker(rest[1])
+		case len(rest) > 1 && is(rest[0], "type"):
+			wanted = string(rest[1])
+		default:
+			r.error(syntaxError)
+			return
+		}
+	}
+	page, err := r.keys.cache.ScanPage(r.ctx, r.keys.cursors.find(number), int(min(count, scanPage)))
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	var found []string
+	for i, key := range page.Keys {
+		if like(key) && (wanted == "" || is([]byte(wanted), page.Rows[i].Value.typeName())) {
+			found = append(found, key)
+		}
+	}
+	r.w.Array(2)
+	r.w.BulkString(strconv.FormatUint(r.keys.cursors.keep(page.Next), 10))
+	r.w.Array(len(found))
+	for _, key := range found {
+		r.w.BulkString(key)
+	}
+}
+
+// scanPage is the most that a SCAN reads, whatever COUNT says, which is a hint.
+const scanPage = 512

@@ -1,0 +1,229 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"strings"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/turn"
+	"github.com/lockstep-cache/lockstep/resp"
+)
+
+// keyspace is the rows that commands work on: one a key, whose end is the key's.
+type keyspace struct {
+	cache *lockstep.Cache[string, Value]
+	// longest is how many bytes a string may grow to, so that what is too long is refused
+	// before it is built.
+	longest int
+	// turns are taken by those who read a key and then write it, for otherwise they would
+	// make each other try again.
+	turns   turn.Table
+	seed    maphash.Seed
+	cursors cursors
+}
+
+func newKeyspace(o Options) (*keyspace, error) {
+	if o.Cache.StaleIfError != 0 || o.Cache.Clone != nil {
+		return nil, errors.New("server: Options.Cache has StaleIfError or Clone: a reply cannot say that it is stale, and values cannot be changed")
+	}
+	cache, err := lockstep.New(o.Store, o.Cache)
+	if err != nil {
+		return nil, fmt.Errorf("server: Options.Cache: %w", err)
+	}
+	longest := o.Cache.MaxValueBytes
+	if longest == 0 {
+		longest = lockstep.DefaultMaxValueBytes
+	}
+	return &keyspace{cache: cache, longest: longest - 1, seed: maphash.MakeSeed()}, nil
+}
+
+// request is a command about keys, under way: on its connection's goroutine, or beside
+// others of its pipeline.
+type request struct {
+	ctx  context.Context
+	keys *keyspace
+	cmd  *command
+	args [][]byte
+	w    *resp.Writer
+}
+
+const (
+	wrongType    = "WRONGTYPE Operation against a key holding the wrong kind of value"
+	notAnInteger = "ERR value is not an integer or out of range"
+	syntaxError  = "ERR syntax error"
+)
+
+func (r *request) key() string { return string(r.args[1]) }
+
+func (r *request) ok() { r.w.SimpleString("OK") }
+
+func (r *request) error(text string) { r.w.Error(text) }
+
+// number reads an argument, or answers that it is none.
+func (r *request) number(arg []byte) (int64, bool) {
+	n, ok := integer(arg)
+	if !ok {
+		r.error(notAnInteger)
+	}
+	return n, ok
+}
+
+func (r *request) truth(yes bool) {
+	if yes {
+		r.w.Integer(1)
+	} else {
+		r.w.Integer(0)
+	}
+}
+
+// reply is an error that is the reply as it stands.
+type reply string
+
+func (e reply) Error() string { return string(e) }
+
+// longestError bounds what a reply tells of an error, which may have a key in it.
+const longestError = 1 << 10
+
+// fail answers with an error. Its code tells what has become of a write: UNKNOWN, which
+// nobody knows; anything else, that it was not done.
+func (r *request) fail(err error) {
+	if text, ok := errors.AsType[reply](err); ok {
+		r.error(string(text))
+		return
+	}
+	code := "ERR"
+	switch {
+	case errors.Is(err, lockstep.ErrUnknownOutcome):
+		code = "UNKNOWN"
+	case errors.Is(err, lockstep.ErrTooLarge), errors.Is(err, lockstep.ErrInvalid), errors.Is(err, lockstep.ErrUnsupported):
+	case errors.Is(err, lockstep.ErrUnavailable), errors.Is(err, lockstep.ErrClosed), errors.Is(err, lockstep.ErrConflict),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		code = "UNAVAILABLE"
+	}
+	text := code + " " + strings.TrimPrefix(err.Error(), "lockstep: ")
+	r.error(text[:min(len(text), longestError)])
+}
+
+// get reads the string that a key holds. Where there is none, or something else, it has
+// answered: with null, or with an error.
+func (r *request) get(key []byte) (text string, ok bool) {
+	v, err := r.keys.cache.Get(r.ctx, string(key))
+	switch {
+	case errors.Is(err, lockstep.ErrNotFound):
+		r.w.Null()
+	case err != nil:
+		r.fail(err)
+	case v.kind() != stringKind:
+		r.error(wrongType)
+	default:
+		return v.text(), true
+	}
+	return "", false
+}
+
+// row is what a key holds, for those who decide by it.
+type row struct {
+	exists bool
+	value  Value
+	end    end
+}
+
+// text is the string that the row holds, "" where there is none.
+func (o row) text() (string, error) {
+	switch {
+	case !o.exists:
+		return "", nil
+	case o.value.kind() != stringKind:
+		return "", reply(wrongType)
+	}
+	return o.value.text(), nil
+}
+
+// end is when a row ends: never, at a moment, or some time after its commit.
+type end struct {
+	at    time.Time
+	after time.Duration
+}
+
+func (e end) over(now time.Time) bool { return !e.at.IsZero() && !now.Before(e.at) }
+
+func (e end) options(more ...lockstep.WriteOption) []lockstep.WriteOption {
+	switch {
+	case e.after > 0:
+		return append(more, lockstep.Lifetime(e.after))
+	case !e.at.IsZero():
+		return append(more, lockstep.ExpiresAt(e.at))
+	}
+	return more
+}
+
+// next is what becomes of a row: nothing, another one, or its end.
+type next struct {
+	put, remove bool
+	value       Value
+	end         end
+}
+
+// read returns the key's row, from memory if it is there.
+func (k *keyspace) read(ctx context.Context, key string) (row, lockstep.Version, error) {
+	e, err := k.cache.GetEntry(ctx, key)
+	if errors.Is(err, lockstep.ErrNotFound) {
+		return row{}, 0, nil
+	}
+	return row{exists: err == nil, value: e.Value, end: end{at: e.ExpiresAt}}, e.Version, err
+}
+
+// set writes a row whatever there is. One whose end is over by now is none: it is deleted.
+func (k *keyspace) set(ctx context.Context, key string, value Value, end end) error {
+	if end.over(time.Now()) {
+		_, err := k.cache.Delete(ctx, key)
+		return err
+	}
+	_, err := k.cache.Set(ctx, key, value, end.options()...)
+	return err
+}
+
+// maxAttempts is how often a row is read again that others have changed meanwhile: other
+// processes, and writes of this one that read nothing before.
+const maxAttempts = 100
+
+// change has decide say what becomes of a row, and makes it so if the row is still the
+// one that decide has seen; otherwise it asks again. An error of decide's ends it. What is
+// decided without a write is an answer about the row as any other reader gets it. It is
+// not Cache.Update because that does not delete, nor let the row's end depend on the row.
+func (k *keyspace) change(ctx context.Context, key string, decide func(old row) (next, error)) error {
+	turns := []uint64{maphash.String(k.seed, key)}
+	if err := k.turns.Take(ctx, turns); err != nil {
+		return err
+	}
+	defer k.turns.Give(turns)
+	for attempt := 1; ; attempt++ {
+		old, version, err := k.read(ctx, key)
+		if err != nil {
+			return err
+		}
+		n, err := decide(old)
+		if err != nil {
+			return err
+		}
+		switch {
+		case n.put && n.end.over(time.Now()), n.remove:
+			if !old.exists {
+				return nil
+			}
+			_, err = k.cache.Delete(ctx, key, lockstep.IfVersion(version))
+		case n.put && old.exists:
+			_, err = k.cache.Set(ctx, key, n.value, n.end.options(lockstep.IfVersion(version))...)
+		case n.put:
+			_, err = k.cache.Set(ctx, key, n.value, n.end.options(lockstep.IfAbsent())...)
+		}
+		collided := errors.Is(err, lockstep.ErrConflict) && !errors.Is(err, lockstep.ErrUnknownOutcome)
+		if !collided || attempt == maxAttempts {
+			return err
+		}
+	}
+}
