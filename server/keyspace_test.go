@@ -224,7 +224,7 @@ func quiet(t testing.TB) *conn {
 			t.Error(err)
 		}
 	})
-	return newConn(s, &canned{}, 1)
+	return newConn(s, &canned{})
 }
 
 // TestKeysEnd at their time, and not before.
