@@ -21,6 +21,7 @@ import (
 // output.
 type verbs struct {
 	Demo    demoVerb    `cmd:"" help:"Show the patterns at work on a real database."`
+	Serve   serveVerb   `cmd:"" help:"Serve the Redis protocol over a SQL database."`
 	Verify  verifyVerb  `cmd:"" help:"Break programs that use Lockstep, and check that the promise was kept."`
 	Version versionVerb `cmd:"" help:"Say which version this is."`
 	Watch   watchVerb   `cmd:"" help:"Have caches told of what others change in a table."`

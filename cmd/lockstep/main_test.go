@@ -18,7 +18,7 @@ func TestHelpNamesEveryVerbAndSucceeds(t *testing.T) {
 	if status != 0 || stderr != "" {
 		t.Fatalf("status %d, on standard error %q", status, stderr)
 	}
-	for _, verb := range []string{"demo", "version", "watch"} {
+	for _, verb := range []string{"demo", "serve", "version", "watch"} {
 		if !strings.Contains(stdout, verb) {
 			t.Errorf("the help does not name %q:\n%s", verb, stdout)
 		}

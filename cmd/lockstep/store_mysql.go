@@ -17,6 +17,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/demo"
+	"github.com/lockstep-cache/lockstep/server"
 	"github.com/lockstep-cache/lockstep/store/mysqlstore"
 )
 
@@ -220,6 +221,10 @@ var mysqlSQL = demo.SQL{
 
 func (g *mysqlGuest) integers(ctx context.Context, table string) (lockstep.Store[int, int64], error) {
 	return mysqlstore.OpenIn[int, int64](ctx, g.db, mysqlstore.Options{Table: table})
+}
+
+func (g *mysqlGuest) keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error) {
+	return mysqlstore.OpenIn[string, server.Value](ctx, g.db, mysqlstore.Options{Table: table, Codec: rawValues()})
 }
 
 func (g *mysqlGuest) close() error { return errors.Join(g.db.Close(), g.pool.Close()) }

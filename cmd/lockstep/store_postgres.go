@@ -21,6 +21,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/demo"
+	"github.com/lockstep-cache/lockstep/server"
 	"github.com/lockstep-cache/lockstep/store/pgstore"
 )
 
@@ -248,6 +249,10 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = greatest(r.ver
 
 func (g *postgresGuest) integers(ctx context.Context, table string) (lockstep.Store[int, int64], error) {
 	return pgstore.OpenIn[int, int64](ctx, g.db, pgstore.Options{Table: table})
+}
+
+func (g *postgresGuest) keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error) {
+	return pgstore.OpenIn[string, server.Value](ctx, g.db, pgstore.Options{Table: table, Codec: rawValues()})
 }
 
 func (g *postgresGuest) close() error {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/demo"
+	"github.com/lockstep-cache/lockstep/server"
 	"github.com/lockstep-cache/lockstep/store/sqlitestore"
 )
 
@@ -191,6 +192,10 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = max(version + 
 
 func (g *sqliteGuest) integers(ctx context.Context, table string) (lockstep.Store[int, int64], error) {
 	return sqlitestore.OpenIn[int, int64](ctx, g.db, sqlitestore.Options{Table: table})
+}
+
+func (g *sqliteGuest) keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error) {
+	return sqlitestore.OpenIn[string, server.Value](ctx, g.db, sqlitestore.Options{Table: table, Codec: rawValues()})
 }
 
 func (g *sqliteGuest) close() error { return g.db.Close() }

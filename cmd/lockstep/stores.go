@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/demo"
+	"github.com/lockstep-cache/lockstep/server"
 )
 
 // kind is a kind of store, with all that the commands need to know of it. Its
@@ -52,6 +53,8 @@ type guest interface {
 	database(temporary bool) demo.Database
 	// integers is a store over a table of integers. It makes the table.
 	integers(ctx context.Context, table string) (lockstep.Store[int, int64], error)
+	// keys is a store over a table of keys, for the server. It makes the table.
+	keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error)
 	// close closes the database, and leaves in it what is there.
 	close() error
 	// leave closes the database and takes away what the command has brought, also
