@@ -54,7 +54,7 @@ func main() {
 // soak runs the load over a store, and writes the report. What has grown is an error.
 func soak(ctx context.Context, name string, l load, duration time.Duration, results, command string) (err error) {
 	origin := report.Now(command)
-	store, dir, end, err := stores[name](ctx)
+	store, dir, end, err := stores[name].open(ctx)
 	if err != nil {
 		return err
 	}

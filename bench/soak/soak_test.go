@@ -18,7 +18,7 @@ func TestAShortSoak(t *testing.T) {
 	if err := small.check(); err != nil {
 		t.Fatal(err)
 	}
-	store, _, end, err := openSQLite(t.Context())
+	store, _, end, err := opener(openSQLite).open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestAShortSoak(t *testing.T) {
 }
 
 func TestASoakEndsWithItsContextAndWithAFailure(t *testing.T) {
-	store, dir, end, err := openSQLite(t.Context())
+	store, dir, end, err := opener(openSQLite).open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,12 +20,26 @@ import (
 	"github.com/lockstep-cache/lockstep/store/sqlitestore"
 )
 
-// open opens a store over a new database, whose files are somewhere below dir.
-type open func(ctx context.Context) (store lockstep.Store[string, []byte], dir string, end func() error, err error)
+// opener opens a store over a new database, whose files are somewhere below dir, and leaves
+// in e what is to be done at the end.
+type opener func(ctx context.Context, e *ending, raw codec.Any) (store lockstep.Store[string, []byte], dir string, err error)
 
-var stores = map[string]open{"sqlite": openSQLite, "postgres": openPostgres, "mariadb": openMariaDB}
+var stores = map[string]opener{"sqlite": openSQLite, "postgres": openPostgres, "mariadb": openMariaDB}
 
 func storeNames() []string { return slices.Sorted(maps.Keys(stores)) }
+
+// open opens a store of that kind. Its values are written as they are.
+func (o opener) open(ctx context.Context) (store lockstep.Store[string, []byte], dir string, end func() error, err error) {
+	raw, err := codec.Raw[[]byte]()
+	if err != nil {
+		return nil, "", nil, err
+	}
+	var e ending
+	if store, dir, err = o(ctx, &e, raw); err != nil {
+		return nil, "", nil, errors.Join(err, e.end())
+	}
+	return store, dir, e.end, nil
+}
 
 // ending collects what is to be done at the end, the last first.
 type ending []func() error
@@ -40,84 +54,62 @@ func (e *ending) end() error {
 	return errors.Join(errs...)
 }
 
-func openSQLite(ctx context.Context) (_ lockstep.Store[string, []byte], dir string, _ func() error, err error) {
-	var e ending
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, e.end())
-		}
-	}()
-	raw, err := codec.Raw[[]byte]()
+func openSQLite(ctx context.Context, e *ending, raw codec.Any) (lockstep.Store[string, []byte], string, error) {
+	dir, err := os.MkdirTemp(os.Getenv("BENCH_DIR"), "soak-")
 	if err != nil {
-		return nil, "", nil, err
-	}
-	if dir, err = os.MkdirTemp(os.Getenv("BENCH_DIR"), "soak-"); err != nil {
-		return nil, "", nil, err
+		return nil, "", err
 	}
 	e.add(func() error { return os.RemoveAll(dir) })
 	store, err := sqlitestore.Open[string, []byte](ctx, filepath.Join(dir, "soak.db"), sqlitestore.Options{Codec: raw})
 	if err != nil {
-		return nil, "", nil, err
+		return nil, "", err
 	}
 	e.add(store.Close)
-	return store, dir, e.end, nil
+	return store, dir, nil
 }
 
-// A server has the memory that it has in the benchmarks.
-func openPostgres(ctx context.Context) (_ lockstep.Store[string, []byte], dir string, _ func() error, err error) {
-	var e ending
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, e.end())
-		}
-	}()
-	raw, err := codec.Raw[[]byte]()
+// start starts a server, which has the memory that it has in the benchmarks.
+func start(ctx context.Context, e *ending, k dbserver.Kind, memory string) (url string, err error) {
+	server, err := dbserver.Start(ctx, k, memory)
 	if err != nil {
-		return nil, "", nil, err
-	}
-	server, err := dbserver.Start(ctx, dbserver.PostgreSQL(), "shared_buffers=512MB")
-	if err != nil {
-		return nil, "", nil, err
+		return "", err
 	}
 	e.add(server.Close)
-	pool, err := pgxpool.New(ctx, server.URL())
+	return server.URL(), nil
+}
+
+func openPostgres(ctx context.Context, e *ending, raw codec.Any) (lockstep.Store[string, []byte], string, error) {
+	url, err := start(ctx, e, dbserver.PostgreSQL(), "shared_buffers=512MB")
 	if err != nil {
-		return nil, "", nil, err
+		return nil, "", err
+	}
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return nil, "", err
 	}
 	e.add(func() error { pool.Close(); return nil })
 	store, err := pgstore.Open[string, []byte](ctx, pool, pgstore.Options{Codec: raw})
 	if err != nil {
-		return nil, "", nil, err
+		return nil, "", err
 	}
 	e.add(store.Close)
-	return store, os.TempDir(), e.end, nil
+	return store, os.TempDir(), nil
 }
 
-func openMariaDB(ctx context.Context) (_ lockstep.Store[string, []byte], dir string, _ func() error, err error) {
-	var e ending
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, e.end())
-		}
-	}()
-	raw, err := codec.Raw[[]byte]()
+func openMariaDB(ctx context.Context, e *ending, raw codec.Any) (lockstep.Store[string, []byte], string, error) {
+	url, err := start(ctx, e, dbserver.MariaDB(), "--innodb-buffer-pool-size=512M")
 	if err != nil {
-		return nil, "", nil, err
+		return nil, "", err
 	}
-	server, err := dbserver.Start(ctx, dbserver.MariaDB(), "--innodb-buffer-pool-size=512M")
+	pool, err := sql.Open("mysql", url)
 	if err != nil {
-		return nil, "", nil, err
-	}
-	e.add(server.Close)
-	pool, err := sql.Open("mysql", server.URL())
-	if err != nil {
-		return nil, "", nil, err
+		return nil, "", err
 	}
 	e.add(pool.Close)
 	store, err := mysqlstore.Open[string, []byte](ctx, pool, mysqlstore.Options{Codec: raw})
 	if err != nil {
-		return nil, "", nil, err
+		return nil, "", err
 	}
 	e.add(store.Close)
-	return store, os.TempDir(), e.end, nil
+	return store, os.TempDir(), nil
 }
