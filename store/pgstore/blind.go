@@ -31,7 +31,7 @@ type plan[K comparable, V any] struct {
 	rows   []fold
 	at     []int // the index in rows of each place in Keys, plus 1; 0 for none
 	stride int64 // the most versions that one key needs
-	plain  bool  // nothing is deleted, and all rows stay
+	plain  bool  // no change deletes, and none has an end
 	late   bool  // some have a lifetime that begins with the commit
 	least  int64
 }
@@ -74,7 +74,6 @@ func (b *batch[K, V]) plan() (p plan[K, V], ok bool) {
 			switch {
 			case c.Delete:
 				deletes++
-				p.plain = false // whoever deletes is told whether there was a row
 				f.sure = f.sure || len(set.Changes) > 1
 				if f.delete {
 					f.steps = 1
@@ -88,6 +87,8 @@ func (b *batch[K, V]) plan() (p plan[K, V], ok bool) {
 				f.steps++
 				f.live = true
 			}
+			// Also of a change that others of the batch cover: its outcome tells of its own row.
+			p.plain = p.plain && !c.Delete && c.ExpiresAt.IsZero() && c.Lifetime <= 0
 			p.stride = max(p.stride, f.steps)
 		}
 		if deletes > 0 && deletes < len(set.Changes) {
@@ -99,7 +100,6 @@ func (b *batch[K, V]) plan() (p plan[K, V], ok bool) {
 		if c.Delete != f.delete {
 			return p, false
 		}
-		p.plain = p.plain && !c.Delete && c.ExpiresAt.IsZero() && c.Lifetime <= 0
 		p.late = p.late || !c.Delete && c.Lifetime > 0
 	}
 	return p, true

@@ -352,6 +352,13 @@ func existed(s *subject) {
 		s.expect(o.Rows == nil || !o.Rows[0].Exists, "deletion %d between two writes of a batch left a row", i)
 	}
 	s.holds("folded", doc(2))
+	if s.has(Lifetimes) {
+		over := put("folded", doc(3))
+		over.ExpiresAt = longAgo()
+		o := s.commit(set(over), set(put("folded", doc(4))))[0]
+		s.expect(o.Err == nil && (o.Rows == nil || !o.Rows[0].Exists), "a row whose end is over, before another write of a batch: %v, %v", o.Rows, o.Err)
+		s.holds("folded", doc(4))
+	}
 	if !s.has(Atomic) {
 		return
 	}
