@@ -245,6 +245,9 @@ var (
 	ofInsert = taker{"Insert", optionSet{optLifetime: true, optExpiresAt: true, optTTL: true}}
 	// What a joined transaction writes leaves no copy in memory.
 	ofJoinedSet = taker{"Set in a joined transaction", optionSet{optIfVersion: true, optIfAbsent: true, optLifetime: true, optExpiresAt: true}}
+	ofTxSet     = taker{"Set in a transaction", optionSet{optIfVersion: true, optIfAbsent: true, optLifetime: true, optExpiresAt: true, optTTL: true}}
+
+	ofTxDelete = taker{"Delete in a transaction", optionSet{optIfVersion: true}}
 
 	ofDelete = taker{"Delete", optionSet{optIfVersion: true}}
 )

@@ -377,6 +377,11 @@ func (c *Cache[K, V]) readMany(ctx context.Context, keys []K) (map[K]*entry[K, V
 	if err := c.admit(ctx, keys...); err != nil {
 		return nil, err
 	}
+	return c.collect(ctx, keys)
+}
+
+// collect is readMany for keys that were admitted, by a transaction perhaps.
+func (c *Cache[K, V]) collect(ctx context.Context, keys []K) (map[K]*entry[K, V], error) {
 	entries := make(map[K]*entry[K, V], len(keys))
 	waits := make(map[K]*flight[K, V])
 	defer func() {

@@ -235,8 +235,15 @@ func (l *lockstepSubject[V]) Delete(ctx context.Context, key string) (bool, erro
 
 func (l *lockstepSubject[V]) Transact(ctx context.Context, f func(context.Context, transaction[V]) error) error {
 	return lockstep.Transact(ctx, func(ctx context.Context, tx *lockstep.Tx) error {
-		return f(ctx, l.In(tx))
+		return f(ctx, inTx[V]{l.In(tx)})
 	})
+}
+
+// inTx writes without options.
+type inTx[V any] struct{ lockstep.InTx[string, V] }
+
+func (t inTx[V]) Set(ctx context.Context, key string, value V) error {
+	return t.InTx.Set(ctx, key, value)
 }
 
 func (l *lockstepSubject[V]) Entries() int { return int(l.Stats().Entries) }

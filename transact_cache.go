@@ -2,8 +2,10 @@ package lockstep
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
+	"time"
 )
 
 // InTx is a cache inside a transaction. Its methods may be called by the
@@ -51,19 +53,15 @@ func (a InTx[K, V]) Get(ctx context.Context, key K) (V, error) {
 		return none, err
 	}
 	s := a.share
-	if i, ok := s.written[key]; ok {
-		if s.changes[i].Delete {
+	if change := s.ownWrite(key); change != nil {
+		if absent(change, time.Now()) {
 			return none, ErrNotFound
 		}
-		return s.c.copier.private(s.changes[i].Value)
+		return s.c.copier.private(change.Value)
 	}
-	e, ok := s.read[key]
-	if !ok {
-		var err error
-		if e, s.loaded, err = s.c.readOwn(ctx, key); err != nil {
-			return none, err
-		}
-		s.read[key] = e
+	e, err := s.readKey(ctx, key)
+	if err != nil {
+		return none, err
 	}
 	if !e.Exists {
 		return none, ErrNotFound
@@ -71,32 +69,190 @@ func (a InTx[K, V]) Get(ctx context.Context, key K) (V, error) {
 	return s.c.copier.private(e.Value)
 }
 
-// Set writes the row when the transaction commits.
-func (a InTx[K, V]) Set(_ context.Context, key K, value V) error {
-	return a.change(Change[K, V]{Key: key, Value: value})
-}
-
-// Delete removes the row when the transaction commits. An absent row is no
-// error.
-func (a InTx[K, V]) Delete(_ context.Context, key K) error {
-	return a.change(Change[K, V]{Key: key, Delete: true})
-}
-
-func (a InTx[K, V]) change(change Change[K, V]) error {
-	if err := a.admit(change.Key); err != nil {
-		return err
+// GetEntry is Get, with the row's version and its end. Of a row that the transaction has
+// written itself, the version, which the commit will give it, is 0, and an end that is
+// counted from the commit is what it would be if that were now, by this machine's clock.
+//
+// That the end is still the same is checked with the version, so not where the store keeps
+// none.
+func (a InTx[K, V]) GetEntry(ctx context.Context, key K) (Entry[K, V], error) {
+	if err := a.admit(key); err != nil {
+		return Entry[K, V]{}, err
 	}
-	change, size, err := a.share.c.prepare(change)
+	s := a.share
+	if change := s.ownWrite(key); change != nil {
+		now := time.Now()
+		if absent(change, now) {
+			return Entry[K, V]{}, ErrNotFound
+		}
+		value, err := s.c.copier.private(change.Value)
+		if err != nil {
+			return Entry[K, V]{}, err
+		}
+		own := Entry[K, V]{Key: key, Value: value, CreatedAt: now, AccessedAt: now, ExpiresAt: change.ExpiresAt}
+		if change.Lifetime > 0 {
+			own.ExpiresAt = now.Add(change.Lifetime)
+		}
+		return own, nil
+	}
+	e, err := s.readKey(ctx, key)
+	if err != nil {
+		return Entry[K, V]{}, err
+	}
+	if !e.Exists {
+		return Entry[K, V]{}, ErrNotFound
+	}
+	value, err := s.c.copier.private(e.Value)
+	if err != nil {
+		return Entry[K, V]{}, err
+	}
+	p := s.c.public(key, e, false)
+	p.Value = value
+	return p, nil
+}
+
+// GetMany is Get for several keys: it returns those that have rows. What memory has not
+// is loaded in one call.
+func (a InTx[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
+	var missing []K
+	for _, key := range keys {
+		if err := a.admit(key); err != nil {
+			return nil, err
+		}
+		if a.share.ownWrite(key) == nil && a.share.read[key] == nil {
+			missing = append(missing, key)
+		}
+	}
+	if err := a.share.readKeys(ctx, missing); err != nil {
+		return nil, err
+	}
+	values := make(map[K]V, len(keys))
+	for _, key := range keys {
+		switch v, err := a.Get(ctx, key); {
+		case err == nil:
+			values[key] = v
+		case !errors.Is(err, ErrNotFound):
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+// Set writes the row when the transaction commits. The options are Lifetime or
+// ExpiresAt, TTL, and IfVersion or IfAbsent. Without an end, a row that had one stays from
+// now on.
+//
+// A condition is decided at once, and what it has seen is checked with everything else
+// that the transaction has read: one that does not hold is a *ConflictError of this call,
+// nothing is written, and when the function returns it, Transact does, once it is
+// validated. Somebody who makes the condition untrue, or true, before the commit has the
+// function run again. Of a row that the transaction has written itself there is no version
+// yet, and IfVersion is ErrInvalid. TTL has nothing to do where the transaction is one of
+// several caches, which leaves no copy in memory.
+func (a InTx[K, V]) Set(ctx context.Context, key K, value V, options ...WriteOption) error {
+	o, err := gather(options, ofTxSet)
 	if err != nil {
 		return err
 	}
+	return a.change(ctx, Change[K, V]{Key: key, Value: value, Expect: o.expect, Lifetime: o.lifetime, ExpiresAt: o.expiresAt}, o.ttl)
+}
+
+// Delete removes the row when the transaction commits. An absent row is no
+// error. The option is IfVersion, as for Set.
+func (a InTx[K, V]) Delete(ctx context.Context, key K, options ...WriteOption) error {
+	o, err := gather(options, ofTxDelete)
+	if err != nil {
+		return err
+	}
+	return a.change(ctx, Change[K, V]{Key: key, Delete: true, Expect: o.expect}, 0)
+}
+
+func (a InTx[K, V]) change(ctx context.Context, change Change[K, V], ttl time.Duration) error {
+	if err := a.admit(change.Key); err != nil {
+		return err
+	}
 	s := a.share
+	change, size, err := s.c.prepare(change)
+	if err != nil {
+		return err
+	}
+	if err := s.meets(ctx, change.Key, change.Expect); err != nil {
+		return err
+	}
+	change.Expect = Expect{} // the check of what was read is as good, and there may be two changes of a row
 	if i, again := s.written[change.Key]; again {
-		s.changes[i], s.sizes[i] = change, size
+		s.changes[i], s.sizes[i], s.ttls[i] = change, size, ttl
 		return nil
 	}
 	s.written[change.Key] = len(s.changes)
-	s.changes, s.sizes = append(s.changes, change), append(s.sizes, size)
+	s.changes, s.sizes, s.ttls = append(s.changes, change), append(s.sizes, size), append(s.ttls, ttl)
+	return nil
+}
+
+// meets decides a condition by what the transaction sees.
+func (s *share[K, V]) meets(ctx context.Context, key K, expect Expect) error {
+	if expect.Kind == ExpectAnything {
+		return nil
+	}
+	found := &ConflictError{Key: key}
+	if change := s.ownWrite(key); change != nil {
+		if found.Exists = !absent(change, time.Now()); found.Exists && expect.Kind == ExpectVersion {
+			return fmt.Errorf("%w option: IfVersion of key %v, which the transaction has written itself: it has no version before the commit", ErrInvalid, key)
+		}
+	} else {
+		e, err := s.readKey(ctx, key)
+		if err != nil {
+			return err
+		}
+		found.Exists, found.Version = e.Exists, Version(e.Version)
+	}
+	if expect.Kind == ExpectAbsent && !found.Exists || expect.Kind == ExpectVersion && found.Exists && found.Version == expect.Version {
+		return nil
+	}
+	return found
+}
+
+// absent tells whether there is no row after a change, as far as is known before the
+// commit.
+func absent[K comparable, V any](change *Change[K, V], now time.Time) bool {
+	return change.Delete || change.Lifetime == 0 && !change.ExpiresAt.IsZero() && !now.Before(change.ExpiresAt)
+}
+
+// ownWrite is what the transaction has made of the row, or nil.
+func (s *share[K, V]) ownWrite(key K) *Change[K, V] {
+	if i, ok := s.written[key]; ok {
+		return &s.changes[i]
+	}
+	return nil
+}
+
+// readKey reads the row once: whoever asks again in this transaction gets the same.
+func (s *share[K, V]) readKey(ctx context.Context, key K) (*entry[K, V], error) {
+	if e, ok := s.read[key]; ok {
+		return e, nil
+	}
+	e, loaded, err := s.c.readOwn(ctx, key)
+	s.loaded = loaded
+	if err != nil {
+		return nil, err
+	}
+	s.read[key] = e
+	return e, nil
+}
+
+// readKeys reads rows, of which none was read before, together.
+func (s *share[K, V]) readKeys(ctx context.Context, keys []K) error {
+	if len(keys) < 2 {
+		return nil // readKey tells more
+	}
+	entries, err := s.c.collect(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for key, e := range entries {
+		s.read[key] = e
+	}
+	s.loaded = false
 	return nil
 }
 
@@ -130,7 +286,8 @@ type share[K comparable, V any] struct {
 	read    map[K]*entry[K, V]
 	loaded  bool // the last read comes from a load that was begun for it
 	changes []Change[K, V]
-	sizes   []int     // of the changes' values
+	sizes   []int // of the changes' values
+	ttls    []time.Duration
 	written map[K]int // index into changes
 }
 
@@ -157,7 +314,7 @@ func (s *share[K, V]) doubted() bool { return s.c.queue.Doubted(s.keys()) }
 func (s *share[K, V]) await(ctx context.Context) error { return s.c.await(ctx, s.keys()) }
 
 func (s *share[K, V]) discardWrites() {
-	s.changes, s.sizes, s.written = nil, nil, make(map[K]int)
+	s.changes, s.sizes, s.ttls, s.written = nil, nil, nil, make(map[K]int)
 }
 
 func (s *share[K, V]) outdated() *ConflictError {
@@ -217,7 +374,7 @@ func (s *share[K, V]) commit(ctx context.Context, purpose purpose) error {
 		return s.c.refuse(fmt.Errorf("%w: Transact", ErrUnsupported))
 	}
 	w := s.c.newWrite(s.set())
-	w.purpose = purpose
+	w.purpose, w.ttls = purpose, s.ttls
 	for _, size := range s.sizes {
 		w.op.Bytes += size
 	}

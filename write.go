@@ -17,7 +17,8 @@ type write[K comparable, V any] struct {
 	verdict
 	op      commit.Op[K, *write[K, V]]
 	set     ChangeSet[K, V]
-	ttl     time.Duration // of the copies it leaves; 0: the cache's
+	ttl     time.Duration   // of the copies it leaves; 0: the cache's
+	ttls    []time.Duration // of a transaction's, one each, in place of ttl
 	started int64
 	purpose purpose
 	left    atomic.Bool   // its caller has been, or is about to be, told that nobody knows
@@ -441,8 +442,12 @@ func (c *Cache[K, V]) publication(w *write[K, V], o Outcome[V], i int, key K, be
 	if !keep {
 		return gate.Drop[*entry[K, V]]()
 	}
-	if w.ttl > 0 {
-		ttl = w.ttl
+	own := w.ttl
+	if w.ttls != nil {
+		own = w.ttls[i]
+	}
+	if own > 0 {
+		ttl = own
 	}
 	publication := gate.Drop[*entry[K, V]]()
 	// A panic in the program's Clone does not undo a commit.

@@ -51,12 +51,21 @@ type InTx interface {
 	Delete(ctx context.Context, key int) error
 }
 
+// bare is a cache inside a transaction, whose calls have no options.
+type bare struct{ lockstep.InTx[int, int64] }
+
+func (b bare) Set(ctx context.Context, key int, value int64) error {
+	return b.InTx.Set(ctx, key, value)
+}
+
+func (b bare) Delete(ctx context.Context, key int) error { return b.InTx.Delete(ctx, key) }
+
 // Caches is the subject that caches over one database are.
 func Caches(caches ...*lockstep.Cache[int, int64]) Subject {
 	s := Subject{
 		Transact: func(ctx context.Context, f func(context.Context, func(int) InTx) error) error {
 			return lockstep.Transact(ctx, func(ctx context.Context, tx *lockstep.Tx) error {
-				return f(ctx, func(table int) InTx { return caches[table].In(tx) })
+				return f(ctx, func(table int) InTx { return bare{caches[table].In(tx)} })
 			})
 		},
 	}

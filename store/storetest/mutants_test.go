@@ -145,6 +145,25 @@ var mutants = []struct {
 			}
 		})
 	}},
+	{"ends a set's rows with its first", "TransactionEndsRows", func(m *mutant) {
+		m.eachSet(func(set *changeSet) {
+			for i := range set.Changes {
+				set.Changes[i].Lifetime, set.Changes[i].ExpiresAt = set.Changes[0].Lifetime, set.Changes[0].ExpiresAt
+			}
+		})
+	}},
+	{"forgets lifetimes in transactions", "TransactionEndsRows", func(m *mutant) {
+		m.caps = func(c *lockstep.Capabilities[string, Doc]) {
+			apply := c.Apply
+			c.Apply = func(ctx context.Context, txn lockstep.Txn, set changeSet) (outcome, error) {
+				set.Changes = slices.Clone(set.Changes)
+				for i := range set.Changes {
+					set.Changes[i].Lifetime, set.Changes[i].ExpiresAt = 0, time.Time{}
+				}
+				return apply(ctx, txn, set)
+			}
+		}
+	}},
 	{"takes deleting an expired row for nothing", "Law10_DeletingAnExpiredRowIsAChange", func(m *mutant) {
 		m.commit = func(ctx context.Context, sets []changeSet) ([]outcome, error) {
 			edited, at := slices.Clone(sets), make(map[int]row)

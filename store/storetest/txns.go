@@ -20,6 +20,7 @@ var txnLaws = []law{
 	{"TransactionWaitsNoLongerThanItsContext", txnWaits},
 	{"TransactionsExcludeEachOther", txnSkew},
 	{"TransactionReadsWhatItWrites", txnReads},
+	{"TransactionEndsRows", txnEnds},
 }
 
 // begin opens a transaction, which is rolled back at the end if it is still open.
@@ -83,6 +84,56 @@ func txnCommits(s *subject) {
 		s.expect(second.Rows[0].Version > first.Rows[0].Version, "two changes of a row have versions %d and %d", first.Rows[0].Version, second.Rows[0].Version)
 		s.expect(first.Rows[1].Version > before.Version, "a deletion has version %d, the row had %d", first.Rows[1].Version, before.Version)
 		s.expect(same(second.Rows[0], s.load1("a")), "Apply returned %s, Load has %s", show(second.Rows[0]), show(s.load1("a")))
+	}
+}
+
+// txnEnds: what a transaction writes, by Commit or by Apply, has each row's own end.
+func txnEnds(s *subject) {
+	if !s.has(Lifetimes) || !s.has(Atomic) {
+		return // declared: a lifetime is refused, and so are changes that are mixed
+	}
+	write := map[string]func(changeSet){"commit": func(set changeSet) {
+		if o := s.commit(set)[0]; o.Err != nil {
+			s.Fatalf("Commit: %v", o.Err)
+		}
+	}}
+	if s.has(Transactions) {
+		write["apply"] = func(set changeSet) {
+			txn := s.begin()
+			s.apply(txn, set)
+			if err := txn.Commit(s.ctx); err != nil {
+				s.Fatalf("Commit: %v", err)
+			}
+		}
+	}
+	for name, write := range write {
+		key := func(k string) string { return name + " " + k }
+		for _, k := range []string{"had", "kept"} {
+			s.write(lives(time.Hour, put(key(k), doc(1))))
+		}
+		at := time.Now().Add(2 * time.Hour)
+		set := set(
+			lives(time.Hour, put(key("after"), doc(2))), put(key("stays"), doc(3)), until(at, put(key("at"), doc(4))),
+			until(longAgo(), put(key("past"), doc(5))), lives(300*time.Millisecond, put(key("short"), doc(6))), put(key("had"), doc(7)),
+		)
+		if s.has(Checks) {
+			r := s.load1(key("kept"))
+			set.Checks = []check{{Key: key("kept"), Version: r.Version, Value: r.Value}, {Key: key("at"), Absent: true}}
+		}
+		write(set)
+		for k, want := range map[string]time.Duration{"after": time.Hour, "at": 2 * time.Hour, "kept": time.Hour} {
+			r := s.load1(key(k))
+			s.expect(r.Exists && !r.ExpiresAt.IsZero() && r.Remaining > want-time.Minute && r.Remaining <= want,
+				"%s: of %v remain %v: %s", key(k), want, r.Remaining, show(r))
+		}
+		r := s.load1(key("at"))
+		s.expect(r.ExpiresAt.Sub(at).Abs() <= time.Millisecond, "%s was to expire at %v, and expires at %v", key("at"), at, r.ExpiresAt)
+		for _, k := range []string{"stays", "had"} {
+			r := s.load1(key(k))
+			s.expect(r.Exists && r.ExpiresAt.IsZero(), "%s, which stays, expires: %s", key(k), show(r))
+		}
+		s.absent(key("past"))
+		s.expires(key("short"))
 	}
 }
 
