@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -29,20 +28,6 @@ func keyCommands() []command {
 	}
 }
 
-// rows is the keyspace inside a transaction.
-type rows struct {
-	ctx context.Context
-	in  lockstep.InTx[string, Value]
-}
-
-func (t rows) get(key string) (Value, error)     { return t.in.Get(t.ctx, key) }
-func (t rows) set(key string, value Value) error { return t.in.Set(t.ctx, key, value) }
-func (t rows) remove(key string) error           { return t.in.Delete(t.ctx, key) }
-
-func (k *keyspace) transact(ctx context.Context, f func(tx rows) error) error {
-	return lockstep.Transact(ctx, func(ctx context.Context, tx *lockstep.Tx) error { return f(rows{ctx, k.cache.In(tx)}) })
-}
-
 // tooLargeText names the limit.
 func tooLargeText(size int64, limit int) string {
 	return fmt.Sprintf("too large: the string would have %d bytes, and %d is the most (MaxValueBytes)", size, limit)
@@ -51,7 +36,7 @@ func tooLargeText(size int64, limit int) string {
 // DEL key [key ...], and UNLINK
 func del(r *request) {
 	if len(r.args) == 2 {
-		existed, err := r.keys.cache.Delete(r.ctx, r.key())
+		existed, err := r.keys.remove(r.ctx, r.key())
 		if err != nil {
 			r.fail(err)
 			return
@@ -63,16 +48,12 @@ func del(r *request) {
 	err := r.keys.transact(r.ctx, func(tx rows) error {
 		n = 0
 		for _, arg := range r.args[1:] {
-			key := string(arg)
-			switch _, err := tx.get(key); {
-			case errors.Is(err, lockstep.ErrNotFound): // or named before
-				continue
-			case err != nil:
+			existed, err := tx.remove(r.ctx, string(arg))
+			if err != nil {
 				return err
 			}
-			n++
-			if err := tx.remove(key); err != nil {
-				return err
+			if existed { // not where it was named before
+				n++
 			}
 		}
 		return nil
@@ -90,7 +71,7 @@ func exists(r *request) {
 	for i, arg := range r.args[1:] {
 		names[i] = string(arg)
 	}
-	found, err := r.keys.cache.GetMany(r.ctx, names)
+	found, err := r.keys.many(r.ctx, names)
 	if err != nil {
 		r.fail(err)
 		return
@@ -106,7 +87,7 @@ func exists(r *request) {
 
 // TYPE key
 func typeOf(r *request) {
-	switch v, err := r.keys.cache.Get(r.ctx, r.key()); {
+	switch v, err := r.keys.get(r.ctx, r.key()); {
 	case errors.Is(err, lockstep.ErrNotFound):
 		r.w.SimpleString("none")
 	case err != nil:

@@ -9,21 +9,17 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/internal/turn"
 	"github.com/lockstep-cache/lockstep/resp"
 )
 
-// keyspace is the rows that commands work on: one a key, whose end is the key's.
+// keyspace is what commands about keys work on: rows, one a key, whose end is the key's.
 type keyspace struct {
-	cache *lockstep.Cache[string, Value]
+	view
+	cache *lockstep.Cache[string, Value] // for what is about the whole table
 	// longest is how many bytes a string may grow to, so that what is too long is refused
 	// before it is built.
 	longest int
-	// turns are taken by those who read a key and then write it, for otherwise they would
-	// make each other try again.
-	turns   turn.Table
-	seed    maphash.Seed
-	cursors cursors
+	cursors *cursors
 }
 
 func newKeyspace(o Options) (*keyspace, error) {
@@ -38,7 +34,9 @@ func newKeyspace(o Options) (*keyspace, error) {
 	if longest == 0 {
 		longest = lockstep.DefaultMaxValueBytes
 	}
-	return &keyspace{cache: cache, longest: longest - 1, seed: maphash.MakeSeed()}, nil
+	return &keyspace{
+		view: &cached{cache: cache, seed: maphash.MakeSeed()}, cache: cache, longest: longest - 1, cursors: &cursors{},
+	}, nil
 }
 
 // request is a command about keys, under way: on its connection's goroutine, or beside
@@ -111,7 +109,7 @@ func (r *request) fail(err error) {
 // get reads the string that a key holds. Where there is none, or something else, it has
 // answered: with null, or with an error.
 func (r *request) get(key []byte) (text string, ok bool) {
-	v, err := r.keys.cache.Get(r.ctx, string(key))
+	v, err := r.keys.get(r.ctx, string(key))
 	switch {
 	case errors.Is(err, lockstep.ErrNotFound):
 		r.w.Null()
@@ -166,64 +164,4 @@ type next struct {
 	put, remove bool
 	value       Value
 	end         end
-}
-
-// read returns the key's row, from memory if it is there.
-func (k *keyspace) read(ctx context.Context, key string) (row, lockstep.Version, error) {
-	e, err := k.cache.GetEntry(ctx, key)
-	if errors.Is(err, lockstep.ErrNotFound) {
-		return row{}, 0, nil
-	}
-	return row{exists: err == nil, value: e.Value, end: end{at: e.ExpiresAt}}, e.Version, err
-}
-
-// set writes a row whatever there is. One whose end is over by now is none: it is deleted.
-func (k *keyspace) set(ctx context.Context, key string, value Value, end end) error {
-	if end.over(time.Now()) {
-		_, err := k.cache.Delete(ctx, key)
-		return err
-	}
-	_, err := k.cache.Set(ctx, key, value, end.options()...)
-	return err
-}
-
-// maxAttempts is how often a row is read again that others have changed meanwhile: other
-// processes, and writes of this one that read nothing before.
-const maxAttempts = 100
-
-// change has decide say what becomes of a row, and makes it so if the row is still the
-// one that decide has seen; otherwise it asks again. An error of decide's ends it. What is
-// decided without a write is an answer about the row as any other reader gets it. It is
-// not Cache.Update because that does not delete, nor let the row's end depend on the row.
-func (k *keyspace) change(ctx context.Context, key string, decide func(old row) (next, error)) error {
-	turns := []uint64{maphash.String(k.seed, key)}
-	if err := k.turns.Take(ctx, turns); err != nil {
-		return err
-	}
-	defer k.turns.Give(turns)
-	for attempt := 1; ; attempt++ {
-		old, version, err := k.read(ctx, key)
-		if err != nil {
-			return err
-		}
-		n, err := decide(old)
-		if err != nil {
-			return err
-		}
-		switch {
-		case n.put && n.end.over(time.Now()), n.remove:
-			if !old.exists {
-				return nil
-			}
-			_, err = k.cache.Delete(ctx, key, lockstep.IfVersion(version))
-		case n.put && old.exists:
-			_, err = k.cache.Set(ctx, key, n.value, n.end.options(lockstep.IfVersion(version))...)
-		case n.put:
-			_, err = k.cache.Set(ctx, key, n.value, n.end.options(lockstep.IfAbsent())...)
-		}
-		collided := errors.Is(err, lockstep.ErrConflict) && !errors.Is(err, lockstep.ErrUnknownOutcome)
-		if !collided || attempt == maxAttempts {
-			return err
-		}
-	}
 }

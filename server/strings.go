@@ -51,7 +51,7 @@ func mget(r *request) {
 	for i, arg := range r.args[1:] {
 		names[i] = string(arg)
 	}
-	found, err := r.keys.cache.GetMany(r.ctx, names)
+	found, err := r.keys.many(r.ctx, names)
 	if err != nil {
 		r.fail(err)
 		return
@@ -306,7 +306,7 @@ func mset(r *request) {
 	if !ok {
 		return
 	}
-	if err := r.keys.cache.SetMany(r.ctx, pairs); err != nil {
+	if err := r.keys.setMany(r.ctx, pairs); err != nil {
 		r.fail(err)
 		return
 	}
@@ -323,14 +323,14 @@ func msetNX(r *request) {
 	}
 	err := r.keys.transact(r.ctx, func(tx rows) error {
 		for key := range pairs {
-			if _, err := tx.get(key); err == nil {
+			if _, err := tx.get(r.ctx, key); err == nil {
 				return errExists
 			} else if !errors.Is(err, lockstep.ErrNotFound) {
 				return err
 			}
 		}
 		for key, value := range pairs {
-			if err := tx.set(key, value); err != nil {
+			if err := tx.set(r.ctx, key, value, end{}); err != nil {
 				return err
 			}
 		}
