@@ -31,6 +31,7 @@ func clientCommands() []command {
 // about is what others may know of a connection.
 type about struct {
 	name, user          string
+	known               bool // it has shown to be that user
 	libName, libVersion string
 	version             resp.Version
 	noEvict, noTouch    bool

@@ -35,6 +35,8 @@ type conn struct {
 	w resp.Writer
 
 	authenticated bool
+	readOnly      bool      // its user is
+	usersSeen     uint64    // how often users had changed when it was last asked who its user is
 	stranger      time.Time // since when it has been the other way round
 	silence       silence
 	closing       bool     // after the reply that is being built
@@ -76,14 +78,23 @@ func newConn(s *Server, nc net.Conn) *conn {
 	now := time.Now()
 	c := &conn{server: s, nc: nc, created: now, rested: now}
 	c.r = resp.NewReader(nc, s.options.Limits)
-	c.about = about{user: defaultUser, version: resp.RESP2, active: now}
-	c.setAuthenticated(s.open())
+	c.about = about{version: resp.RESP2, active: now}
+	c.arrive()
 	return c
 }
 
-func (c *conn) setAuthenticated(yes bool) {
-	c.authenticated, c.stranger = yes, time.Now()
-	c.r.SetAuthenticated(yes)
+// arrive has the connection be that of somebody who has not said who it is.
+func (c *conn) arrive() {
+	c.usersSeen = c.server.usersChanges.Load() // before it is asked, so that no change is missed
+	user, open := c.server.open()
+	c.become(defaultUser, user, open)
+}
+
+// become has the connection be a user's, who has shown to be that or has yet to.
+func (c *conn) become(name string, user User, known bool) {
+	c.authenticated, c.readOnly, c.stranger = known, user.ReadOnly, time.Now()
+	c.r.SetAuthenticated(known)
+	c.say(func(a *about) { a.user, a.known = name, known })
 }
 
 // serve runs the connection to its end.

@@ -91,7 +91,7 @@ func TestPasswords(t *testing.T) {
 		{"default", "secret", true}, {"default", "old", true}, {"default", "", false}, {"default", "wrong", false},
 		{"anybody", "", true}, {"anybody", "x", true}, {"disabled", "", false}, {"disabled", "x", false}, {"nobody", "", false}, {"nobody", "secret", false},
 	} {
-		if got := s.authenticates([]byte(c.name), []byte(c.password)); got != c.want {
+		if _, got := s.authenticates([]byte(c.name), []byte(c.password)); got != c.want {
 			t.Errorf("%s with %q: %t", c.name, c.password, got)
 		}
 	}

@@ -38,7 +38,7 @@ func auth(c *conn, args [][]byte) {
 		if c.login(args[1], args[2]) {
 			c.ok()
 		}
-	case c.server.open():
+	case c.open():
 		c.w.Error("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
 	case c.login([]byte(defaultUser), args[1]):
 		c.ok()
@@ -48,13 +48,20 @@ func auth(c *conn, args [][]byte) {
 // login has the connection be a user's, or answers with an error. Who was somebody before
 // still is after a wrong password, as with Redis.
 func (c *conn) login(name, password []byte) bool {
-	if !c.server.authenticates(name, password) {
+	seen := c.server.usersChanges.Load()
+	user, good := c.server.authenticates(name, password)
+	if !good {
 		c.w.Error(wrongPassword)
 		return false
 	}
-	c.setAuthenticated(true)
-	c.say(func(a *about) { a.user = string(name) })
+	c.usersSeen = seen
+	c.become(string(name), user, true)
 	return true
+}
+
+func (c *conn) open() bool {
+	_, open := c.server.open()
+	return open
 }
 
 // HELLO [protover [AUTH username password] [SETNAME clientname]]
@@ -140,12 +147,12 @@ func quit(c *conn, _ [][]byte) {
 // RESET
 func reset(c *conn, _ [][]byte) {
 	c.w.SetVersion(resp.RESP2)
-	c.setAuthenticated(c.server.open())
 	c.silence.off, c.silence.next = false, false
 	c.say(func(a *about) {
 		// NO-EVICT stays, as with Redis.
-		*a = about{user: defaultUser, version: resp.RESP2, active: a.active, command: a.command, noEvict: a.noEvict, libName: a.libName, libVersion: a.libVersion}
+		*a = about{version: resp.RESP2, active: a.active, command: a.command, noEvict: a.noEvict, libName: a.libName, libVersion: a.libVersion}
 	})
+	c.arrive()
 	c.w.SimpleString("RESET")
 }
 

@@ -8,6 +8,10 @@ import (
 // do runs a request and builds its reply. The order of the checks is Redis's: what the
 // command is, how many arguments it has, who asks.
 func (c *conn) do(args [][]byte) {
+	if !c.renew() {
+		c.dropped = true
+		return
+	}
 	container, cmd := commands.find(args)
 	if c.join(cmd, args) {
 		return
@@ -31,6 +35,10 @@ func (c *conn) dispatch(container, cmd *command, args [][]byte) {
 	}
 	if !c.authenticated && !cmd.noAuth {
 		c.w.Error("NOAUTH Authentication required.")
+		return
+	}
+	if !c.may(cmd) {
+		c.w.Error("NOPERM this user has no permissions to run the '" + cmd.full + "' command")
 		return
 	}
 	c.current = cmd

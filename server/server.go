@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
@@ -29,6 +30,8 @@ type Server struct {
 	conns     map[int64]*conn
 	refusing  int   // connections that are being told that there are too many
 	lastID    int64 // connections are numbered from 1 on, and none twice
+
+	usersChanges atomic.Uint64 // calls of UsersChanged
 
 	// under counts the goroutines of connections. It grows only while draining is false,
 	// under mu.

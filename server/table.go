@@ -31,6 +31,8 @@ type command struct {
 	// What follows from the above, when the table is made.
 	full   string // "client|list"
 	noAuth bool
+	// guarded: not for users who are read-only.
+	guarded bool
 	sub    map[string]*command
 }
 
@@ -59,7 +61,7 @@ func (k keys) of(args [][]byte) [][]byte {
 var commands *table
 
 func init() {
-	commands = newTable(connectionCommands(), clientCommands(), commandCommands(), serverCommands(), stringCommands(), keyCommands(), expiryCommands())
+	commands = newTable(connectionCommands(), clientCommands(), commandCommands(), serverCommands(), aclCommands(), stringCommands(), keyCommands(), expiryCommands())
 }
 
 // table is all commands, in the order of their families.
@@ -95,7 +97,9 @@ func newTable(families ...[]command) *table {
 
 func (c *command) derive(full string) {
 	c.full = full
-	c.noAuth = slices.Contains(strings.Fields(c.flags), "no_auth")
+	flags := strings.Fields(c.flags)
+	c.noAuth = slices.Contains(flags, "no_auth")
+	c.guarded = slices.Contains(flags, "write") || slices.Contains(flags, "admin")
 }
 
 // names are the names by which each command can be asked for: those of its subcommands
