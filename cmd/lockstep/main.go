@@ -20,12 +20,13 @@ import (
 // be left out. The context ends at an interrupt, and the writer is the standard
 // output.
 type verbs struct {
-	Demo    demoVerb    `cmd:"" help:"Show the patterns at work on a real database."`
-	Serve   serveVerb   `cmd:"" help:"Serve the Redis protocol over a SQL database."`
-	Verify  verifyVerb  `cmd:"" help:"Break programs that use Lockstep, and check that the promise was kept."`
-	Version versionVerb `cmd:"" help:"Say which version this is."`
-	Watch   watchVerb   `cmd:"" help:"Have caches told of what others change in a table."`
-	Program programVerb `cmd:"" name:"verify-program" hidden:""`
+	Demo    demoVerb         `cmd:"" help:"Show the patterns at work on a real database."`
+	Hash    hashPasswordVerb `cmd:"" name:"hash-password" help:"Make a line for the server's file of users."`
+	Serve   serveVerb        `cmd:"" help:"Serve the Redis protocol over a SQL database."`
+	Verify  verifyVerb       `cmd:"" help:"Break programs that use Lockstep, and check that the promise was kept."`
+	Version versionVerb      `cmd:"" help:"Say which version this is."`
+	Watch   watchVerb        `cmd:"" help:"Have caches told of what others change in a table."`
+	Program programVerb      `cmd:"" name:"verify-program" hidden:""`
 }
 
 // Exit statuses: a verb that failed, or found what it looked for to be wrong; and a
@@ -47,7 +48,11 @@ func main() {
 	// A verb may have something to put away when nobody reads its output any more:
 	// it learns of that by an error.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if len(os.Args) < 2 || os.Args[1] != "serve" { // which reads files again, as servers do
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)
@@ -68,21 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		}
 	}()
 
-	parser, err := kong.New(&verbs{},
-		kong.Name("lockstep"),
-		kong.Description("Keeps a cache and a database in step."),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"stores": storesHelp(), "watched": watchHelp(), "watchedsecrets": watchSecrets()},
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.BindTo(stdout, (*io.Writer)(nil)),
-		kong.Bind(standardError{stderr}),
-	)
-	if err != nil {
-		panic(err) // the tags of verbs are wrong, which no user can mend
-	}
-	command, err := parser.Parse(spoken(args))
+	command, err := parser(ctx, &verbs{}, stdout, stderr, func(code int) { panic(exit(code)) }).Parse(spoken(args))
 	if err != nil {
 		understood := verbOf(err)
 		var misread usageError // a flag's own words, which name it
@@ -102,6 +93,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// parser reads command lines into v.
+func parser(ctx context.Context, v *verbs, stdout, stderr io.Writer, exit func(int)) *kong.Kong {
+	parser, err := kong.New(v,
+		kong.Name("lockstep"),
+		kong.Description("Keeps a cache and a database in step."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Groups{
+			"users":  "Users and passwords:",
+			"limits": "Limits of clients:",
+			"memory": "Memory and the database:",
+		},
+		kong.Vars{"stores": storesHelp(), "watched": watchHelp(), "watchedsecrets": watchSecrets()},
+		kong.Writers(stdout, stderr),
+		kong.Exit(exit),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.BindTo(stdout, (*io.Writer)(nil)),
+		kong.Bind(standardError{stderr}),
+	)
+	if err != nil {
+		panic(err) // the tags of verbs are wrong, which no user can mend
+	}
+	return parser
 }
 
 // spoken puts into our words what people say to any command before they have read

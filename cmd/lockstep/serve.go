@@ -1,81 +1,147 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"os"
+	"strings"
 	"time"
 
+	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/server"
 	"github.com/lockstep-cache/lockstep/store/codec"
 )
 
-// serveVerb is lockstep serve.
+// serveVerb is lockstep serve: all that can be set. Where a field is not on the command
+// line it is taken from the environment, or a file; see settings.
 type serveVerb struct {
-	Store        storeFlag     `default:"sqlite:lockstep.db" placeholder:"URL" help:"Where the keys are: ${stores}. Without --store, the file lockstep.db in this directory, which is made if it is not there."`
-	Table        string        `default:"lockstep_keys" placeholder:"NAME" help:"The table in that database; it is made if it is not there. Default: lockstep_keys."`
-	Redis        string        `default:"127.0.0.1:6379" placeholder:"HOST:PORT" help:"Where Redis clients connect. Default: 127.0.0.1:6379, which only this machine reaches. Any other address needs a password."`
-	PasswordFile string        `placeholder:"FILE" help:"The password of the user default is the first line of this file. Without it, it is in the environment, LOCKSTEP_REDIS_PASSWORD; and without that there is none."`
-	Drain        time.Duration `default:"30s" placeholder:"TIME" help:"How long to wait, after SIGTERM, until what was accepted is committed and answered. Default: 30s."`
+	Config string    `placeholder:"FILE" help:"Take settings from this file, one a line: the name of a flag without --, =, and its value, as in max-clients = 500. A line that begins with # is a comment. Flags and the environment go before it."`
+	Store  storeFlag `default:"sqlite:lockstep.db" placeholder:"URL" help:"Where the keys are: ${stores}. Without --store, the file lockstep.db in this directory, which is made if it is not there."`
+	Table  string    `default:"lockstep_keys" placeholder:"NAME" help:"The table in that database; it is made if it is not there. Default: lockstep_keys."`
+
+	Redis []string      `placeholder:"HOST:PORT" help:"Where Redis clients connect; several with a comma, or by several flags. Default: 127.0.0.1:6379, which only this machine reaches. An address that others reach needs a password."`
+	Drain time.Duration `default:"30s" placeholder:"TIME" help:"How long to wait, after SIGTERM, until what was accepted is committed and answered. Default: 30s."`
+
+	PasswordFile string `group:"users" placeholder:"FILE" help:"The password of the user default is the first line of this file. Without it, it is in the environment, LOCKSTEP_REDIS_PASSWORD; and without that there is none."`
+	Users        string `group:"users" placeholder:"FILE" help:"Several users: each line has a name, the SHA-256 of one or more passwords, and read-only for one who may not write. lockstep hash-password makes a line. The file is read again when it changes, and at SIGHUP; one that is wrong then changes nothing, and the log says why."`
+
+	MaxClients     positive      `group:"limits" placeholder:"N" help:"How many connections may be open. Default: 10000."`
+	MaxRequest     byteSize      `group:"limits" placeholder:"BYTES" help:"How large a request may be, as it is sent. Default: 1GiB, and 512MiB for one argument, as in Redis."`
+	MaxValue       byteSize      `group:"limits" placeholder:"BYTES" help:"How large a value may be. The database may take less. Default: 8MiB."`
+	IdleTimeout    time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection that has asked nothing for so long, as 10m. Default: never."`
+	AuthTimeout    time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection that had to give a password, and has not for so long. Default: 1m."`
+	RequestTimeout time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection whose request has not come as a whole so long after its first byte. Default: 5m."`
+	WriteTimeout   time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection that has not read its replies for so long. Default: 1m."`
+
+	MaxEntries    positive      `group:"memory" placeholder:"N" help:"How many keys memory may hold; what is used least leaves it, and stays in the database. Default: 100000."`
+	MaxBytes      byteSize      `group:"memory" placeholder:"BYTES" help:"How much memory keys and values may take, in the place of --max-entries."`
+	TTL           time.Duration `group:"memory" name:"ttl" placeholder:"TIME" help:"How long memory may answer for a key without asking the database. It bounds how long what others have written there stays unseen. Default: for ever."`
+	AuditInterval time.Duration `group:"memory" placeholder:"TIME" help:"How often 256 keys in memory are compared with the database; one that differs is dropped, and logged. Default: never."`
+	CommitTimeout time.Duration `group:"memory" placeholder:"TIME" help:"How long a write may wait for the database, before it answers -UNAVAILABLE or -UNKNOWN. Default: 10s."`
+	QueueLimit    positive      `group:"memory" placeholder:"N" help:"How many writes may wait for the database; one more answers -UNAVAILABLE. Default: 65536."`
 }
 
 // Help is the long help.
 func (serveVerb) Help() string {
 	return "Serves the Redis protocol over a SQL database: a SET is committed there when it says OK, and a GET is answered from memory. Try it: redis-cli set greeting hello. " +
 		"There are strings and keys, with their ends; hashes, MULTI, publishing, client-side caching and TLS are not there yet, and answer as Redis answers an unknown command. " +
-		"A write that was not done says -UNAVAILABLE, one of which nobody knows says -UNKNOWN. Only one process may serve a table: others would not hear of its writes."
+		"A write that was not done says -UNAVAILABLE, one of which nobody knows says -UNKNOWN. Only one process may serve a table: others would not hear of its writes.\n\n" +
+		"Each flag can be set in the environment, in capitals and with LOCKSTEP_ before it: LOCKSTEP_MAX_CLIENTS=500 is --max-clients 500. " +
+		"Passwords are in the environment or in files, and nowhere else. SIGTERM ends the server when what it has accepted is answered."
 }
 
-const (
-	passwordVariable = "LOCKSTEP_REDIS_PASSWORD"
-	longestPassword  = 64 << 10
-)
+// defaultRedis is where clients connect where nothing is said.
+const defaultRedis = "127.0.0.1:6379"
 
-// password is the server's, "" for none.
-func (v serveVerb) password() (string, error) {
-	if v.PasswordFile == "" {
-		return os.Getenv(passwordVariable), nil
+// address is one that is listened on, and the flag that has named it.
+type address struct{ flag, text string }
+
+// addresses are all that are listened on. open tells that there is no password.
+func (v *serveVerb) addresses(open bool) ([]address, error) {
+	if len(v.Redis) == 0 {
+		v.Redis = []string{defaultRedis}
 	}
-	file, err := os.Open(v.PasswordFile)
-	if err != nil {
-		return "", usagef("--password-file: %v", err)
+	var all []address
+	for _, text := range v.Redis {
+		text = strings.TrimSpace(text)
+		host, _, err := net.SplitHostPort(text)
+		if err != nil {
+			return nil, usagef("--redis %s: it must be HOST:PORT, such as %s", text, defaultRedis)
+		}
+		if open && !loopback(host) {
+			return nil, usagef("--redis %s: others can reach that address, and there is no password; give one by --password-file, %s or --users", text, passwordVariable)
+		}
+		all = append(all, address{"redis", text})
 	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, longestPassword))
-	if err != nil {
-		return "", usagef("--password-file: %v", err)
-	}
-	line, _, _ := bytes.Cut(text, []byte("\n"))
-	if line = bytes.TrimSuffix(line, []byte("\r")); len(line) == 0 {
-		return "", usagef("--password-file %s: its first line is empty", v.PasswordFile)
-	}
-	return string(line), nil
+	return all, nil
 }
 
-// checkAddress refuses an address that others reach, where there is no password.
-func (v serveVerb) checkAddress(password string) error {
-	host, _, err := net.SplitHostPort(v.Redis)
-	if err != nil {
-		return usagef("--redis %s: it must be HOST:PORT, such as 127.0.0.1:6379", v.Redis)
-	}
+func loopback(host string) bool {
 	ip := net.ParseIP(host)
-	if password == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return usagef("--redis %s: others can reach that address, and there is no password; give one by --password-file or %s", v.Redis, passwordVariable)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// check refuses what the types of the fields let through.
+func (v *serveVerb) check() error {
+	for _, f := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"drain", v.Drain}, {"idle-timeout", v.IdleTimeout}, {"auth-timeout", v.AuthTimeout}, {"request-timeout", v.RequestTimeout},
+		{"write-timeout", v.WriteTimeout}, {"ttl", v.TTL}, {"audit-interval", v.AuditInterval}, {"commit-timeout", v.CommitTimeout},
+	} {
+		if f.value < 0 {
+			return usagef("--%s %v: it must not be negative", f.flag, f.value)
+		}
+	}
+	switch {
+	case v.MaxBytes > 0 && v.MaxEntries > 0:
+		return usagef("--max-entries and --max-bytes exclude each other")
+	case v.PasswordFile != "" && v.Users != "":
+		return usagef("--password-file and --users exclude each other: a line of the file of users gives default a password")
 	}
 	return nil
 }
 
-func (v serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError) (err error) {
-	password, err := v.password()
+// entryBytes is what memory takes for a key besides its name and its value, about.
+const entryBytes = 200
+
+func (v *serveVerb) options() server.Options {
+	o := server.Options{
+		MaxClients: int(v.MaxClients), IdleTimeout: v.IdleTimeout, AuthTimeout: v.AuthTimeout,
+		RequestTimeout: v.RequestTimeout, WriteTimeout: v.WriteTimeout,
+		Cache: lockstep.Options[string, server.Value]{
+			MaxEntries: int(v.MaxEntries), MaxBytes: int64(v.MaxBytes), TTL: v.TTL,
+			AuditInterval: v.AuditInterval, CommitTimeout: v.CommitTimeout, QueueLimit: int(v.QueueLimit),
+		},
+	}
+	if v.MaxBytes > 0 {
+		o.Cache.Weigher = func(key string, value server.Value) uint32 { return uint32(len(key) + len(value) + entryBytes) }
+	}
+	if v.MaxValue > 0 {
+		o.Cache.MaxValueBytes = int(v.MaxValue) + 1 // the byte that says of what kind it is
+	}
+	if v.MaxRequest > 0 {
+		o.Limits.MaxRequest = int(v.MaxRequest)
+		o.Limits.MaxBulk = min(int(v.MaxRequest), 512<<20)
+	}
+	return o
+}
+
+func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError) (err error) {
+	if err := v.check(); err != nil {
+		return err
+	}
+	logger := slog.New(slog.NewTextHandler(stderr, nil))
+	users, err := v.users()
 	if err != nil {
 		return err
 	}
-	if err := v.checkAddress(password); err != nil {
+	addresses, err := v.addresses(users.open())
+	if err != nil {
 		return err
 	}
 	url, err := parseStore(string(v.Store))
@@ -91,34 +157,48 @@ func (v serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError)
 	if err != nil {
 		return url.error(err)
 	}
-	options := server.Options{Store: store, Logger: slog.New(slog.NewTextHandler(stderr, nil))}
-	options.Cache.Logger = options.Logger
-	if password != "" {
-		user := server.User{Passwords: []server.PasswordHash{server.HashPassword(password)}}
-		options.Users = func(name string) (server.User, bool) { return user, name == "default" }
-	}
+	options := v.options()
+	options.Store, options.Users, options.Logger, options.Cache.Logger = store, users.find, logger, logger
 	s, err := server.New(options)
 	if err != nil {
-		return err
+		return usagef("%v", err)
 	}
-	listener, err := net.Listen("tcp", v.Redis)
-	if err != nil {
-		return errors.Join(fmt.Errorf("--redis %s: %w", v.Redis, err), v.drain(s))
+	var listeners []net.Listener
+	var names []string
+	for _, a := range addresses {
+		listener, err := net.Listen("tcp", a.text)
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+			return errors.Join(fmt.Errorf("--%s %s: %w", a.flag, a.text, err), v.drain(s))
+		}
+		listeners = append(listeners, listener)
+		names = append(names, listener.Addr().String())
 	}
-	fmt.Fprintf(out, "Serving the Redis protocol on %s, over %s, table %s.\n", listener.Addr(), url.text, v.Table)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(listener) }()
+	background, stop := context.WithCancel(ctx)
+	wait := newReloads(logger, users.watched(s.UsersChanged)).start(background)
+	defer func() { stop(); wait() }()
+	fmt.Fprintf(out, "Serving the Redis protocol on %s, over %s, table %s.\n", strings.Join(names, " and "), url.text, v.Table)
+	served := make(chan error, len(listeners))
+	for _, listener := range listeners {
+		go func() { served <- s.Serve(listener) }()
+	}
+	left := len(listeners)
 	select {
 	case <-ctx.Done():
-		err := v.drain(s)
-		return errors.Join(err, <-served)
-	case err := <-served:
-		return errors.Join(err, v.drain(s))
+	case err = <-served: // one that fails ends the others, or nobody would notice
+		left--
 	}
+	err = errors.Join(err, v.drain(s))
+	for range left {
+		err = errors.Join(err, <-served)
+	}
+	return err
 }
 
 // drain has what was accepted committed and answered.
-func (v serveVerb) drain(s *server.Server) error {
+func (v *serveVerb) drain(s *server.Server) error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), v.Drain, fmt.Errorf("not everything that was accepted was answered within %v (--drain)", v.Drain))
 	defer cancel()
 	return s.Shutdown(ctx)

@@ -5,11 +5,19 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/resp"
 )
 
 // TestServe: the real redis-cli finds after a restart what was set before, and the end of
@@ -90,6 +98,13 @@ func TestServeRefuses(t *testing.T) {
 		{"--redis :0", "no password"},
 		{"--redis example.org:0", "no password"},
 		{"--redis 6379", "HOST:PORT"},
+		{"--redis 127.0.0.1:0,0.0.0.0:0", "0.0.0.0:0: others can reach"},
+		{"--redis 0.0.0.0:0 --users " + written(t, "ann "+hello+"\nbob nopass"), "no password"},
+		{"--users " + written(t, "ann secret"), "file:1: user ann"},
+		{"--users " + written(t, "ann "+hello) + " --password-file x", "exclude"},
+		{"--max-entries 5 --max-bytes 1MiB", "exclude"},
+		{"--max-clients 0", "max-clients"},
+		{"--drain -5s", "--drain"},
 		{"--password-file " + empty, "first line"},
 		{"--password-file " + empty + "x", "--password-file"},
 		{"--store nosuch:x", "--store"},
@@ -98,5 +113,132 @@ func TestServeRefuses(t *testing.T) {
 		if status != exitUsage || stdout != "" || !strings.Contains(stderr, c.want) {
 			t.Errorf("%s: status %d, %q, %q; want %q", c.args, status, stdout, stderr, c.want)
 		}
+	}
+}
+
+// serving is lockstep serve, run beside a test until it ends.
+type serving struct {
+	addrs  []string // in the order of the flags
+	stop   func() (status int)
+	stderr *log
+}
+
+var servedOn = regexp.MustCompile(`(127\.0\.0\.1|\[::1\]):\d+`)
+
+func startServe(t *testing.T, args ...string) serving {
+	t.Helper()
+	ctx, end := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	s := serving{stderr: new(log)}
+	ended := make(chan int, 1)
+	go func() {
+		status := run(ctx, append([]string{"serve", "--store", "sqlite:" + filepath.Join(t.TempDir(), "keys.db") + "?allow-unsafe-durability=true"}, args...), w, s.stderr)
+		w.CloseWithError(io.EOF)
+		ended <- status
+	}()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		t.Fatalf("%v: %s", err, s.stderr.String())
+	}
+	s.addrs = servedOn.FindAllString(line, -1)
+	s.stop = sync.OnceValue(func() int { end(); return <-ended })
+	t.Cleanup(func() {
+		if status := s.stop(); status != 0 {
+			t.Errorf("status %d: %s", status, s.stderr.String())
+		}
+	})
+	return s
+}
+
+// client is a connection that is asked in lines, and answers in the protocol's own words.
+type client struct {
+	net.Conn
+	t       *testing.T
+	replies *resp.Decoder
+}
+
+func connect(t *testing.T, conn net.Conn, err error) client {
+	t.Helper()
+	if err == nil {
+		t.Cleanup(func() { conn.Close() })
+		err = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client{conn, t, resp.NewDecoder(conn, resp.DecodeLimits{})}
+}
+
+func dial(t *testing.T, addr string) client {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	return connect(t, conn, err)
+}
+
+func (c client) ask(request string) string {
+	if _, err := io.WriteString(c, request+"\r\n"); err != nil {
+		return err.Error()
+	}
+	v, err := c.replies.Decode()
+	if err != nil {
+		return err.Error()
+	}
+	return v.Text
+}
+
+func (c client) want(request, reply string) {
+	c.t.Helper()
+	if got := c.ask(request); got != reply {
+		c.t.Fatalf("%s: %q, want %q", request, got, reply)
+	}
+}
+
+// TestServeFollowsItsUsers on two addresses: a file that changes while connections are
+// open, one that is wrong, and SIGHUP, which does not end the server.
+func TestServeFollowsItsUsers(t *testing.T) {
+	file := written(t, "ann "+hello+"\nbob "+hello)
+	s := startServe(t, "--redis", "127.0.0.1:0,[::1]:0", "--users", file)
+	if len(s.addrs) != 2 {
+		t.Fatal(s.addrs)
+	}
+	ann, bob := dial(t, s.addrs[0]), dial(t, s.addrs[1])
+	ann.want("GET x", "NOAUTH Authentication required.")
+	ann.want("AUTH ann hello", "OK")
+	bob.want("AUTH bob hello", "OK")
+	ann.want("SET x 1", "OK")
+	bob.want("GET x", "1")
+	change := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		self, err := os.FindProcess(os.Getpid())
+		if err == nil {
+			err = self.Signal(syscall.SIGHUP)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	logged := func(text string) {
+		t.Helper()
+		for !strings.Contains(s.stderr.String(), text) {
+			runtime.Gosched()
+		}
+	}
+	change("ann secret")
+	logged(file + ":1: user ann: word 2 is none of")
+	bob.want("INCR x", "2")
+	change("ann nopass")
+	logged("takes a restart")
+	change("ann " + hello + " read-only")
+	logged("read again")
+	if _, err := bob.replies.Decode(); err != io.EOF {
+		t.Errorf("bob is gone, and his connection is not closed: %v", err)
+	}
+	ann.want("INCR x", "NOPERM this user has no permissions to run the 'incr' command")
+	ann.want("GET x", "2")
+	if strings.Contains(s.stderr.String(), "secret") || strings.Contains(s.stderr.String(), hello) {
+		t.Error(s.stderr.String())
 	}
 }
