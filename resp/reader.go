@@ -72,6 +72,10 @@ func (r *Reader) SetAuthenticated(yes bool) { r.open = yes }
 // Buffered returns how many bytes have come that were not returned as part of a request.
 func (r *Reader) Buffered() int { return r.end - r.start }
 
+// Rest returns what has come and was not returned as part of a request, until the next
+// Fill. After an error it says what could not be read.
+func (r *Reader) Rest() []byte { return r.buf[r.start:r.end:r.end] }
+
 // Fill reads once from the source, which may block, and makes what Next returned before
 // invalid. Its errors are the source's; the end inside a request is io.ErrUnexpectedEOF.
 // After one that was not for good, a time-out for instance, it may be called again.

@@ -107,9 +107,9 @@ func (c *conn) serve() {
 				"panic", fault, "stack", string(debug.Stack()))
 		}
 	}()
-	if c.run() {
+	if c.shake() && c.run() {
 		c.server.leave(c)
-		c.linger()
+		linger(c.nc)
 	}
 }
 
@@ -122,6 +122,7 @@ func (c *conn) run() (ours bool) {
 			args, err := c.r.Next()
 			if err != nil {
 				c.runGroup()
+				c.misdirected()
 				c.answer(func() { c.w.Error("ERR " + err.Error()) })
 				c.closing = true
 				break
@@ -288,10 +289,10 @@ func (c *conn) drain() {
 
 // linger tells the peer that nothing more comes, and waits until it has understood: to
 // close a connection on which something unread has come destroys what was sent last.
-func (c *conn) linger() {
-	half, ok := c.nc.(interface{ CloseWrite() error })
-	if !ok || c.nc.SetDeadline(time.Now().Add(lingering)) != nil || half.CloseWrite() != nil {
+func linger(nc net.Conn) {
+	half, ok := nc.(interface{ CloseWrite() error })
+	if !ok || nc.SetDeadline(time.Now().Add(lingering)) != nil || half.CloseWrite() != nil {
 		return
 	}
-	_, _ = io.Copy(io.Discard, c.nc)
+	_, _ = io.Copy(io.Discard, nc)
 }

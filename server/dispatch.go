@@ -58,8 +58,7 @@ func (c *conn) dispatch(container, cmd *command, args [][]byte) {
 // requests here, and must not learn what they do.
 func (c *conn) unknown(args [][]byte) {
 	if bytes.EqualFold(args[0], []byte("post")) || bytes.EqualFold(args[0], []byte("host:")) {
-		c.server.options.Logger.Warn("server: an HTTP request, perhaps made by a web page that attacks; its connection is closed",
-			"from", c.nc.RemoteAddr())
+		c.server.unwelcome.warn(c, "server: an HTTP request, perhaps made by a web page that attacks; its connection is closed", nil)
 		c.dropped = true
 		return
 	}

@@ -32,6 +32,7 @@ type Server struct {
 	lastID    int64 // connections are numbered from 1 on, and none twice
 
 	usersChanges atomic.Uint64 // calls of UsersChanged
+	unwelcome    sparse
 
 	// under counts the goroutines of connections. It grows only while draining is false,
 	// under mu.

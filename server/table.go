@@ -33,7 +33,7 @@ type command struct {
 	noAuth bool
 	// guarded: not for users who are read-only.
 	guarded bool
-	sub    map[string]*command
+	sub     map[string]*command
 }
 
 // keys says which arguments are keys: from the first to the last, every step. The name is

@@ -103,6 +103,7 @@ func parser(ctx context.Context, v *verbs, stdout, stderr io.Writer, exit func(i
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Groups{
 			"users":  "Users and passwords:",
+			"tls":    "TLS:",
 			"limits": "Limits of clients:",
 			"memory": "Memory and the database:",
 		},

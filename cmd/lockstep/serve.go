@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -22,11 +23,16 @@ type serveVerb struct {
 	Store  storeFlag `default:"sqlite:lockstep.db" placeholder:"URL" help:"Where the keys are: ${stores}. Without --store, the file lockstep.db in this directory, which is made if it is not there."`
 	Table  string    `default:"lockstep_keys" placeholder:"NAME" help:"The table in that database; it is made if it is not there. Default: lockstep_keys."`
 
-	Redis []string      `placeholder:"HOST:PORT" help:"Where Redis clients connect; several with a comma, or by several flags. Default: 127.0.0.1:6379, which only this machine reaches. An address that others reach needs a password."`
-	Drain time.Duration `default:"30s" placeholder:"TIME" help:"How long to wait, after SIGTERM, until what was accepted is committed and answered. Default: 30s."`
+	Redis    []string      `placeholder:"HOST:PORT" help:"Where Redis clients connect; several with a comma, or by several flags. Default, without --redis-tls: 127.0.0.1:6379, which only this machine reaches. An address that others reach needs a password."`
+	RedisTLS []string      `name:"redis-tls" placeholder:"HOST:PORT" help:"The same for clients that speak TLS, as redis-cli --tls does. One that others reach needs a password or --tls-ca."`
+	Drain    time.Duration `default:"30s" placeholder:"TIME" help:"How long to wait, after SIGTERM, until what was accepted is committed and answered. Default: 30s."`
 
 	PasswordFile string `group:"users" placeholder:"FILE" help:"The password of the user default is the first line of this file. Without it, it is in the environment, LOCKSTEP_REDIS_PASSWORD; and without that there is none."`
 	Users        string `group:"users" placeholder:"FILE" help:"Several users: each line has a name, the SHA-256 of one or more passwords, and read-only for one who may not write. lockstep hash-password makes a line. The file is read again when it changes, and at SIGHUP; one that is wrong then changes nothing, and the log says why."`
+
+	TLSCert string `group:"tls" name:"tls-cert" placeholder:"FILE" help:"The server's certificate, in PEM, with those between it and the authority. It, its key and --tls-ca are read again when they change, and at SIGHUP; connections that are open stay."`
+	TLSKey  string `group:"tls" name:"tls-key" placeholder:"FILE" help:"The certificate's key, in PEM."`
+	TLSCA   string `group:"tls" name:"tls-ca" placeholder:"FILE" help:"Take only clients that show a certificate of one of these authorities, in PEM. Without it clients show none."`
 
 	MaxClients     positive      `group:"limits" placeholder:"N" help:"How many connections may be open. Default: 10000."`
 	MaxRequest     byteSize      `group:"limits" placeholder:"BYTES" help:"How large a request may be, as it is sent. Default: 1GiB, and 512MiB for one argument, as in Redis."`
@@ -47,7 +53,7 @@ type serveVerb struct {
 // Help is the long help.
 func (serveVerb) Help() string {
 	return "Serves the Redis protocol over a SQL database: a SET is committed there when it says OK, and a GET is answered from memory. Try it: redis-cli set greeting hello. " +
-		"There are strings and keys, with their ends; hashes, MULTI, publishing, client-side caching and TLS are not there yet, and answer as Redis answers an unknown command. " +
+		"There are strings and keys, with their ends; hashes, MULTI, publishing and client-side caching are not there yet, and answer as Redis answers an unknown command. " +
 		"A write that was not done says -UNAVAILABLE, one of which nobody knows says -UNKNOWN. Only one process may serve a table: others would not hear of its writes.\n\n" +
 		"Each flag can be set in the environment, in capitals and with LOCKSTEP_ before it: LOCKSTEP_MAX_CLIENTS=500 is --max-clients 500. " +
 		"Passwords are in the environment or in files, and nowhere else. SIGTERM ends the server when what it has accepted is answered."
@@ -57,24 +63,30 @@ func (serveVerb) Help() string {
 const defaultRedis = "127.0.0.1:6379"
 
 // address is one that is listened on, and the flag that has named it.
-type address struct{ flag, text string }
+type address struct {
+	flag, text string
+	secure     bool
+}
 
-// addresses are all that are listened on. open tells that there is no password.
-func (v *serveVerb) addresses(open bool) ([]address, error) {
-	if len(v.Redis) == 0 {
+// addresses are all that are listened on. open tells that somebody needs no password.
+func (v *serveVerb) addresses(open bool) (all []address, err error) {
+	if len(v.Redis) == 0 && len(v.RedisTLS) == 0 {
 		v.Redis = []string{defaultRedis}
 	}
-	var all []address
 	for _, text := range v.Redis {
-		text = strings.TrimSpace(text)
-		host, _, err := net.SplitHostPort(text)
+		all = append(all, address{"redis", strings.TrimSpace(text), false})
+	}
+	for _, text := range v.RedisTLS {
+		all = append(all, address{"redis-tls", strings.TrimSpace(text), true})
+	}
+	for _, a := range all {
+		host, _, err := net.SplitHostPort(a.text)
 		if err != nil {
-			return nil, usagef("--redis %s: it must be HOST:PORT, such as %s", text, defaultRedis)
+			return nil, usagef("--%s %s: it must be HOST:PORT, such as %s", a.flag, a.text, defaultRedis)
 		}
-		if open && !loopback(host) {
-			return nil, usagef("--redis %s: others can reach that address, and there is no password; give one by --password-file, %s or --users", text, passwordVariable)
+		if open && !loopback(host) && !(a.secure && v.TLSCA != "") {
+			return nil, usagef("--%s %s: others can reach that address, and there is no password; give one by --password-file, %s or --users", a.flag, a.text, passwordVariable)
 		}
-		all = append(all, address{"redis", text})
 	}
 	return all, nil
 }
@@ -140,6 +152,10 @@ func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError
 	if err != nil {
 		return err
 	}
+	secure, err := v.certificates()
+	if err != nil {
+		return err
+	}
 	addresses, err := v.addresses(users.open())
 	if err != nil {
 		return err
@@ -173,11 +189,19 @@ func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError
 			}
 			return errors.Join(fmt.Errorf("--%s %s: %w", a.flag, a.text, err), v.drain(s))
 		}
-		listeners = append(listeners, listener)
-		names = append(names, listener.Addr().String())
+		name := listener.Addr().String()
+		if a.secure {
+			listener = tls.NewListener(listener, secure.config())
+			name += " (TLS)"
+		}
+		listeners, names = append(listeners, listener), append(names, name)
 	}
 	background, stop := context.WithCancel(ctx)
-	wait := newReloads(logger, users.watched(s.UsersChanged)).start(background)
+	files := users.watched(s.UsersChanged)
+	if secure != nil {
+		files = append(files, secure.watched())
+	}
+	wait := newReloads(logger, files).start(background)
 	defer func() { stop(); wait() }()
 	fmt.Fprintf(out, "Serving the Redis protocol on %s, over %s, table %s.\n", strings.Join(names, " and "), url.text, v.Table)
 	served := make(chan error, len(listeners))

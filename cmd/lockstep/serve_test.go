@@ -232,7 +232,7 @@ func TestServeFollowsItsUsers(t *testing.T) {
 	change("ann nopass")
 	logged("takes a restart")
 	change("ann " + hello + " read-only")
-	logged("read again")
+	logged("lockstep: read again")
 	if _, err := bob.replies.Decode(); err != io.EOF {
 		t.Errorf("bob is gone, and his connection is not closed: %v", err)
 	}
