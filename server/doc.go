@@ -1,7 +1,7 @@
 // Package server speaks the Redis protocol with many clients at once, over a cache whose
 // writes are in the database when they are answered. It has the commands about connections,
-// strings and keys; RENAME, COPY, LCS, hashes, MULTI, publishing and client-side caching
-// are not here yet, and answer as Redis answers an unknown command.
+// strings, hashes and keys; RENAME, COPY, MULTI, publishing and client-side caching are not
+// here yet, and answer as Redis answers an unknown command.
 //
 // # What a command about keys says
 //
@@ -21,7 +21,7 @@
 // gone for every reader at its time by the database's clock. One that is counted from now on
 // is counted from the commit. It must be in the year 9999 at the latest.
 //
-// A command that reads a key and writes it (INCR, APPEND, SET NX, GETDEL, EXPIRE GT) is one
+// A command that reads a key and writes it (INCR, APPEND, SET NX, GETDEL, HSET, EXPIRE GT) is one
 // step for everybody, other processes over the same table included: the database refuses
 // the write if somebody else has changed the row, and it is decided again. MSET, MSETNX and
 // DEL of several keys are one transaction.
@@ -31,7 +31,8 @@
 // itself: a reader elsewhere may see a later one before an earlier one of another key. What
 // follows them in the pipeline runs when all have been answered.
 //
-// DBSIZE, KEYS and RANDOMKEY read the whole table.
+// DBSIZE, KEYS and RANDOMKEY read the whole table. A hash is one row: HGET looks through it,
+// some 6 ns a field, and a write of any of its fields writes all of it.
 //
 // # A connection's life
 //

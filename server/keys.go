@@ -29,8 +29,8 @@ func keyCommands() []command {
 }
 
 // tooLargeText names the limit.
-func tooLargeText(size int64, limit int) string {
-	return fmt.Sprintf("too large: the string would have %d bytes, and %d is the most (MaxValueBytes)", size, limit)
+func tooLargeText(what string, size int64, limit int) string {
+	return fmt.Sprintf("too large: the %s would have %d bytes, and %d is the most (MaxValueBytes)", what, size, limit)
 }
 
 // DEL key [key ...], and UNLINK

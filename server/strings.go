@@ -356,7 +356,7 @@ func (r *request) grown(size int64) error {
 	case size > redisLongest:
 		return tooLong
 	case size > int64(r.keys.longest):
-		return reply("ERR " + tooLargeText(size, r.keys.longest))
+		return reply("ERR " + tooLargeText("string", size, r.keys.longest))
 	}
 	return nil
 }

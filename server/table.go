@@ -61,7 +61,19 @@ func (k keys) of(args [][]byte) [][]byte {
 var commands *table
 
 func init() {
-	commands = newTable(connectionCommands(), clientCommands(), commandCommands(), serverCommands(), aclCommands(), stringCommands(), keyCommands(), expiryCommands())
+	commands = newTable(
+		connectionCommands(),
+		clientCommands(),
+		commandCommands(),
+		serverCommands(),
+		aclCommands(),
+		stringCommands(),
+		keyCommands(),
+		expiryCommands(),
+		hashCommands(),
+		objectCommands(),
+		lcsCommands(),
+	)
 }
 
 // table is all commands, in the order of their families.

@@ -12,7 +12,10 @@ type Value string
 // wrong type for every command.
 type kind byte
 
-const stringKind kind = 's'
+const (
+	stringKind kind = 's'
+	hashKind   kind = 'h'
+)
 
 // stringOf makes a string's value of several parts.
 func stringOf(parts ...[]byte) Value {
@@ -46,8 +49,11 @@ func (v Value) text() string { return string(v[1:]) }
 
 // typeName is the answer to TYPE.
 func (v Value) typeName() string {
-	if v.kind() == stringKind {
+	switch v.kind() {
+	case stringKind:
 		return "string"
+	case hashKind:
+		return "hash"
 	}
 	return "unknown"
 }

@@ -70,7 +70,8 @@ func TestServe(t *testing.T) {
 		for _, c := range []struct{ request, want string }{
 			{"set greeting hello", "OK"},
 			{"incr n", "1"},
-			{"hset h f v", "ERR unknown command 'hset', with args beginning with: 'h' 'f' 'v' "},
+			{"hset h f v", "1"},
+			{"lpush h f v", "ERR unknown command 'lpush', with args beginning with: 'h' 'f' 'v' "},
 		} {
 			if got := ask(strings.Fields(c.request)...); strings.TrimSpace(got) != strings.TrimSpace(c.want) {
 				t.Errorf("%s: %q, want %q", c.request, got, c.want)
