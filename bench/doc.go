@@ -6,6 +6,8 @@
 // which slows down slows all of them, and prints the ratios within the rounds.
 // make bench is that program.
 //
+// Program redis holds lockstep serve beside Redis, by redis-benchmark.
+//
 // Program soak puts one cache under load for half an hour, and looks for what grows.
 //
 // It is a module of its own, so that nobody who uses Lockstep gets a rival.

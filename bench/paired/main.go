@@ -70,14 +70,14 @@ func measure(pattern, benchtime, subject, results string, rounds int) error {
 		}
 		m.add(round, out.String())
 	}
-	if len(m.order) == 0 {
+	if m.Len() == 0 {
 		return fmt.Errorf("no benchmark matches %s", pattern)
 	}
 
 	origin.CPU = m.cpu
 	var text bytes.Buffer
 	fmt.Fprintln(&text, origin)
-	m.report(&text, subject)
+	m.Report(&text, subject)
 	if _, err := os.Stdout.Write(text.Bytes()); err != nil {
 		return err
 	}

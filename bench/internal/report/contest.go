@@ -1,19 +1,14 @@
-package main
+package report
 
 import (
 	"fmt"
 	"io"
-	"path"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 	"text/tabwriter"
 )
 
-// measurements are the results of all rounds.
-type measurements struct {
-	cpu   string
+// Contests are the results of all rounds, case by case.
+type Contests struct {
 	order []string // the cases, as they ran
 	cases map[string]*contest
 }
@@ -26,34 +21,12 @@ type contest struct {
 	rounds []map[string]map[string]float64
 }
 
-var procs = regexp.MustCompile(`-\d+$`)
+// Len is the number of cases.
+func (m *Contests) Len() int { return len(m.order) }
 
-// add reads what the benchmarks printed in a round. The last part of a benchmark's
-// name is the rival; where rivals take turns in one benchmark, all of its name is
-// the case, and a unit is rival:unit.
-func (m *measurements) add(round int, output string) {
-	for line := range strings.Lines(output) {
-		if cpu, ok := strings.CutPrefix(line, "cpu: "); ok {
-			m.cpu = strings.TrimSpace(cpu)
-		}
-		fields := strings.Fields(line)
-		if len(fields) < 4 || !strings.HasPrefix(fields[0], "Benchmark") {
-			continue
-		}
-		name := procs.ReplaceAllString(strings.TrimPrefix(fields[0], "Benchmark"), "")
-		parent, last := path.Split(name)
-		for i := 2; i+1 < len(fields); i += 2 {
-			value, err := strconv.ParseFloat(fields[i], 64)
-			if err != nil {
-				continue
-			}
-			if rival, unit, both := strings.Cut(fields[i+1], ":"); both {
-				m.contest(name).add(round, rival, unit, value)
-			} else {
-				m.contest(strings.TrimSuffix(parent, "/")).add(round, last, fields[i+1], value)
-			}
-		}
-	}
+// Add notes what a rival has measured in a round, which are counted from 0.
+func (m *Contests) Add(round int, name, rival, unit string, value float64) {
+	m.contest(name).add(round, rival, unit, value)
 }
 
 func (c *contest) add(round int, rival, unit string, value float64) {
@@ -72,7 +45,7 @@ func (c *contest) add(round int, rival, unit string, value float64) {
 	c.rounds[round][rival][unit] = value
 }
 
-func (m *measurements) contest(name string) *contest {
+func (m *Contests) contest(name string) *contest {
 	if m.cases[name] == nil {
 		if m.cases == nil {
 			m.cases = map[string]*contest{}
@@ -105,9 +78,9 @@ func (c *contest) ratios(subject, rival, unit string) (all []float64) {
 	return all
 }
 
-// report prints a line for every rival and unit of every case, with the
+// Report prints a line for every rival and unit of every case, with the
 // subject's ratio to it.
-func (m *measurements) report(w io.Writer, subject string) {
+func (m *Contests) Report(w io.Writer, subject string) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "case\tunit\trival\tits median\t%s's\tratio\tlowest\thighest\n", subject)
 	for _, name := range m.order {

@@ -13,7 +13,7 @@ func TestRatiosAreWithinARound(t *testing.T) {
 	m.add(1, "BenchmarkHit/cores=2/otter-2 100 150.0 ns/op 0 allocs/op\nBenchmarkHit/cores=2/lockstep-2 100 75.0 ns/op 0 allocs/op\n")
 	m.add(2, "BenchmarkHit/cores=2/otter-2 100 60.0 ns/op 0 allocs/op\nBenchmarkHit/cores=2/lockstep-2 100 30.0 ns/op 0 allocs/op\n")
 	var out strings.Builder
-	m.report(&out, "lockstep")
+	m.Report(&out, "lockstep")
 	want := []string{
 		"case unit rival its median lockstep's ratio lowest highest",
 		"Hit/cores=2 ns/op otter 60 30 0.50 0.50 0.50",
@@ -36,7 +36,7 @@ func TestRivalsThatTakeTurns(t *testing.T) {
 	var m measurements
 	m.add(0, "BenchmarkHit/cores=2-2 \t 12 \t 315.1 lockstep:ns/hit \t 630.2 otter:ns/hit\n")
 	var out strings.Builder
-	m.report(&out, "lockstep")
+	m.Report(&out, "lockstep")
 	if got, want := strings.Join(strings.Fields(out.String()), " "), "Hit/cores=2 ns/hit otter 630.2 315.1 0.50 0.50 0.50"; !strings.HasSuffix(got, want) {
 		t.Errorf("got\n%s\nwant %s", got, want)
 	}
@@ -46,7 +46,7 @@ func TestWithoutTheSubjectThereAreNoRatios(t *testing.T) {
 	var m measurements
 	m.add(0, "BenchmarkWrite/writers=1/direct-2 \t 100 \t 2.0 p99-ms \t 500 writes/s\n")
 	var out strings.Builder
-	m.report(&out, "lockstep")
+	m.Report(&out, "lockstep")
 	if !strings.Contains(out.String(), "writes/s") || strings.Contains(out.String(), "1.00") {
 		t.Errorf("got\n%s", out.String())
 	}
