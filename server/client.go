@@ -35,6 +35,7 @@ type about struct {
 	libName, libVersion string
 	version             resp.Version
 	noEvict, noTouch    bool
+	sub, psub, ssub     int // subscriptions
 	command             *command
 	active              time.Time
 	buffered, memory    int
@@ -62,7 +63,11 @@ func (c *conn) line(now time.Time) string {
 	c.mu.Lock()
 	a := c.about
 	c.mu.Unlock()
+	waiting := c.out.waiting()
 	flags := ""
+	if a.listens() {
+		flags += "P"
+	}
 	if a.noEvict {
 		flags += "e"
 	}
@@ -80,8 +85,8 @@ func (c *conn) line(now time.Time) string {
 	return "id=" + strconv.FormatInt(c.id, 10) +
 		" addr=" + c.nc.RemoteAddr().String() + " laddr=" + c.nc.LocalAddr().String() + " fd=-1 name=" + a.name +
 		" age=" + seconds(c.created) + " idle=" + seconds(a.active) + " flags=" + flags +
-		" db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=" + strconv.Itoa(a.buffered) +
-		" qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=" + strconv.Itoa(a.memory) +
+		" db=0 sub=" + strconv.Itoa(a.sub) + " psub=" + strconv.Itoa(a.psub) + " ssub=" + strconv.Itoa(a.ssub) + " multi=-1 qbuf=" + strconv.Itoa(a.buffered) +
+		" qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=" + strconv.Itoa(waiting) + " tot-mem=" + strconv.Itoa(a.memory+waiting) +
 		" events=r cmd=" + command + " user=" + a.user + " redir=-1 resp=" + strconv.Itoa(int(a.version)) +
 		" lib-name=" + a.libName + " lib-ver=" + a.libVersion
 }
@@ -113,11 +118,11 @@ func clientList(c *conn, args [][]byte) {
 	switch {
 	case len(args) == 2:
 	case len(args) == 4 && is(args[2], "type"):
-		normal, ok := c.clientType(args[3])
+		fits, ok := c.clientType(args[3])
 		if !ok {
 			return
 		}
-		wanted = func(*conn) bool { return normal }
+		wanted = fits
 	case len(args) > 3 && is(args[2], "id"):
 		ids := map[int64]bool{}
 		for _, arg := range args[3:] {
@@ -144,32 +149,44 @@ func clientList(c *conn, args [][]byte) {
 	c.w.Verbatim(textFormat, list.String())
 }
 
-// clientType reads a type of clients, and tells whether those that this server has are of
-// it, or answers that there is no such type.
-func (c *conn) clientType(arg []byte) (normal, ok bool) {
+// clientType reads a type of clients, and returns what tells whether one is of it, or
+// answers that there is no such type.
+func (c *conn) clientType(arg []byte) (fits func(*conn) bool, ok bool) {
 	switch {
 	case is(arg, "normal"):
-		return true, true
-	case is(arg, "master"), is(arg, "replica"), is(arg, "slave"), is(arg, "pubsub"):
-		return false, true
+		return func(c *conn) bool { return !c.listens() }, true
+	case is(arg, "pubsub"):
+		return (*conn).listens, true
+	case is(arg, "master"), is(arg, "replica"), is(arg, "slave"):
+		return func(*conn) bool { return false }, true
 	}
 	c.w.Error("ERR Unknown client type '" + cText(arg, len(arg)) + "'")
-	return false, false
+	return nil, false
 }
+
+// listens tells of any connection whether it has subscribed to something.
+func (c *conn) listens() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.about.listens()
+}
+
+func (a *about) listens() bool { return a.sub+a.psub+a.ssub > 0 }
 
 // victims are who CLIENT KILL is to close: those that fit everything that was said.
 type victims struct {
-	id             int64 // 0: any
-	user           []byte
-	remote, local  []byte
-	none, withSelf bool
+	id            int64 // 0: any
+	user          []byte
+	remote, local []byte
+	ofType        func(*conn) bool // nil: any
+	withSelf      bool
 }
 
 func (v victims) has(c, self *conn) bool {
 	c.mu.Lock()
 	user := c.about.user
 	c.mu.Unlock()
-	return !v.none && (v.id == 0 || v.id == c.id) &&
+	return (v.ofType == nil || v.ofType(c)) && (v.id == 0 || v.id == c.id) &&
 		(v.user == nil || string(v.user) == user) &&
 		(v.remote == nil || string(v.remote) == c.nc.RemoteAddr().String()) &&
 		(v.local == nil || string(v.local) == c.nc.LocalAddr().String()) &&
@@ -192,11 +209,11 @@ func (c *conn) parseVictims(options [][]byte) (v victims, ok bool) {
 			}
 			v.id = id
 		case is(option, "type"):
-			normal, ok := c.clientType(value)
+			fits, ok := c.clientType(value)
 			if !ok {
 				return v, false
 			}
-			v.none = !normal
+			v.ofType = fits
 		case is(option, "addr"):
 			v.remote = value
 		case is(option, "laddr"):

@@ -165,7 +165,7 @@ func commandGetKeys(c *conn, args [][]byte) {
 	case cmd == nil:
 		c.w.Error("ERR Invalid command specified")
 		return
-	case cmd.keys.step == 0:
+	case cmd.keys.step == 0, cmd.access == "not_key":
 		c.w.Error("ERR The command has no key arguments")
 		return
 	case !cmd.fits(len(args)):

@@ -46,10 +46,13 @@ type conn struct {
 	group []*member // writes that wait to be run together
 	alone request   // the command about keys that is run by itself
 
-	begun   time.Time // when the first bytes of a request came that is not whole, or zero
-	rested  time.Time // when the last request was answered
-	shrunk  bool      // the buffers were given back since
-	writeBy time.Time // the deadline that is set for writing
+	begun  time.Time // when the first bytes of a request came that is not whole, or zero
+	rested time.Time // when the last request was answered
+	shrunk bool      // the buffers were given back since
+
+	out  outbox         // for anybody
+	subs *subscriptions // nil where there never was one
+	kept int            // so many bytes of w stay there whatever CLIENT REPLY has said
 
 	mu     sync.Mutex
 	readBy time.Time // the deadline that is set for reading, or zero
@@ -78,6 +81,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	now := time.Now()
 	c := &conn{server: s, nc: nc, created: now, rested: now}
 	c.r = resp.NewReader(nc, s.options.Limits)
+	c.out.conn, c.out.version = c, resp.RESP2
 	c.about = about{version: resp.RESP2, active: now}
 	c.arrive()
 	return c
@@ -99,7 +103,7 @@ func (c *conn) become(name string, user User, known bool) {
 
 // serve runs the connection to its end.
 func (c *conn) serve() {
-	defer c.nc.Close()
+	defer c.end()
 	defer c.server.forget(c)
 	defer func() {
 		if fault := recover(); fault != nil {
@@ -109,8 +113,17 @@ func (c *conn) serve() {
 	}()
 	if c.shake() && c.run() {
 		c.server.leave(c)
-		linger(c.nc)
+		c.forsake()
+		c.linger()
 	}
+}
+
+// end closes the connection, and waits for those who were sending something to it.
+func (c *conn) end() {
+	c.forsake()
+	c.nc.Close()
+	c.out.ended()
+	c.out.pushers.Wait()
 }
 
 // run reads, runs and answers until the connection is to be closed, and tells whether that
@@ -163,12 +176,16 @@ func (c *conn) run() (ours bool) {
 
 // answer builds a reply, which CLIENT REPLY may have forbidden.
 func (c *conn) answer(build func()) {
-	before := c.w.Len()
+	c.kept = c.w.Len()
 	build()
 	if c.silenced() {
-		c.w.Truncate(before)
+		c.w.Truncate(c.kept)
 	}
 }
+
+// keep has what was built so far be sent though CLIENT REPLY forbids replies: messages,
+// and what is said of subscriptions.
+func (c *conn) keep() { c.kept = c.w.Len() }
 
 // silenced tells whether the reply to the command that is run is not wanted, and goes on
 // to the next command.
@@ -178,26 +195,41 @@ func (c *conn) silenced() bool {
 	return silent
 }
 
-// flush sends the replies that were built.
+// flush sends what others have queued, and then the replies that were built.
 func (c *conn) flush() error {
-	for rest := c.w.Bytes(); len(rest) > 0; {
-		// A deadline costs more than to look at the clock; one that has half of its time
-		// left is good enough.
-		now := time.Now()
-		if timeout := c.server.options.WriteTimeout; c.writeBy.Sub(now) < timeout/2 {
-			c.writeBy = now.Add(timeout)
-			if err := c.nc.SetWriteDeadline(c.writeBy); err != nil {
+	o := &c.out
+	if c.w.Len() == 0 && !o.used.Load() {
+		return nil
+	}
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	if o.used.Load() {
+		o.mu.Lock()
+		messages := o.takeLocked()
+		o.mu.Unlock()
+		if len(messages) > 0 {
+			if err := o.write(messages); err != nil {
 				return err
 			}
+			o.wrote(messages)
 		}
-		n, err := c.nc.Write(rest[:min(len(rest), flushAt)])
-		if err != nil {
-			return err
-		}
-		rest = rest[n:]
+	}
+	if err := o.write(c.w.Bytes()); err != nil {
+		return err
 	}
 	c.w.Reset(keptOutput)
+	c.kept = 0
 	return nil
+}
+
+// queue has what was built be sent like messages, and before all that are queued from now
+// on: with the next of them, or with the next replies.
+func (c *conn) queue() {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	c.out.appendLocked(c.w.Bytes())
+	c.w.Reset(keptOutput)
+	c.kept = 0
 }
 
 // fill waits until more has come. Its errors are those above, or the connection's.
@@ -241,7 +273,7 @@ func (c *conn) deadline() (by time.Time, why error) {
 	switch {
 	case !c.begun.IsZero():
 		sooner(c.begun.Add(o.RequestTimeout), errSlow)
-	case o.IdleTimeout > 0:
+	case o.IdleTimeout > 0 && !c.subscribed():
 		sooner(c.rested.Add(o.IdleTimeout), errIdle)
 	}
 	if !c.authenticated {
@@ -290,9 +322,24 @@ func (c *conn) drain() {
 // linger tells the peer that nothing more comes, and waits until it has understood: to
 // close a connection on which something unread has come destroys what was sent last.
 func linger(nc net.Conn) {
-	half, ok := nc.(interface{ CloseWrite() error })
-	if !ok || nc.SetDeadline(time.Now().Add(lingering)) != nil || half.CloseWrite() != nil {
-		return
+	if closeHalf(nc) {
+		_, _ = io.Copy(io.Discard, nc)
 	}
-	_, _ = io.Copy(io.Discard, nc)
+}
+
+// linger is for a connection to which others may be sending something.
+func (c *conn) linger() {
+	c.out.turn.Lock()
+	closed := closeHalf(c.nc)
+	c.out.turn.Unlock()
+	if closed {
+		c.out.ended()
+		_, _ = io.Copy(io.Discard, c.nc)
+	}
+}
+
+// closeHalf closes our half of a connection, and gives it a second for the rest.
+func closeHalf(nc net.Conn) bool {
+	half, ok := nc.(interface{ CloseWrite() error })
+	return ok && nc.SetDeadline(time.Now().Add(lingering)) == nil && half.CloseWrite() == nil
 }

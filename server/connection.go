@@ -104,7 +104,7 @@ func hello(c *conn, args [][]byte) {
 		c.w.Error(helloNoAuth)
 		return
 	}
-	c.w.SetVersion(spoken)
+	c.speak(spoken)
 	c.say(func(a *about) { a.version = spoken })
 	c.w.Map(7)
 	for _, pair := range [][2]string{{"server", "redis"}, {"version", version}} {
@@ -123,8 +123,22 @@ func hello(c *conn, args [][]byte) {
 	c.w.Array(0)
 }
 
+// speak chooses the version of replies and messages.
+func (c *conn) speak(version resp.Version) {
+	c.w.SetVersion(version)
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	c.out.version = version
+}
+
 // PING [message]
 func ping(c *conn, args [][]byte) {
+	if c.listensOnly() && len(args) < 3 {
+		c.w.Array(2)
+		c.w.BulkString("pong")
+		c.w.Bulk(append(args, nil)[1])
+		return
+	}
 	switch len(args) {
 	case 1:
 		c.w.SimpleString("PONG")
@@ -146,7 +160,8 @@ func quit(c *conn, _ [][]byte) {
 
 // RESET
 func reset(c *conn, _ [][]byte) {
-	c.w.SetVersion(resp.RESP2)
+	c.forsake()
+	c.speak(resp.RESP2)
 	c.silence.off, c.silence.next = false, false
 	c.say(func(a *about) {
 		// NO-EVICT stays, as with Redis.

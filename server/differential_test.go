@@ -36,8 +36,9 @@ var permitted = []difference{
 	{"COMMAND tells of the commands that there are", regexp.MustCompile(`(?i)^command( (count|info))?$|^command list($| filterby aclcat connection)|^command info (.* )?(client|command|info)( |$)`), maskAll, false},
 	{"COMMAND LIST has the order of a hash table", regexp.MustCompile(`(?i)^command list filterby`), maskOrder, true},
 	{"COMMAND GETKEYS does not know commands that are not there", regexp.MustCompile(`(?i)^command getkeys (lpush|info) `), maskAll, false},
+	{"PUBSUB CHANNELS has the order of a hash table", regexp.MustCompile(`(?i)^pubsub channels`), maskOrder, true},
 	{"descriptions of commands are our own, and name no arguments", regexp.MustCompile(`(?i)^command docs`), maskAll, false},
-	{"the help is our own", regexp.MustCompile(`(?i)^(client|command) help$`), maskAll, false},
+	{"the help is our own", regexp.MustCompile(`(?i)^(client|command|pubsub) help$`), maskAll, false},
 	{"a NUL in a line is an error at once; Redis waits for 64 KiB", regexp.MustCompile(`\x00`), maskAll, false},
 }
 
@@ -199,6 +200,7 @@ var scripts = []string{
 func random(rnd *rand.Rand, n int) (all []string) {
 	pools := [][]string{
 		{"client", "id", "info", "list", "kill", "getname", "setname", "no-evict", "reply", "type", "normal", "master", "user", "default", "skipme", "yes", "no", "on", "off", "skip", "addr", "laddr", "999999", "0", "x", "''"},
+		{"subscribe", "unsubscribe", "psubscribe", "ssubscribe", "sunsubscribe", "publish", "a", "b", "ping", "hello", "3", "reset", "''", "x"},
 		{"hello", "2", "3", "auth", "setname", "default", "wrong", "a", "'a b'", "reset", "client", "getname", "4", "x"},
 		{"command", "info", "getkeys", "ping", "echo", "client|id", "client|list", "nosuch", "client", "id", "auth", "select", "quit", "reset", "time", "hello"},
 		{"ping", "echo", "select", "quit", "reset", "auth", "time", "0", "1", "a", "''", "\"\\n\"", "-1"},
@@ -241,7 +243,7 @@ func TestRepliesAreRedis(t *testing.T) {
 
 	var requests int
 	needed := make([]int, len(permitted))
-	all := append(slices.Clone(scripts), random(rand.New(rand.NewPCG(7, 0)), 600)...)
+	all := append(slices.Concat(scripts, pubsubScripts), random(rand.New(rand.NewPCG(7, 0)), 600)...)
 	for _, cmd := range commands.names() {
 		if !strings.HasPrefix(cmd.since, "7.2") && cmd.sub == nil {
 			all = append(all, "command info "+cmd.full)

@@ -41,6 +41,10 @@ func (c *conn) dispatch(container, cmd *command, args [][]byte) {
 		c.w.Error("NOPERM this user has no permissions to run the '" + cmd.full + "' command")
 		return
 	}
+	if c.listensOnly() && !cmd.whileListening {
+		c.w.Error("ERR Can't execute '" + cmd.full + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+		return
+	}
 	c.current = cmd
 	switch {
 	case cmd.keyed == nil:

@@ -1,6 +1,6 @@
 // Package server speaks the Redis protocol with many clients at once, over a cache whose
 // writes are in the database when they are answered. It has the commands about connections,
-// strings, hashes and keys; RENAME, COPY, MULTI, publishing and client-side caching are not
+// strings, hashes, keys and channels; RENAME, COPY, MULTI and client-side caching are not
 // here yet, and answer as Redis answers an unknown command.
 //
 // # What a command about keys says
@@ -49,6 +49,14 @@
 // Requests that have come together are run together: their replies are built whole, in
 // memory, and sent with one write (or, beyond 1 MiB, with a few).
 //
+// # Messages
+//
+// What one connection has another one sent (PUBLISH) is whole, never inside a reply, and
+// not before what was said of the subscription, nor behind what was said of its end. All
+// who hear two messages hear them in the same order. A publisher is answered when the message
+// is in the queue of everybody who has subscribed; who is disconnected by then, or falls
+// too far behind, loses it: there is no other delivery than that.
+//
 // # Who is slow stops nobody else
 //
 //	a peer that                                is bounded by
@@ -57,6 +65,7 @@
 //	does not say who it is                     Options.AuthTimeout, 10 arguments, 16 KiB for each
 //	sends a request a byte at a time           Options.RequestTimeout
 //	announces what it does not send            what it sends: an announcement costs nothing
+//	does not read its messages                 Options.OutputLimit, 32 MiB; publishers never wait
 //	does not read its replies                  Options.WriteTimeout, 1 MiB of replies and the one that
 //	                                           is being built; it is read from no further until then
 //	connects again and again                   Options.MaxClients

@@ -15,6 +15,7 @@ const (
 	DefaultAuthTimeout    = time.Minute
 	DefaultRequestTimeout = 5 * time.Minute
 	DefaultWriteTimeout   = time.Minute
+	DefaultOutputLimit    = 32 << 20
 )
 
 // Options configures a Server. The zero value serves everybody who can reach it, which is
@@ -57,6 +58,12 @@ type Options struct {
 	// WriteTimeout is how long a peer may leave a mebibyte of replies unread before its
 	// connection is closed; it may be half as long. Zero means DefaultWriteTimeout.
 	WriteTimeout time.Duration
+
+	// OutputLimit is how many bytes of messages that nobody has asked for just now may wait
+	// for a connection whose peer does not read them: of channels, and invalidations. One
+	// more, and the connection is closed, which is logged. Zero means DefaultOutputLimit,
+	// which is Redis's hard limit for subscribers. Replies are not part of it.
+	OutputLimit int
 
 	// Limits bounds requests.
 	Limits resp.Limits
@@ -103,6 +110,12 @@ func (o Options) withDefaults() (Options, error) {
 		if field.value < 0 {
 			return o, fmt.Errorf("server: Options.Limits.%s is %d; it must not be negative", field.name, field.value)
 		}
+	}
+	if o.OutputLimit < 0 {
+		return o, fmt.Errorf("server: Options.OutputLimit is %d; it must not be negative", o.OutputLimit)
+	}
+	if o.OutputLimit == 0 {
+		o.OutputLimit = DefaultOutputLimit
 	}
 	if o.Users == nil {
 		o.Users = func(name string) (User, bool) { return User{NoPassword: true}, name == defaultUser }

@@ -19,7 +19,8 @@ import (
 // by any goroutine.
 type Server struct {
 	options Options
-	keys    *keyspace       // nil without a Store
+	keys    *keyspace // nil without a Store
+	hub     hub
 	life    context.Context // of commands; it ends when Shutdown gives up
 	end     context.CancelFunc
 

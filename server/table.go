@@ -33,7 +33,9 @@ type command struct {
 	noAuth bool
 	// guarded: not for users who are read-only.
 	guarded bool
-	sub     map[string]*command
+	// whileListening: it may be sent by who speaks RESP2 and has subscribed to something.
+	whileListening bool
+	sub            map[string]*command
 }
 
 // keys says which arguments are keys: from the first to the last, every step. The name is
@@ -73,6 +75,7 @@ func init() {
 		hashCommands(),
 		objectCommands(),
 		lcsCommands(),
+		pubsubCommands(),
 	)
 }
 
@@ -112,6 +115,7 @@ func (c *command) derive(full string) {
 	flags := strings.Fields(c.flags)
 	c.noAuth = slices.Contains(flags, "no_auth")
 	c.guarded = slices.Contains(flags, "write") || slices.Contains(flags, "admin")
+	c.whileListening = slices.Contains(listenersCommands, full)
 }
 
 // names are the names by which each command can be asked for: those of its subcommands

@@ -1,0 +1,224 @@
+package server
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockstep-cache/lockstep/resp"
+)
+
+// outbox is the side of a connection that others may write to: messages of channels, and
+// invalidations. They put whole messages into a queue, and never wait for the peer; what is
+// in the queue is sent by a goroutine that lives while there is something to send, or by
+// the connection's own, before its next replies. So a connection to which nobody has
+// anything to say has neither a goroutine nor a queue.
+//
+// The queue is bounded by Options.OutputLimit. Beyond it the connection is closed.
+type outbox struct {
+	conn *conn
+
+	// turn is held while something is written to the socket: whole replies, or whole
+	// messages. It is taken before mu.
+	turn    sync.Mutex
+	writeBy time.Time // the deadline that is set for writing; turn guards it
+
+	// used is set before anything is ever queued. It spares those who never are written
+	// to the other lock.
+	used atomic.Bool
+
+	mu      sync.Mutex
+	queue   []byte // whole messages; mu guards it, as what follows
+	spare   []byte // a buffer that was sent
+	pushing bool   // there is a goroutine that sends
+	over    bool   // nothing is sent any more: the connection is closed, or about to be
+	closed  bool   // it is closed: who waits for something to be sent need not
+	// queued and sent count bytes: what is between them waits, or is being written.
+	queued, sent uint64
+	moved        chan struct{} // closed when sent or closed changes; nil if nobody waits
+	version      resp.Version  // of messages
+	subscribed   bool          // to anything
+
+	pushers sync.WaitGroup // grows only while over is false, under mu
+}
+
+// put appends a message, which is whole, and has it sent. It tells whether it has been
+// taken: not where the connection is about to be closed.
+func (o *outbox) put(message []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.putLocked(message)
+}
+
+func (o *outbox) putLocked(message []byte) bool {
+	if !o.appendLocked(message) {
+		return false
+	}
+	if !o.pushing {
+		o.pushing = true
+		o.pushers.Add(1)
+		go o.push()
+	}
+	return true
+}
+
+// appendLocked is put without having it sent.
+func (o *outbox) appendLocked(message []byte) bool {
+	if o.over {
+		return false
+	}
+	limit := o.conn.server.options.OutputLimit
+	if waiting := o.queued - o.sent + uint64(len(message)); waiting > uint64(limit) {
+		o.conn.server.options.Logger.Warn("server: a client does not read what it is sent; its connection is closed",
+			"client", o.conn.id, "address", o.conn.nc.RemoteAddr(), "bytes", waiting, "OutputLimit", limit)
+		o.overLocked()
+		// Not here: a mutex is held that others want.
+		o.pushers.Add(1)
+		go func() {
+			defer o.pushers.Done()
+			o.cut()
+		}()
+		return false
+	}
+	o.used.Store(true)
+	if o.queue == nil {
+		o.queue, o.spare = o.spare, nil
+	}
+	o.queue = append(o.queue, message...)
+	o.queued += uint64(len(message))
+	return true
+}
+
+func (o *outbox) overLocked() {
+	o.over = true
+	o.queue, o.spare = nil, nil
+}
+
+// takeLocked returns what is to be sent now.
+func (o *outbox) takeLocked() []byte {
+	queue := o.queue
+	o.queue = nil
+	return queue
+}
+
+// push sends what is queued until nothing is.
+func (o *outbox) push() {
+	defer o.pushers.Done()
+	for o.pushOnce() {
+	}
+}
+
+func (o *outbox) pushOnce() bool {
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	o.mu.Lock()
+	messages := o.takeLocked()
+	if len(messages) == 0 {
+		o.pushing = false
+		o.mu.Unlock()
+		return false
+	}
+	o.mu.Unlock()
+	if o.write(messages) != nil {
+		o.cut()
+		return false
+	}
+	o.wrote(messages)
+	return true
+}
+
+// wrote says that messages from the queue are with the kernel.
+func (o *outbox) wrote(messages []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sent += uint64(len(messages))
+	if cap(messages) <= keptOutput && o.spare == nil && !o.over {
+		o.spare = messages[:0]
+	}
+	o.movedLocked()
+}
+
+func (o *outbox) movedLocked() {
+	if o.moved != nil {
+		close(o.moved)
+		o.moved = nil
+	}
+}
+
+// write writes to the socket. The caller has the turn.
+func (o *outbox) write(b []byte) error {
+	for len(b) > 0 {
+		// A deadline costs more than to look at the clock; one that has half of its time
+		// left is good enough.
+		now := time.Now()
+		if timeout := o.conn.server.options.WriteTimeout; o.writeBy.Sub(now) < timeout/2 {
+			o.writeBy = now.Add(timeout)
+			if err := o.conn.nc.SetWriteDeadline(o.writeBy); err != nil {
+				return err
+			}
+		}
+		n, err := o.conn.nc.Write(b[:min(len(b), flushAt)])
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// await waits until as many bytes have been sent, or the connection is closed, and tells
+// whether that was before the time-out.
+func (o *outbox) await(queued uint64, timeout <-chan time.Time) bool {
+	for {
+		o.mu.Lock()
+		if o.sent >= queued || o.closed {
+			o.mu.Unlock()
+			return true
+		}
+		if o.moved == nil {
+			o.moved = make(chan struct{})
+		}
+		moved := o.moved
+		o.mu.Unlock()
+		select {
+		case <-moved:
+		case <-timeout:
+			return false
+		}
+	}
+}
+
+// cut closes the connection whatever is under way on it. What the kernel has not sent yet
+// is thrown away, so that a peer that reads on finds the end at once, and not behind what
+// is out of date.
+func (o *outbox) cut() {
+	nc := o.conn.nc
+	if secure, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = secure.NetConn() // no farewell to who does not read
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	nc.Close()
+	o.ended()
+}
+
+// ended is for a connection on which the peer sees the end, whatever it has read.
+func (o *outbox) ended() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.overLocked()
+	o.closed = true
+	o.movedLocked()
+}
+
+// waiting is how many bytes are queued, or being written.
+func (o *outbox) waiting() int {
+	if !o.used.Load() {
+		return 0
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.queue)
+}
