@@ -67,22 +67,36 @@ func (c *conn) describe(cmd *command) {
 
 // describeKeys writes where a command's keys are, and what it does with them.
 func (c *conn) describeKeys(cmd *command) {
-	if cmd.access == "" {
-		c.w.Set(0)
-		return
+	last := cmd.keys.last
+	if last > 0 {
+		last -= cmd.keys.first // it is counted from the first
 	}
-	c.w.Set(1)
+	switch {
+	case cmd.access == "":
+		c.w.Set(0)
+	case cmd.second == "":
+		c.w.Set(1)
+		c.describeRange(cmd.access, cmd.note, keys{cmd.keys.first, last, cmd.keys.step})
+	default:
+		c.w.Set(2)
+		c.describeRange(cmd.access, cmd.note, keys{1, 0, 1})
+		c.describeRange(cmd.second, "", keys{2, 0, 1})
+	}
+}
+
+// describeRange writes where some keys are, the last counted from the first.
+func (c *conn) describeRange(access, note string, k keys) {
 	n := 3
-	if cmd.note != "" {
+	if note != "" {
 		n++
 	}
 	c.w.Map(n)
-	if cmd.note != "" {
+	if note != "" {
 		c.w.BulkString("notes")
-		c.w.BulkString(cmd.note)
+		c.w.BulkString(note)
 	}
 	c.w.BulkString("flags")
-	c.words("", strings.Fields(cmd.access))
+	c.words("", strings.Fields(access))
 	c.w.BulkString("begin_search")
 	c.w.Map(2)
 	c.w.BulkString("type")
@@ -90,21 +104,17 @@ func (c *conn) describeKeys(cmd *command) {
 	c.w.BulkString("spec")
 	c.w.Map(1)
 	c.w.BulkString("index")
-	c.w.Integer(int64(cmd.keys.first))
+	c.w.Integer(int64(k.first))
 	c.w.BulkString("find_keys")
 	c.w.Map(2)
 	c.w.BulkString("type")
 	c.w.BulkString("range")
 	c.w.BulkString("spec")
 	c.w.Map(3)
-	last := cmd.keys.last
-	if last > 0 {
-		last -= cmd.keys.first // it is counted from the first
-	}
 	for _, pair := range []struct {
 		name string
 		n    int
-	}{{"lastkey", last}, {"keystep", cmd.keys.step}, {"limit", 0}} {
+	}{{"lastkey", k.last}, {"keystep", k.step}, {"limit", 0}} {
 		c.w.BulkString(pair.name)
 		c.w.Integer(int64(pair.n))
 	}

@@ -173,17 +173,25 @@ func reset(c *conn, _ [][]byte) {
 
 // SELECT index
 func selectDatabase(c *conn, args [][]byte) {
-	n, ok := integer(args[1])
+	if wrong := wrongDatabase(args[1]); wrong != "" {
+		c.w.Error(wrong)
+		return
+	}
+	c.ok()
+}
+
+// wrongDatabase is the error about a database's number, of which there is one, 0.
+func wrongDatabase(arg []byte) string {
+	n, ok := integer(arg)
 	switch {
 	case !ok:
-		c.w.Error("ERR value is not an integer or out of range")
+		return notAnInteger
 	case n != int64(int32(n)):
-		c.w.Error("ERR value is out of range, value must between -2147483648 and 2147483647")
+		return "ERR value is out of range, value must between -2147483648 and 2147483647"
 	case n != 0:
-		c.w.Error("ERR DB index is out of range")
-	default:
-		c.ok()
+		return "ERR DB index is out of range"
 	}
+	return ""
 }
 
 // integer reads an argument as a number of 64 bits, in the one way in which Redis takes it.

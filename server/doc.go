@@ -1,6 +1,6 @@
 // Package server speaks the Redis protocol with many clients at once, over a cache whose
 // writes are in the database when they are answered. It has the commands about connections,
-// strings, hashes, keys and channels; RENAME, COPY, MULTI and client-side caching are not
+// strings, hashes, keys and channels; MULTI and client-side caching are not
 // here yet, and answer as Redis answers an unknown command.
 //
 // # What a command about keys says
@@ -24,7 +24,7 @@
 // A command that reads a key and writes it (INCR, APPEND, SET NX, GETDEL, HSET, EXPIRE GT) is one
 // step for everybody, other processes over the same table included: the database refuses
 // the write if somebody else has changed the row, and it is decided again. MSET, MSETNX and
-// DEL of several keys are one transaction.
+// DEL of several keys, RENAME and COPY are one transaction.
 //
 // Consecutive writes of a pipeline whose replies are short are run beside each other, those
 // of one key in order, so that they share commits. Each is committed and becomes visible by

@@ -86,6 +86,10 @@ var keyScripts = []string{
 	"dbsize; set a 1; dbsize; dbsize x", "flushall; set a 1; flushall async; dbsize; set a 1; flushdb sync; dbsize", "flushall foo", "flushdb foo", "flushall async sync", "flushdb x y z",
 	"keys", "keys *", "mset a 1 ab 2 abc 3 b 4; keys a*; keys a?; keys [ab]; keys ''; keys x; keys *; keys a b", "randomkey; set a 1; randomkey; randomkey x",
 	"scan", "scan x", "scan 0; scan ''", "scan ' 0'", "scan 18446744073709551615", "scan 18446744073709551616", "scan -1", "scan - ", "scan +0", "scan 0x", "scan 0 count", "scan 0 count 0", "scan 0 count x", "scan 0 count -1", "scan 0 foo", "scan 0 match", "scan 0 foo bar", "scan 0 type", "mset a 1 b 2 ab 3; scan 0 count 1000; scan 0 match a* count 1000; scan 0 type string count 1000; scan 0 type STRING count 1000; scan 0 type hash count 1000; scan 0 type nosuch count 1000; scan 0 match zzz count 1000; scan 0 count 1000 match * type string; scan 0 match '' count 1000; scan 0 match a count 5 match b count 1000", "set '' 1; scan 0 count 1000; scan 0 match * count 1000; scan 0 match ** count 1000", "scan 0 type hash count 1000",
+	"rename a b; set a 1; rename a b; get a; get b; rename a b", "rename", "rename a", "rename a b c", "renamenx", "renamenx a b c", "rename a a; set a 1; rename a a; get a", "renamenx a a; set a 1; renamenx a a; get a", "renamenx a b; mset a 1 b 2; renamenx a b; mget a b; del b; renamenx a b; mget a b", "mset a 1 b 2; rename a b; mget a b; dbsize",
+	"set a 1 pxat 33177117420123; rename a b; pexpiretime b; pexpiretime a; renamenx b c; pexpiretime c", "set a 1; set b 2 ex 100; rename a b; ttl b", "set a 1 ex 100; set b 2; rename a b; ttl b; get b", "set a 1 ex 100; rename a a; ttl a", "set '' 1; rename '' \"\\x00\"; get \"\\x00\"",
+	"copy", "copy a", "copy a b; set a 1; copy a b; mget a b; copy a b; set a 2; copy a b; get b; copy a b replace; get b", "copy a a", "set a 1; copy a a; copy a a replace", "copy a b foo", "copy a b db", "copy a b db x", "copy a b db 99", "copy a b db -1", "copy a b db 99999999999", "copy a b db ''", "set a 1; copy a b db 0; get b", "set a 1; copy a b replace replace db 0 REPLACE; get b", "copy a b replace db", "copy a a db 0", "copy a a foo", "copy a a db x",
+	"set a 1 pxat 33177117420123; copy a b; pexpiretime a; pexpiretime b; set c 1 ex 100; copy c b replace; ttl b; set d 1; copy d b replace; ttl b", "command getkeys rename a b; command getkeys copy a b replace", "mset a 1 b 2; rename a c; rename b a; rename c b; mget a b c", "set a 1; rename a b; incr b; rename b c; incr c; get c",
 	"client reply off; set a 1; set b 2; client reply on; mget a b", "client reply skip; set a 1; set b 2; mget a b", "set a 1; client reply skip; incr a; incr a; get a", "set a 1; nosuch; set b 2; mget a b", "set a 1; set a; set b 2; mget a b", "set a 1; incr a; append a x; set b 1; incr a; get a; get b", "set a 1; quit", "set a 1; set b 2; client id; get x; set c 1 get; get x; set d 1",
 	"set a 1; command getkeys set a 1; command getkeys mset a 1 b 2; command getkeys del a b; command getkeys get", "SET A 1 Ex 100 gEt; GeT A",
 }
@@ -137,6 +141,8 @@ func randomKeyScripts(rnd *rand.Rand, n int) (all []string) {
 			return pick("del ", "unlink ", "exists ", "touch ") + key() + pick("", " "+key(), " "+key()+" "+key())
 		},
 		func() string { return pick("type ", "persist ") + key() },
+		func() string { return pick("rename ", "renamenx ", "copy ") + key() + " " + key() },
+		func() string { return "copy " + key() + " " + key() + pick(" replace", " db 0", " db x", " foo") },
 		func() string { return "expire " + key() + " " + length() + condition() },
 		func() string {
 			return "pexpire " + key() + " " + pick("100000", "200000", "0", "-1", "x") + condition()

@@ -26,6 +26,7 @@ type command struct {
 	keyed  func(r *request)
 	shares func(args [][]byte) bool // whether it may be part of a run of writes; nil: never
 	access string                   // what it does with its keys, as Redis calls that
+	second string                   // the same of its second key, where that is another
 	note   string                   // about access
 
 	// What follows from the above, when the table is made.
@@ -72,6 +73,7 @@ func init() {
 		stringCommands(),
 		keyCommands(),
 		expiryCommands(),
+		renameCommands(),
 		hashCommands(),
 		objectCommands(),
 		lcsCommands(),
