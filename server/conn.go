@@ -34,6 +34,9 @@ type conn struct {
 	r *resp.Reader
 	w resp.Writer
 
+	counts *stripe
+	tally  tally
+
 	authenticated bool
 	readOnly      bool      // its user is
 	usersSeen     uint64    // how often users had changed when it was last asked who its user is
@@ -57,6 +60,8 @@ type conn struct {
 	mu     sync.Mutex
 	readBy time.Time // the deadline that is set for reading, or zero
 	drains bool
+	nudged bool
+	shaken bool // the handshake is over, which must not be disturbed
 	about  about
 
 	left bool // it is being closed, and no client any more; the server's mutex guards it
@@ -79,8 +84,8 @@ var (
 
 func newConn(s *Server, nc net.Conn) *conn {
 	now := time.Now()
-	c := &conn{server: s, nc: nc, created: now, rested: now}
-	c.r = resp.NewReader(nc, s.options.Limits)
+	c := &conn{server: s, nc: nc, created: now, rested: now, counts: &s.counts.stripes[0]}
+	c.r = resp.NewReader(counted{c}, s.options.Limits)
 	c.out.conn, c.out.version = c, resp.RESP2
 	c.about = about{version: resp.RESP2, active: now}
 	c.arrive()
@@ -111,7 +116,13 @@ func (c *conn) serve() {
 				"panic", fault, "stack", string(debug.Stack()))
 		}
 	}()
-	if c.shake() && c.run() {
+	if !c.shake() {
+		return
+	}
+	c.mu.Lock()
+	c.shaken = true
+	c.mu.Unlock()
+	if c.run() {
 		c.server.leave(c)
 		c.forsake()
 		c.linger()
@@ -137,6 +148,7 @@ func (c *conn) run() (ours bool) {
 				c.runGroup()
 				c.misdirected()
 				c.answer(func() { c.w.Error("ERR " + err.Error()) })
+				c.server.counts.failed([]byte("ERR"))
 				c.closing = true
 				break
 			}
@@ -149,11 +161,15 @@ func (c *conn) run() (ours bool) {
 			if c.dropped {
 				return false
 			}
-			if c.w.Len() >= flushAt && c.flush() != nil {
-				return false
+			if c.w.Len() >= flushAt {
+				c.settle()
+				if c.flush() != nil {
+					return false
+				}
 			}
 		}
 		c.runGroup()
+		c.settle()
 		if c.flush() != nil {
 			return false
 		}
@@ -270,11 +286,12 @@ func (c *conn) deadline() (by time.Time, why error) {
 		}
 	}
 	o := &c.server.options
+	idle := time.Duration(c.server.idle.Load())
 	switch {
 	case !c.begun.IsZero():
 		sooner(c.begun.Add(o.RequestTimeout), errSlow)
-	case o.IdleTimeout > 0 && !c.subscribed():
-		sooner(c.rested.Add(o.IdleTimeout), errIdle)
+	case idle > 0 && !c.subscribed():
+		sooner(c.rested.Add(idle), errIdle)
 	}
 	if !c.authenticated {
 		sooner(c.stranger.Add(o.AuthTimeout), errStranger)
@@ -293,6 +310,10 @@ func (c *conn) wakeBy(by time.Time) error {
 	if c.drains {
 		return errDrained
 	}
+	if c.nudged {
+		c.nudged = false // the deadline that has passed ends the read, and then there is another look
+		return nil
+	}
 	if by.Equal(c.readBy) || !c.readBy.IsZero() && !by.IsZero() && c.readBy.Before(by) {
 		return nil
 	}
@@ -307,8 +328,18 @@ func (c *conn) wakeNever() error {
 	if c.drains {
 		return errDrained
 	}
-	c.readBy = time.Time{}
+	c.readBy, c.nudged = time.Time{}, false
 	return c.nc.SetReadDeadline(c.readBy)
+}
+
+// nudge has the connection look again how long it may wait.
+func (c *conn) nudge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.drains && c.shaken {
+		c.nudged, c.readBy = true, time.Unix(1, 0)
+		_ = c.nc.SetReadDeadline(c.readBy)
+	}
 }
 
 // drain has the connection end when what has been read of it is answered.

@@ -17,7 +17,11 @@ func (c *conn) do(args [][]byte) {
 		return
 	}
 	c.runGroup()
-	c.answer(func() { c.dispatch(container, cmd, args) })
+	c.answer(func() {
+		before := c.w.Len()
+		c.dispatch(container, cmd, args)
+		c.answered(container, cmd, c.w.Bytes()[min(before, c.w.Len()):])
+	})
 }
 
 func (c *conn) dispatch(container, cmd *command, args [][]byte) {
@@ -46,6 +50,7 @@ func (c *conn) dispatch(container, cmd *command, args [][]byte) {
 		return
 	}
 	c.current = cmd
+	c.begin(cmd, args)
 	switch {
 	case cmd.keyed == nil:
 		cmd.run(c, args)

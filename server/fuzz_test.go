@@ -154,3 +154,36 @@ func BenchmarkIdleConnection(b *testing.B) {
 	}
 	s.under.Wait()
 }
+
+// BenchmarkPipeline is 16 GETs that come together, with all that a connection does for
+// them but the network.
+func BenchmarkPipeline(b *testing.B) {
+	s, err := New(Options{Store: openStore(b)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Shutdown(b.Context())
+	pipe := bytes.Repeat([]byte("*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n"), 16)
+	c := newConn(s, &repeated{pipe: pipe, left: b.N})
+	c.do([][]byte{[]byte("SET"), []byte("key"), bytes.Repeat([]byte("x"), 256)})
+	b.ReportAllocs()
+	b.ResetTimer()
+	c.run()
+}
+
+// repeated is a connection on which the same comes again and again.
+type repeated struct {
+	canned
+	pipe []byte
+	left int
+}
+
+func (r *repeated) Read(b []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	r.left--
+	return copy(b, r.pipe), nil
+}
+
+func (r *repeated) Write(b []byte) (int, error) { return len(b), nil }

@@ -3,6 +3,7 @@ package server
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/lockstep-cache/lockstep/resp"
 )
@@ -29,6 +30,7 @@ type member struct {
 	request
 	reply  resp.Writer
 	silent bool
+	took   time.Duration
 }
 
 // join has a write be a part of the run, if it may, and if anything has come with which
@@ -57,12 +59,14 @@ func (c *conn) runGroup() {
 		return
 	}
 	c.group = group[:0]
+	c.settle()
 	if chains := chainsOf(group); len(chains) == 1 {
 		runChain(chains[0])
 	} else {
 		runChains(chains)
 	}
 	for i, m := range group {
+		c.countMember(m)
 		if !m.silent {
 			c.w.Raw(m.reply.Bytes())
 		}
@@ -109,7 +113,9 @@ func chainsOf(group []*member) [][]*member {
 
 func runChain(chain []*member) {
 	for _, m := range chain {
+		began := nanos()
 		m.cmd.keyed(&m.request)
+		m.took = time.Duration(nanos() - began)
 	}
 }
 

@@ -32,6 +32,7 @@ func (c *conn) shake() bool {
 		return false
 	default:
 	}
+	c.server.counts.shakes.Add(1)
 	c.server.unwelcome.warn(c, "server: a TLS handshake failed; its connection is closed", err)
 	if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil {
 		// Who speaks no TLS can be told so; redis-cli shows it.

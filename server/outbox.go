@@ -162,6 +162,8 @@ func (o *outbox) write(b []byte) error {
 		if err != nil {
 			return err
 		}
+		o.conn.counts.writes.Add(1)
+		o.conn.counts.out.Add(uint64(n))
 		b = b[n:]
 	}
 	return nil

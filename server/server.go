@@ -35,6 +35,15 @@ type Server struct {
 	usersChanges atomic.Uint64 // calls of UsersChanged
 	unwelcome    sparse
 
+	born   time.Time
+	counts counts
+	slow   slowlog
+	infos  infos
+
+	// What CONFIG SET changes.
+	idle       atomic.Int64 // Options.IdleTimeout
+	maxClients atomic.Int64
+
 	// under counts the goroutines of connections. It grows only while draining is false,
 	// under mu.
 	under sync.WaitGroup
@@ -48,6 +57,12 @@ func New(options Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{options: options, stop: make(chan struct{}), listeners: map[net.Listener]struct{}{}, conns: map[int64]*conn{}}
+	s.born = time.Now()
+	s.counts.init()
+	s.slow.init()
+	s.infos.init()
+	s.idle.Store(int64(options.IdleTimeout))
+	s.maxClients.Store(int64(options.MaxClients))
 	s.life, s.end = context.WithCancel(context.Background())
 	if options.Store != nil {
 		if s.keys, err = newKeyspace(options); err != nil {
@@ -109,19 +124,23 @@ func (s *Server) Serve(listener net.Listener) error {
 
 func (s *Server) accept(nc net.Conn) {
 	c := newConn(s, nc) // asks for a user, which is not done under a lock
+	s.counts.accepted.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.draining:
 		nc.Close()
-	case len(s.conns) < s.options.MaxClients:
+	case int64(len(s.conns)) < s.maxClients.Load():
 		s.lastID++
 		c.id = s.lastID
+		c.counts = &s.counts.stripes[c.id%stripes]
 		s.conns[c.id] = c
 		s.under.Go(c.serve)
 	case s.refusing == maxRefusing:
+		s.counts.rejected.Add(1)
 		nc.Close()
 	default:
+		s.counts.rejected.Add(1)
 		s.refusing++
 		s.under.Go(func() {
 			refuse(nc)

@@ -30,6 +30,7 @@ type command struct {
 	note   string                   // about access
 
 	// What follows from the above, when the table is made.
+	number int    // from 1 on, in its table
 	full   string // "client|list"
 	noAuth bool
 	// guarded: not for users who are read-only.
@@ -70,6 +71,10 @@ func init() {
 		commandCommands(),
 		serverCommands(),
 		aclCommands(),
+		infoCommands(),
+		configCommands(),
+		slowlogCommands(),
+		memoryCommands(),
 		stringCommands(),
 		keyCommands(),
 		expiryCommands(),
@@ -83,21 +88,26 @@ func init() {
 
 // table is all commands, in the order of their families.
 type table struct {
+	size   int // one more than the last number
 	all    []*command
 	byName map[string]*command // of subcommands, too, as "client|list"
 }
 
 func newTable(families ...[]command) *table {
-	t := &table{byName: map[string]*command{}}
+	t := &table{byName: map[string]*command{}, size: 1}
 	for _, family := range families {
 		for i := range family {
 			c := &family[i]
 			c.derive(c.name)
+			c.number = t.size
+			t.size++
 			t.all = append(t.all, c)
 			t.byName[c.full] = c
 			for j := range c.subs {
 				sub := &c.subs[j]
 				sub.derive(c.name + "|" + sub.name)
+				sub.number = t.size
+				t.size++
 				if sub.group == "" {
 					sub.group = c.group
 				}

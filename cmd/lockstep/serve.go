@@ -37,6 +37,7 @@ type serveVerb struct {
 	MaxClients     positive      `group:"limits" placeholder:"N" help:"How many connections may be open. Default: 10000."`
 	MaxRequest     byteSize      `group:"limits" placeholder:"BYTES" help:"How large a request may be, as it is sent. Default: 1GiB, and 512MiB for one argument, as in Redis."`
 	MaxValue       byteSize      `group:"limits" placeholder:"BYTES" help:"How large a value may be. The database may take less. Default: 8MiB."`
+	OutputLimit    byteSize      `group:"limits" placeholder:"BYTES" help:"How much of messages may wait for a client that does not read them; beyond it the connection is closed. Default: 32MiB."`
 	IdleTimeout    time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection that has asked nothing for so long, as 10m. Default: never."`
 	AuthTimeout    time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection that had to give a password, and has not for so long. Default: 1m."`
 	RequestTimeout time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection whose request has not come as a whole so long after its first byte. Default: 5m."`
@@ -123,7 +124,7 @@ const entryBytes = 200
 
 func (v *serveVerb) options() server.Options {
 	o := server.Options{
-		MaxClients: int(v.MaxClients), IdleTimeout: v.IdleTimeout, AuthTimeout: v.AuthTimeout,
+		MaxClients: int(v.MaxClients), OutputLimit: int(v.OutputLimit), IdleTimeout: v.IdleTimeout, AuthTimeout: v.AuthTimeout,
 		RequestTimeout: v.RequestTimeout, WriteTimeout: v.WriteTimeout,
 		Cache: lockstep.Options[string, server.Value]{
 			MaxEntries: int(v.MaxEntries), MaxBytes: int64(v.MaxBytes), TTL: v.TTL,
