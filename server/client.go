@@ -22,7 +22,7 @@ func clientCommands() []command {
 		{name: "list", arity: -2, flags: admin, categories: c, tips: varies, since: "2.4.0", run: clientList, syntax: "[TYPE normal|master|replica|pubsub] [ID client-id [client-id ...]]", summary: "What there is to know of each connection"},
 		{name: "no-evict", arity: 3, flags: admin, categories: c, since: "7.0.0", run: clientNoEvict, syntax: "ON|OFF", summary: "Protects the connection where memory is short, which this server never makes room for by closing one"},
 		{name: "no-touch", arity: 3, flags: plain, categories: c, since: "7.2.0", run: clientNoTouch, syntax: "ON|OFF", summary: "Reads of the connection do not make keys count as used"},
-		{name: "reply", arity: 3, flags: plain, categories: c, since: "3.2.0", run: clientReply, syntax: "ON|OFF|SKIP", summary: "Whether the connection wants replies"},
+		{name: "reply", alone: "the reply of EXEC would have no end", arity: 3, flags: plain, categories: c, since: "3.2.0", run: clientReply, syntax: "ON|OFF|SKIP", summary: "Whether the connection wants replies"},
 		{name: "setinfo", arity: 4, flags: plain, categories: c, since: "7.2.0", run: clientSetInfo, syntax: "LIB-NAME libname | LIB-VER libver", summary: "Names the client's library and its version"},
 		{name: "setname", arity: 3, flags: plain, categories: c, since: "2.6.9", run: clientSetName, syntax: "connection-name", summary: "Names the connection"},
 	}}}
@@ -39,6 +39,7 @@ type about struct {
 	command             *command
 	active              time.Time
 	buffered, memory    int
+	queued, queuedSize  int // since MULTI, which itself counts as one
 }
 
 // say changes what others may know of the connection.
@@ -55,6 +56,14 @@ func (c *conn) publish() {
 	defer c.mu.Unlock()
 	c.about.command, c.about.active = c.current, c.rested
 	c.about.buffered, c.about.memory = buffered, memory
+	c.countQueued(&c.about)
+}
+
+func (c *conn) countQueued(a *about) {
+	a.queued, a.queuedSize = 0, 0
+	if c.multi != nil {
+		a.queued, a.queuedSize = 1+len(c.multi.queue), c.multi.size
+	}
 }
 
 // line is a connection's line in CLIENT LIST. Fields of what this server does not have, or
@@ -67,6 +76,9 @@ func (c *conn) line(now time.Time) string {
 	flags := ""
 	if a.listens() {
 		flags += "P"
+	}
+	if a.queued > 0 {
+		flags += "x"
 	}
 	if a.noEvict {
 		flags += "e"
@@ -85,8 +97,8 @@ func (c *conn) line(now time.Time) string {
 	return "id=" + strconv.FormatInt(c.id, 10) +
 		" addr=" + c.nc.RemoteAddr().String() + " laddr=" + c.nc.LocalAddr().String() + " fd=-1 name=" + a.name +
 		" age=" + seconds(c.created) + " idle=" + seconds(a.active) + " flags=" + flags +
-		" db=0 sub=" + strconv.Itoa(a.sub) + " psub=" + strconv.Itoa(a.psub) + " ssub=" + strconv.Itoa(a.ssub) + " multi=-1 qbuf=" + strconv.Itoa(a.buffered) +
-		" qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=" + strconv.Itoa(waiting) + " tot-mem=" + strconv.Itoa(a.memory+waiting) +
+		" db=0 sub=" + strconv.Itoa(a.sub) + " psub=" + strconv.Itoa(a.psub) + " ssub=" + strconv.Itoa(a.ssub) + " multi=" + strconv.Itoa(a.queued-1) + " qbuf=" + strconv.Itoa(a.buffered) +
+		" qbuf-free=0 argv-mem=0 multi-mem=" + strconv.Itoa(a.queuedSize) + " rbs=0 rbp=0 obl=0 oll=0 omem=" + strconv.Itoa(waiting) + " tot-mem=" + strconv.Itoa(a.memory+waiting) +
 		" events=r cmd=" + command + " user=" + a.user + " redir=-1 resp=" + strconv.Itoa(int(a.version)) +
 		" lib-name=" + a.libName + " lib-ver=" + a.libVersion
 }
@@ -108,7 +120,7 @@ func clientID(c *conn, _ [][]byte) { c.w.Integer(c.id) }
 // CLIENT INFO
 func clientInfo(c *conn, _ [][]byte) {
 	now := time.Now()
-	c.say(func(a *about) { a.command, a.active = c.current, now })
+	c.say(func(a *about) { a.command, a.active = c.current, now; c.countQueued(a) })
 	c.w.Verbatim(textFormat, c.line(now)+"\n")
 }
 
@@ -139,7 +151,7 @@ func clientList(c *conn, args [][]byte) {
 		return
 	}
 	now := time.Now()
-	c.say(func(a *about) { a.command, a.active = c.current, now })
+	c.say(func(a *about) { a.command, a.active = c.current, now; c.countQueued(a) })
 	var list strings.Builder
 	for _, client := range c.server.clients() {
 		if wanted(client) {

@@ -47,6 +47,11 @@ type conn struct {
 	dropped       bool     // at once, without a reply
 	current       *command // the last one that was run, or nil
 
+	multi       *multi          // since MULTI, or nil
+	watched     map[string]seen // since WATCH
+	watchedSize int
+	executing   bool // the reply of EXEC is being built
+
 	group []*member // writes that wait to be run together
 	alone request   // the command about keys that is run by itself
 

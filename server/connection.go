@@ -17,8 +17,8 @@ func connectionCommands() []command {
 		{name: "hello", arity: -1, flags: first, categories: c, group: c, since: "6.0.0", run: hello, syntax: "[protover [AUTH username password] [SETNAME clientname]]", summary: "Chooses the version of the protocol, and says who uses the connection"},
 		{name: "ping", arity: -1, flags: "fast", categories: c, group: c, since: "1.0.0", run: ping, syntax: "[message]", summary: "Answers with PONG, or with the message", tips: "request_policy:all_shards response_policy:all_succeeded"},
 		{name: "echo", arity: 2, flags: "loading stale fast", categories: c, group: c, since: "1.0.0", run: echo, syntax: "message", summary: "Answers with the message"},
-		{name: "quit", arity: -1, flags: first, categories: c, group: c, since: "1.0.0", run: quit, summary: "Closes the connection"},
-		{name: "reset", arity: 1, flags: first, categories: c, group: c, since: "6.2.0", run: reset, summary: "Makes the connection what it was when it was new"},
+		{name: "quit", atOnce: true, arity: -1, flags: first, categories: c, group: c, since: "1.0.0", run: quit, summary: "Closes the connection"},
+		{name: "reset", atOnce: true, arity: 1, flags: first, categories: c, group: c, since: "6.2.0", run: reset, summary: "Makes the connection what it was when it was new"},
 		{name: "select", arity: 2, flags: "loading stale fast", categories: c, group: c, since: "1.0.0", run: selectDatabase, syntax: "index", summary: "Chooses the database, of which there is one, 0"},
 	}
 }
@@ -163,6 +163,7 @@ func reset(c *conn, _ [][]byte) {
 	c.forsake()
 	c.speak(resp.RESP2)
 	c.silence.off, c.silence.next = false, false
+	c.endMulti()
 	c.say(func(a *about) {
 		// NO-EVICT stays, as with Redis.
 		*a = about{version: resp.RESP2, active: a.active, command: a.command, noEvict: a.noEvict, libName: a.libName, libVersion: a.libVersion}

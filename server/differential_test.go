@@ -44,7 +44,7 @@ var permitted = []difference{
 
 var (
 	number      = regexp.MustCompile(`\d+`)
-	clientField = regexp.MustCompile(` ?(id|addr|laddr|fd|age|idle|qbuf|qbuf-free|argv-mem|rbs|rbp|obl|oll|omem|tot-mem|lib-name|lib-ver)=[^ \n]*`)
+	clientField = regexp.MustCompile(` ?(id|addr|laddr|fd|age|idle|qbuf|qbuf-free|argv-mem|multi-mem|rbs|rbp|obl|oll|omem|tot-mem|lib-name|lib-ver)=[^ \n]*`)
 )
 
 func maskAll(resp.Value) string { return "" }
@@ -126,7 +126,7 @@ func compare(t *testing.T, permitted []difference, needed []int, redis, ours tar
 	t.Helper()
 	ask := func(g target) []resp.Value {
 		first := begin(g)
-		replies := g.ask(t, bytes.Join(first, nil), script)
+		replies := g.ask(t, bytes.Join(first, nil), sent(script))
 		return replies[min(len(first), len(replies)):] // an HTTP request loses them, too
 	}
 	want, got := ask(redis), ask(ours)

@@ -25,51 +25,58 @@ func (c *conn) do(args [][]byte) {
 }
 
 func (c *conn) dispatch(container, cmd *command, args [][]byte) {
+	refusal := c.refusal(container, cmd, args)
 	switch {
-	case cmd == nil && container == nil:
-		c.unknown(args)
+	case c.dropped:
 		return
-	case cmd == nil:
-		c.w.Error("ERR unknown subcommand '" + cText(args[1], 128) + "'. Try " + strings.ToUpper(container.name) + " HELP.")
-		return
-	}
-	if !cmd.fits(len(args)) {
-		c.wrongNumber(cmd.full)
-		return
-	}
-	if !c.authenticated && !cmd.noAuth {
-		c.w.Error("NOAUTH Authentication required.")
-		return
-	}
-	if !c.may(cmd) {
-		c.w.Error("NOPERM this user has no permissions to run the '" + cmd.full + "' command")
-		return
-	}
-	if c.listensOnly() && !cmd.whileListening {
-		c.w.Error("ERR Can't execute '" + cmd.full + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+	case refusal != "":
+		c.refuse(cmd, refusal)
 		return
 	}
 	c.current = cmd
 	c.begin(cmd, args)
 	switch {
+	case c.multi != nil && !cmd.atOnce:
+		c.enqueue(cmd, args)
 	case cmd.keyed == nil:
 		cmd.run(c, args)
-	case c.server.keys == nil:
-		c.w.Error("ERR this server was started without a store, and has no keys")
 	default:
 		c.alone = request{ctx: c.server.life, keys: c.server.keys, cmd: cmd, args: args, w: &c.w}
 		cmd.keyed(&c.alone)
 	}
 }
 
-// unknown answers a command that is not there. Redis names the first of its arguments,
+const noStore = "ERR this server was started without a store, and has no keys"
+
+// refusal is the error that answers a request which is not run, or "".
+func (c *conn) refusal(container, cmd *command, args [][]byte) string {
+	switch {
+	case cmd == nil && container == nil:
+		return c.unknown(args)
+	case cmd == nil:
+		return "ERR unknown subcommand '" + cText(args[1], 128) + "'. Try " + strings.ToUpper(container.name) + " HELP."
+	case !cmd.fits(len(args)):
+		return wrongNumberOf(cmd.full)
+	case !c.authenticated && !cmd.noAuth:
+		return "NOAUTH Authentication required."
+	case !c.may(cmd):
+		return "NOPERM this user has no permissions to run the '" + cmd.full + "' command"
+	case c.listensOnly() && !cmd.whileListening:
+		return "ERR Can't execute '" + cmd.full + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+	case cmd.keyed != nil && c.server.keys == nil:
+		return noStore
+	}
+	return ""
+}
+
+// unknown is the error about a command that is not there. Redis names the first of its arguments,
 // until that comes to 128 bytes. HTTP is not answered: a web page can make a browser send
 // requests here, and must not learn what they do.
-func (c *conn) unknown(args [][]byte) {
+func (c *conn) unknown(args [][]byte) string {
 	if bytes.EqualFold(args[0], []byte("post")) || bytes.EqualFold(args[0], []byte("host:")) {
 		c.server.unwelcome.warn(c, "server: an HTTP request, perhaps made by a web page that attacks; its connection is closed", nil)
 		c.dropped = true
-		return
+		return ""
 	}
 	var given strings.Builder
 	for _, arg := range args[1:] {
@@ -78,11 +85,15 @@ func (c *conn) unknown(args [][]byte) {
 		}
 		given.WriteString("'" + cText(arg, 128-given.Len()) + "' ")
 	}
-	c.w.Error("ERR unknown command '" + cText(args[0], 128) + "', with args beginning with: " + given.String())
+	return "ERR unknown command '" + cText(args[0], 128) + "', with args beginning with: " + given.String()
 }
 
 func (c *conn) wrongNumber(command string) {
-	c.w.Error("ERR wrong number of arguments for '" + command + "' command")
+	c.w.Error(wrongNumberOf(command))
+}
+
+func wrongNumberOf(command string) string {
+	return "ERR wrong number of arguments for '" + command + "' command"
 }
 
 func (c *conn) syntaxError() { c.w.Error("ERR syntax error") }

@@ -1,7 +1,7 @@
 // Package server speaks the Redis protocol with many clients at once, over a cache whose
 // writes are in the database when they are answered. It has the commands about connections,
-// strings, hashes, keys and channels; MULTI and client-side caching are not
-// here yet, and answer as Redis answers an unknown command.
+// strings, hashes, keys and channels, and transactions; client-side caching is not
+// here yet, and answers as Redis answers an unknown command.
 //
 // # What a command about keys says
 //
@@ -30,6 +30,14 @@
 // of one key in order, so that they share commits. Each is committed and becomes visible by
 // itself: a reader elsewhere may see a later one before an earlier one of another key. What
 // follows them in the pipeline runs when all have been answered.
+//
+// The commands between MULTI and EXEC are one transaction of the database: all of them are
+// committed or none, what they have read is checked, and the replies are of one moment. An
+// error of one of them, of the wrong type for example, is its reply, and the others are
+// committed; -UNAVAILABLE and -UNKNOWN are said of EXEC. Commands about the connection are
+// run once, when it is committed. What is about the whole table is refused inside MULTI.
+// MGET outside of MULTI is one look at each key: beside an EXEC it may see one key from
+// before it and another from after it.
 //
 // DBSIZE, KEYS and RANDOMKEY read the whole table. A hash is one row: HGET looks through it,
 // some 6 ns a field, and a write of any of its fields writes all of it.

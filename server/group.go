@@ -36,7 +36,7 @@ type member struct {
 // join has a write be a part of the run, if it may, and if anything has come with which
 // it could share a commit.
 func (c *conn) join(cmd *command, args [][]byte) bool {
-	if cmd == nil || cmd.shares == nil || c.server.keys == nil || !c.authenticated || !c.may(cmd) || c.listensOnly() || !cmd.fits(len(args)) || !cmd.shares(args) ||
+	if cmd == nil || cmd.shares == nil || c.multi != nil || c.server.keys == nil || !c.authenticated || !c.may(cmd) || c.listensOnly() || !cmd.fits(len(args)) || !cmd.shares(args) ||
 		len(c.group) == 0 && c.r.Buffered() == 0 {
 		return false
 	}

@@ -9,19 +9,22 @@ import (
 	"github.com/lockstep-cache/lockstep"
 )
 
+// wholeTable is why a command has no part in a transaction, which reads and writes keys.
+const wholeTable = "it is about the whole table"
+
 func keyCommands() []command {
 	const g, k = "generic", "keyspace"
 	const all, varies, sum = "request_policy:all_shards", "nondeterministic_output", "request_policy:multi_shard response_policy:agg_sum"
 	many := keys{1, -1, 1}
 	return []command{
-		{name: "dbsize", arity: 1, flags: "readonly fast", categories: k, group: "server", tips: all + " response_policy:agg_sum", since: "1.0.0", keyed: dbSize, summary: "How many keys there are, by reading the whole table"},
+		{name: "dbsize", alone: wholeTable, arity: 1, flags: "readonly fast", categories: k, group: "server", tips: all + " response_policy:agg_sum", since: "1.0.0", keyed: dbSize, summary: "How many keys there are, by reading the whole table"},
 		{name: "del", arity: -2, flags: "write", categories: k, group: g, keys: many, access: "RM delete", tips: sum, since: "1.0.0", keyed: del, shares: always, syntax: "key [key ...]", summary: "Deletes keys, and answers how many there were"},
 		{name: "exists", arity: -2, flags: "readonly fast", categories: k, group: g, keys: many, access: "RO", tips: sum, since: "1.0.0", keyed: exists, syntax: "key [key ...]", summary: "How many of the keys exist"},
-		{name: "flushall", arity: -1, flags: "write", categories: "keyspace dangerous", group: "server", tips: all + " response_policy:all_succeeded", since: "1.0.0", keyed: flush, syntax: "[ASYNC | SYNC]", summary: "Deletes all keys"},
-		{name: "flushdb", arity: -1, flags: "write", categories: "keyspace dangerous", group: "server", tips: all + " response_policy:all_succeeded", since: "1.0.0", keyed: flush, syntax: "[ASYNC | SYNC]", summary: "Deletes all keys"},
-		{name: "keys", arity: 2, flags: "readonly", categories: "keyspace dangerous", group: g, tips: all + " nondeterministic_output_order", since: "1.0.0", keyed: keysLike, syntax: "pattern", summary: "The keys that match a pattern, by reading the whole table"},
-		{name: "randomkey", arity: 1, flags: "readonly", categories: k, group: g, tips: all + " " + varies, since: "1.0.0", keyed: randomKey, summary: "A key, by reading the whole table"},
-		{name: "scan", arity: -2, flags: "readonly", categories: k, group: g, tips: varies + " request_policy:special", since: "2.8.0", keyed: scan, syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type]", summary: "Keys, a page at a time"},
+		{name: "flushall", alone: wholeTable, arity: -1, flags: "write", categories: "keyspace dangerous", group: "server", tips: all + " response_policy:all_succeeded", since: "1.0.0", keyed: flush, syntax: "[ASYNC | SYNC]", summary: "Deletes all keys"},
+		{name: "flushdb", alone: wholeTable, arity: -1, flags: "write", categories: "keyspace dangerous", group: "server", tips: all + " response_policy:all_succeeded", since: "1.0.0", keyed: flush, syntax: "[ASYNC | SYNC]", summary: "Deletes all keys"},
+		{name: "keys", alone: wholeTable, arity: 2, flags: "readonly", categories: "keyspace dangerous", group: g, tips: all + " nondeterministic_output_order", since: "1.0.0", keyed: keysLike, syntax: "pattern", summary: "The keys that match a pattern, by reading the whole table"},
+		{name: "randomkey", alone: wholeTable, arity: 1, flags: "readonly", categories: k, group: g, tips: all + " " + varies, since: "1.0.0", keyed: randomKey, summary: "A key, by reading the whole table"},
+		{name: "scan", alone: wholeTable, arity: -2, flags: "readonly", categories: k, group: g, tips: varies + " request_policy:special", since: "2.8.0", keyed: scan, syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type]", summary: "Keys, a page at a time"},
 		{name: "touch", arity: -2, flags: "readonly fast", categories: k, group: g, keys: many, access: "RO", tips: sum, since: "3.2.1", keyed: exists, syntax: "key [key ...]", summary: "Reads keys, and answers how many exist"},
 		{name: "type", arity: 2, flags: "readonly fast", categories: k, group: g, keys: keys{1, 1, 1}, access: "RO", since: "1.0.0", keyed: typeOf, syntax: "key", summary: "What a key holds"},
 		{name: "unlink", arity: -2, flags: "write fast", categories: k, group: g, keys: many, access: "RM delete", tips: sum, since: "4.0.0", keyed: del, shares: always, syntax: "key [key ...]", summary: "DEL by another name"},

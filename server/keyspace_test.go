@@ -325,7 +325,7 @@ func TestOptionsOfTheCacheThatAReplyCannotHonour(t *testing.T) {
 
 // FuzzKeys: whatever comes, no command panics, and every reply is one.
 func FuzzKeys(f *testing.F) {
-	for _, script := range keyScripts {
+	for _, script := range append(keyScripts, multiScripts...) {
 		f.Add([]byte(strings.ReplaceAll(script, "; ", "\r\n") + "\r\n"))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {

@@ -10,7 +10,11 @@ import (
 func pubsubCommands() []command {
 	const c, listen, tell, ask = "pubsub", "pubsub noscript loading stale", "pubsub loading stale fast", "pubsub loading stale"
 	row := func(name, flags, since, syntax, summary string, arity int, run func(c *conn, args [][]byte)) command {
-		return command{name: name, arity: arity, flags: flags, group: c, since: since, run: run, syntax: syntax, summary: summary}
+		cmd := command{name: name, arity: arity, flags: flags, group: c, since: since, run: run, syntax: syntax, summary: summary}
+		if flags == listen {
+			cmd.alone = "what it is answered with is a message"
+		}
+		return cmd
 	}
 	shard := func(cmd command, last int) command {
 		cmd.keys, cmd.access = keys{1, last, 1}, "not_key"
@@ -225,7 +229,7 @@ func (h *hub) publish(from *conn, kind topics, channel, text []byte) (receivers 
 	send := func(listeners map[*conn]struct{}, m *message) {
 		for c := range listeners {
 			receivers++
-			if c == from {
+			if c == from && !c.executing { // in whose reply it would be
 				c.w.Raw(m.in(c.w.Version()))
 				c.keep()
 				continue

@@ -20,16 +20,42 @@ type own struct {
 	// ends are those of the rows that it has written: one that is counted from the commit
 	// still is when the row is written again.
 	ends map[string]end
+
+	// failed is why the transaction cannot be committed, though the command that has met
+	// it may have answered something else. wrote: the command under way has written, and
+	// what fails now would leave half of it.
+	failed error
+	wrote  bool
+}
+
+// began is for the next command of an EXEC.
+func (o *own) began() { o.wrote = false }
+
+// note passes on an error, after having looked whether it is more than the command's own.
+func (o *own) note(err error) error {
+	if err != nil && !errors.Is(err, lockstep.ErrNotFound) && o.failed == nil && (o.wrote || !refused(err)) {
+		o.failed = err
+	}
+	return err
+}
+
+// refused tells whether an error is about a key or a value alone.
+func refused(err error) bool {
+	return errors.Is(err, lockstep.ErrInvalid) || errors.Is(err, lockstep.ErrTooLarge) || errors.Is(err, lockstep.ErrUnsupported)
 }
 
 func newRows(ctx context.Context, tx *lockstep.Tx, cache *lockstep.Cache[string, Value]) rows {
 	return rows{ctx, cache.In(tx), &own{ends: map[string]end{}}}
 }
 
-func (t rows) get(_ context.Context, key string) (Value, error) { return t.in.Get(t.ctx, key) }
+func (t rows) get(_ context.Context, key string) (Value, error) {
+	v, err := t.in.Get(t.ctx, key)
+	return v, t.note(err)
+}
 
 func (t rows) many(_ context.Context, keys []string) (map[string]Value, error) {
-	return t.in.GetMany(t.ctx, keys)
+	found, err := t.in.GetMany(t.ctx, keys)
+	return found, t.note(err)
 }
 
 func (t rows) read(_ context.Context, key string) (row, lockstep.Version, error) {
@@ -41,7 +67,7 @@ func (t rows) read(_ context.Context, key string) (row, lockstep.Version, error)
 	if its, ok := t.ends[key]; ok {
 		until = its
 	}
-	return row{exists: err == nil, value: e.Value, end: until}, e.Version, err
+	return row{exists: err == nil, value: e.Value, end: until}, e.Version, t.note(err)
 }
 
 func (t rows) set(_ context.Context, key string, value Value, end end) error {
@@ -49,18 +75,23 @@ func (t rows) set(_ context.Context, key string, value Value, end end) error {
 		return t.delete(key)
 	}
 	if err := t.in.Set(t.ctx, key, value, end.options()...); err != nil {
-		return err
+		return t.note(err)
 	}
-	t.ends[key] = end
+	t.ends[key], t.wrote = end, true
 	return nil
 }
 
 func (t rows) delete(key string) error {
+	if err := t.in.Delete(t.ctx, key); err != nil {
+		return t.note(err)
+	}
 	delete(t.ends, key)
-	return t.in.Delete(t.ctx, key)
+	t.wrote = true
+	return nil
 }
 
 func (t rows) setMany(ctx context.Context, values map[string]Value) error {
+	t.wrote = len(values) > 1 // or whether it has depends on the order of a map
 	for key, value := range values {
 		if err := t.set(ctx, key, value, end{}); err != nil {
 			return err

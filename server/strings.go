@@ -287,7 +287,7 @@ func (r *request) getAnd(decide func(old row) (next, error)) {
 }
 
 // pairs are MSET's keys and values: of a key that is named twice, the last. It answers
-// where one is without the other.
+// where one is without the other, and where a value is too large.
 func (r *request) pairs() (map[string]Value, bool) {
 	if len(r.args)%2 == 0 {
 		r.error("ERR wrong number of arguments for '" + r.cmd.full + "' command")
@@ -295,6 +295,10 @@ func (r *request) pairs() (map[string]Value, bool) {
 	}
 	pairs := make(map[string]Value, len(r.args)/2)
 	for i := 1; i < len(r.args); i += 2 {
+		if err := r.grown(int64(len(r.args[i+1]))); err != nil {
+			r.fail(err)
+			return nil, false
+		}
 		pairs[string(r.args[i])] = stringOf(r.args[i+1])
 	}
 	return pairs, true
@@ -329,12 +333,7 @@ func msetNX(r *request) {
 				return err
 			}
 		}
-		for key, value := range pairs {
-			if err := tx.set(r.ctx, key, value, end{}); err != nil {
-				return err
-			}
-		}
-		return nil
+		return tx.setMany(r.ctx, pairs)
 	})
 	switch {
 	case err == nil:

@@ -22,6 +22,11 @@ type command struct {
 	run        func(c *conn, args [][]byte)
 	subs       []command
 
+	// Inside MULTI a command waits for EXEC, unless it is run atOnce, or alone says why it
+	// cannot be a part of a transaction.
+	atOnce bool
+	alone  string
+
 	// Of commands about keys, which have keyed instead of run.
 	keyed  func(r *request)
 	shares func(args [][]byte) bool // whether it may be part of a run of writes; nil: never
@@ -79,6 +84,7 @@ func init() {
 		keyCommands(),
 		expiryCommands(),
 		renameCommands(),
+		multiCommands(),
 		hashCommands(),
 		objectCommands(),
 		lcsCommands(),
