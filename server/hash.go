@@ -3,8 +3,8 @@ package server
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
+
+	"github.com/lockstep-cache/lockstep/internal/netstring"
 )
 
 // hash is a hash as its row has it, without the byte in front: netstrings
@@ -29,19 +29,16 @@ func NewHash(fields ...Field) (Value, error) {
 	for _, f := range fields {
 		size += fieldSize(len(f.Name), len(f.Value))
 	}
-	var row strings.Builder
-	row.Grow(size)
-	row.WriteByte(byte(hashKind))
+	row := append(make([]byte, 0, size), byte(hashKind))
 	named := make(map[string]struct{}, len(fields))
 	for _, f := range fields {
 		if _, twice := named[f.Name]; twice {
 			return "", fmt.Errorf("server: a hash has one field %q, not two", f.Name)
 		}
 		named[f.Name] = struct{}{}
-		writeNetstring(&row, f.Name)
-		writeNetstring(&row, f.Value)
+		row = netstring.Append(netstring.Append(row, f.Name), f.Value)
 	}
-	return Value(row.String()), nil
+	return Value(row), nil
 }
 
 // Hash returns a hash's fields, in their order. It is an error if the value is no hash, or is
@@ -86,29 +83,6 @@ func (e brokenHash) Error() string {
 	return fmt.Sprintf("the value is no hash from byte %d on, counted from 0", int(e))
 }
 
-// netstring reads the one that begins at i, and returns where it ends, or -1: a length that
-// is written in the one way in which it can be, a colon, the text, and a comma.
-func netstring(s string, i int) (text string, end int) {
-	from, n := i, 0
-	for ; i < len(s); i++ {
-		digit := s[i] - '0'
-		if digit > 9 {
-			break
-		}
-		if n = n*10 + int(digit); n > len(s) || n == 0 && i > from {
-			return "", -1
-		}
-	}
-	if i == from || i == len(s) || s[i] != ':' || s[from] == '0' && i > from+1 {
-		return "", -1
-	}
-	i++
-	if n >= len(s)-i || s[i+n] != ',' {
-		return "", -1
-	}
-	return s[i : i+n], i + n + 1
-}
-
 // walk is a way through a hash's fields.
 type walk struct {
 	h           hash
@@ -123,11 +97,11 @@ func (w *walk) next() bool {
 	if w.at == len(w.h) {
 		return false
 	}
-	name, i := netstring(string(w.h), w.at)
+	name, i := netstring.Next(string(w.h), w.at)
 	if i < 0 {
 		return false
 	}
-	value, end := netstring(string(w.h), i)
+	value, end := netstring.Next(string(w.h), i)
 	if end < 0 {
 		return false
 	}
@@ -164,27 +138,7 @@ func (h hash) length() (int, error) {
 	return n, w.broken()
 }
 
-func netstringSize(n int) int {
-	size := n + len("0:,")
-	for ; n > 9; n /= 10 {
-		size++
-	}
-	return size
-}
-
-func fieldSize(name, value int) int { return netstringSize(name) + netstringSize(value) }
-
-func writeNetstring[T string | []byte](b *strings.Builder, text T) {
-	var digits [20]byte
-	b.Write(append(strconv.AppendInt(digits[:0], int64(len(text)), 10), ':'))
-	switch text := any(text).(type) {
-	case string:
-		b.WriteString(text)
-	case []byte:
-		b.Write(text)
-	}
-	b.WriteByte(',')
-}
+func fieldSize(name, value int) int { return netstring.Size(name) + netstring.Size(value) }
 
 // names are fields that a request names: each once, in the order in which it names them first.
 type names struct {
@@ -288,26 +242,21 @@ func (e *edit) apply(h hash, found []piece, most int) (Value, error) {
 	if size > int64(most) {
 		return "", reply("ERR " + tooLargeText("hash", size, most))
 	}
-	var b strings.Builder
-	b.Grow(int(size) + 1)
-	b.WriteByte(byte(hashKind))
-	put := func(i int) {
-		writeNetstring(&b, e.all[i])
-		writeNetstring(&b, e.values[i])
-	}
+	row := append(make([]byte, 0, size+1), byte(hashKind))
+	put := func(i int) { row = netstring.Append(netstring.Append(row, e.all[i]), e.values[i]) }
 	at := 0
 	for _, p := range found {
-		b.WriteString(string(h[at:p.from]))
+		row = append(row, h[at:p.from]...)
 		if e.values != nil {
 			put(p.name)
 		}
 		at = p.to
 	}
-	b.WriteString(string(h[at:]))
+	row = append(row, h[at:]...)
 	for i := range e.values {
 		if !there[i] {
 			put(i)
 		}
 	}
-	return Value(b.String()), nil
+	return Value(row), nil
 }

@@ -17,7 +17,8 @@ type TableOptions struct {
 	// ReadOnly refuses every write.
 	ReadOnly bool
 	// VersionColumn names the version's column, a signed bigint, where V has no field
-	// for it. It cannot be set beside a field tagged as the version.
+	// for it. It cannot be set beside a field tagged as the version. Where V is rows.Row a
+	// NOT NULL bigint called version is taken without it, unless this is "-".
 	VersionColumn string
 }
 
@@ -26,7 +27,8 @@ type TableOptions struct {
 // goroutines at once.
 //
 // K is the primary key: one value, or a struct with a `db` tag on each field for
-// a key of several columns. V is a struct with `db` tags on the fields that are
+// a key of several columns; or rows.Key and V rows.Row, where the program does not know the
+// columns. V is a struct with `db` tags on the fields that are
 // mapped; columns without a field are never written, and get their defaults in a
 // new row. A field of V may repeat a column of the key: it is filled when the row
 // is read, and when it is written must be zero or equal to the key.

@@ -20,6 +20,7 @@ type tableColumn struct {
 	charset, collation  string
 	members             []string // of an enum or a set
 	notNull, hasDefault bool
+	defaults            string // in SQL, where an INSERT can have it
 	autoIncrement       bool
 	computed            bool // its default is not the same in every row, where the server tells which it was
 	generated           bool

@@ -72,7 +72,7 @@ func (t *Table[K, V]) found(ctx context.Context, conn *session, wrote *trail) (e
 	shown := showsNothing
 	for text, r := range wrote.last {
 		row := now[text]
-		asWritten := (row == nil) == r.Delete && (r.Delete || t.m.Holds(r, row))
+		asWritten := (row == nil) == r.Delete && (r.Delete || t.m.Holds(r, row, wrote.first[text] == nil))
 		if t.m.Versioned() && row != nil {
 			if v := t.m.VersionOf(row[t.sql.keys:]); v <= wrote.clock && slices.Contains(wrote.given[text], v) {
 				return showsApplied, nil

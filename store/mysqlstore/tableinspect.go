@@ -132,6 +132,9 @@ FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER 
 				server:        sv,
 			}
 			c.hasDefault = row[1] != nil || c.autoIncrement
+			if row[1] != nil && !c.generated {
+				c.defaults = sv.defaultSQL(text(row[1]), extra)
+			}
 			c.computed = sv.mariadb() && !strings.HasPrefix(text(row[1]), "'") && strings.Contains(text(row[1]), "(")
 			c.resolve()
 			s.columns = append(s.columns, c)
@@ -169,7 +172,7 @@ func (s *shape) table() mapping.Table {
 	for i := range s.columns {
 		c := &s.columns[i]
 		t.Columns = append(t.Columns, mapping.Column{
-			Name: c.name, KeyPlace: c.keyPlace, NotNull: c.notNull, HasDefault: c.hasDefault, Generated: c.generated, Given: c.given(), Type: c,
+			Name: c.name, KeyPlace: c.keyPlace, NotNull: c.notNull, HasDefault: c.hasDefault, Default: c.defaults, Generated: c.generated, Given: c.given(), Type: c,
 		})
 	}
 	return t

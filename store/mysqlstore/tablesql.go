@@ -100,6 +100,8 @@ func newTableSQL(s *shape, keys, values []mapping.Field, version int, mariadb bo
 	for i, place := range q.set {
 		if place == version {
 			marks[len(keys)+i] = "GREATEST(?, " + clockSQL + ")"
+		} else if values[place].Default != "" {
+			marks[len(keys)+i] = "COALESCE(?, " + values[place].Default + ")"
 		}
 	}
 	row := "(" + strings.Join(marks, ",") + ")"

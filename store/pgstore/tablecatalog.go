@@ -11,6 +11,7 @@ type tableColumn struct {
 	name string
 	columnType
 	notNull, hasDefault           bool
+	defaults                      string // in SQL; "" where a domain or an identity gives it
 	identity                      string // "a": ALWAYS, "d": BY DEFAULT
 	generated                     string // "s": STORED
 	keyPlace                      int    // in the primary key, from 1; 0: not in it

@@ -76,10 +76,10 @@ func (b *tableBatch[K, V]) tells(r *rowWrite, before, now []driver.Value) (appli
 		return b.versionTells(r, before, now)
 	case same:
 		return false, before != nil && b.changes(r, before)
-	case before != nil && b.holds(r, before):
+	case before != nil && b.holds(r, before, false):
 		return false, false
 	}
-	wrote := b.holds(r, now)
+	wrote := b.holds(r, now, before == nil)
 	return wrote, wrote
 }
 
@@ -92,7 +92,7 @@ func (b *tableBatch[K, V]) versionTells(r *rowWrite, before, now []driver.Value)
 	n := len(b.t.m.Key)
 	version := b.t.m.VersionOf(now[n:])
 	if version == r.version {
-		ours := !r.counted && !b.t.shape.triggers || b.holds(r, now)
+		ours := !r.counted && !b.t.shape.triggers || b.holds(r, now, before == nil)
 		return ours, ours
 	}
 	return false, version < r.version && before != nil && version >= b.t.m.VersionOf(before[n:]) &&
@@ -112,10 +112,14 @@ func (b *tableBatch[K, V]) changes(r *rowWrite, row []driver.Value) bool {
 	})
 }
 
-// holds tells whether the row has what was written to it.
-func (b *tableBatch[K, V]) holds(r *rowWrite, row []driver.Value) bool {
+// holds tells whether the row has what was written to it. One that was made for it has
+// defaults where there was nothing to write.
+func (b *tableBatch[K, V]) holds(r *rowWrite, row []driver.Value, made bool) bool {
 	n := len(b.t.m.Key)
 	return !slices.ContainsFunc(b.t.sql.set, func(place int) bool {
+		if made && b.t.m.Value[place].Default != "" && r.columns[place] == nil {
+			return false
+		}
 		return place != b.t.m.Version && !mapping.Equal(r.columns[place], row[n+place])
 	})
 }

@@ -144,7 +144,8 @@ func (s *shape) attributes(ctx context.Context, q querier, types map[uint32]cata
 	coalesce(l.collname::text, ''), coalesce(l.collisdeterministic, true),
 	pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
 	pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'INSERT'),
-	pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
+	pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE'),
+	coalesce((SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated = ''), '')
 FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`, int64(s.oid))
 	if err != nil {
@@ -157,7 +158,7 @@ WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER B
 		var typmod int32
 		var notNull, hasDefault bool
 		if err := rows.Scan(&c.name, &oid, &typmod, &notNull, &hasDefault, &c.identity, &c.generated, &c.collation, &c.deterministic,
-			&c.mayRead, &c.mayInsert, &c.mayUpdate); err != nil {
+			&c.mayRead, &c.mayInsert, &c.mayUpdate, &c.defaults); err != nil {
 			return err
 		}
 		c.columnType = resolve(types, uint32(oid), typmod)
@@ -225,7 +226,7 @@ func (s *shape) table() mapping.Table {
 	for i := range s.columns {
 		c := &s.columns[i]
 		t.Columns = append(t.Columns, mapping.Column{
-			Name: c.name, KeyPlace: c.keyPlace, NotNull: c.notNull, HasDefault: c.hasDefault,
+			Name: c.name, KeyPlace: c.keyPlace, NotNull: c.notNull, HasDefault: c.hasDefault, Default: c.defaults,
 			// A row is inserted with its key, and OVERRIDING SYSTEM VALUE where an identity
 			// would make one.
 			Generated: c.generated != "" || c.identity == "a" && c.keyPlace == 0,

@@ -51,6 +51,9 @@ func newTableSQL(s *shape, keys, values []mapping.Field, version int) tableSQL {
 		if f.Written || i == version {
 			name, element := add(f, fmt.Sprint("v", i))
 			assigns = append(assigns, name+" = "+element)
+			if f.Default != "" {
+				elements[len(elements)-1] = "COALESCE(" + element + ", " + f.Default + ")"
+			}
 			if i == version {
 				// See guard: this clock is read under the lock of the absent row.
 				elements[len(elements)-1] = s.column(f.Column).assign(wire(f.Type), "greatest(u."+fmt.Sprint("v", i)+", "+clockSQL+")")

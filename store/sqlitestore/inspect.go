@@ -13,10 +13,12 @@ import (
 // column is one column of an existing table.
 type column struct {
 	name       string
+	declared   string
 	affinity   affinity
 	strict     bool // it refuses values of other types; never one that takes any
 	notNull    bool
 	hasDefault bool
+	defaults   string // in SQL
 	generated  bool
 	place      int    // among the table's columns, hidden ones included
 	pk         int    // its place in the primary key, from 1; 0: not in it
@@ -50,15 +52,15 @@ func inspect(c *conn, table string) (*shape, error) {
 	if err != nil || s.kind == "" {
 		return s, err
 	}
-	err = c.query(`SELECT name, type, "notnull", dflt_value IS NOT NULL, pk, hidden, cid FROM pragma_table_xinfo(?)`, []any{s.name},
+	err = c.query(`SELECT name, type, "notnull", dflt_value, pk, hidden, cid FROM pragma_table_xinfo(?)`, []any{s.name},
 		func(row []driver.Value) error {
 			var col column
 			col.name, _ = row[0].(string)
-			declared, _ := row[1].(string)
-			col.affinity = affinityOf(declared, strict)
-			col.strict = strict && !strings.EqualFold(declared, "ANY")
+			col.declared, _ = row[1].(string)
+			col.affinity = affinityOf(col.declared, strict)
+			col.strict = strict && !strings.EqualFold(col.declared, "ANY")
 			col.notNull = row[2] == int64(1)
-			col.hasDefault = row[3] == int64(1)
+			col.defaults, col.hasDefault = row[3].(string)
 			pk, _ := row[4].(int64)
 			col.pk = int(pk)
 			col.collation = "BINARY"
@@ -145,7 +147,7 @@ func (s *shape) table() mapping.Table {
 	for i := range s.columns {
 		c := &s.columns[i]
 		t.Columns = append(t.Columns, mapping.Column{
-			Name: c.name, KeyPlace: c.pk, NotNull: c.notNull, HasDefault: c.hasDefault, Generated: c.generated, Type: c,
+			Name: c.name, KeyPlace: c.pk, NotNull: c.notNull, HasDefault: c.hasDefault, Default: c.defaults, Generated: c.generated, Type: c,
 			Given: c.pk > 0 && (s.rowid || c.hasDefault),
 		})
 	}

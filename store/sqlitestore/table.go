@@ -15,7 +15,8 @@ type TableOptions struct {
 	// ReadOnly refuses every write.
 	ReadOnly bool
 	// VersionColumn names the version's column where V has no field for it. It
-	// cannot be set beside a field tagged as the version.
+	// cannot be set beside a field tagged as the version. Where V is rows.Row a NOT NULL
+	// INTEGER column called version is taken without it, unless this is "-".
 	VersionColumn string
 }
 
@@ -24,7 +25,8 @@ type TableOptions struct {
 // goroutines at once.
 //
 // K is the primary key: one value, or a struct with a `db` tag on each field for
-// a key of several columns. V is a struct with `db` tags on the fields that are
+// a key of several columns; or rows.Key and V rows.Row, where the program does not know the
+// columns. V is a struct with `db` tags on the fields that are
 // mapped (see the package documentation); columns without a
 // field are never written, and get their defaults in a new row. A field of V may
 // repeat a column of the key: it is filled when the row is read, and when it is
@@ -140,10 +142,10 @@ type tableStatements struct {
 }
 
 func newTableStatements(table string, keys, values []mapping.Field, version int) tableStatements {
-	var key, columns, into, set []string
+	var key, columns, into, marks, set []string
 	for _, k := range keys {
 		key = append(key, quote(k.Column))
-		into = append(into, quote(k.Column))
+		into, marks = append(into, quote(k.Column)), append(marks, "?")
 	}
 	// The plus hides the declared type from the driver, which would make a time of
 	// whatever resembles one in a column called DATE.
@@ -153,7 +155,10 @@ func newTableStatements(table string, keys, values []mapping.Field, version int)
 	for i, v := range values {
 		columns = append(columns, "+"+quote(table)+"."+quote(v.Column))
 		if v.Written || i == version {
-			into = append(into, quote(v.Column))
+			into, marks = append(into, quote(v.Column)), append(marks, "?")
+			if v.Default != "" {
+				marks[len(marks)-1] = "coalesce(?, (" + v.Default + "))"
+			}
 			set = append(set, quote(v.Column)+" = ?")
 		}
 	}
@@ -170,14 +175,14 @@ func newTableStatements(table string, keys, values []mapping.Field, version int)
 		scanNext:  fmt.Sprintf("%s WHERE (%s) > (%s) AND %s ORDER BY %s LIMIT ?", from, all, list(len(key)), whole, all),
 		// OR ABORT overrides conflict clauses of the schema's own, such as UNIQUE ON
 		// CONFLICT REPLACE, which would remove another row to make room for this one.
-		insert:    fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s)", inMain(table), strings.Join(into, ", "), list(len(into))),
+		insert:    fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s)", inMain(table), strings.Join(into, ", "), strings.Join(marks, ", ")),
 		remove:    fmt.Sprintf("DELETE FROM %s WHERE %s", inMain(table), where),
 		removeAll: "DELETE FROM " + inMain(table),
 		left:      fmt.Sprintf("SELECT EXISTS (SELECT 1 FROM %s)", inMain(table)),
 	}
 	s.give = fmt.Sprintf("INSERT OR ABORT INTO %s DEFAULT VALUES RETURNING %s", inMain(table), columns[0])
 	if own := into[len(key):]; len(own) > 0 {
-		s.give = fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s) RETURNING %s", inMain(table), strings.Join(own, ", "), list(len(own)), columns[0])
+		s.give = fmt.Sprintf("INSERT OR ABORT INTO %s (%s) VALUES (%s) RETURNING %s", inMain(table), strings.Join(own, ", "), strings.Join(marks[len(key):], ", "), columns[0])
 	}
 	if len(set) > 0 {
 		s.update = fmt.Sprintf("UPDATE OR ABORT %s SET %s WHERE %s", inMain(table), strings.Join(set, ", "), where)

@@ -326,17 +326,18 @@ func (m *Mapping[K, V]) Tells(r *Write, before, now []driver.Value) (applied, to
 			return true, true
 		}
 		return false, version < r.Version && before != nil && version >= m.VersionOf(before[len(m.Key):])
-	case before != nil && m.Holds(r, before):
+	case before != nil && m.Holds(r, before, false):
 		return false, false
 	}
-	wrote := m.Holds(r, now)
+	wrote := m.Holds(r, now, before == nil)
 	return wrote && !same, wrote || same
 }
 
-// Holds tells whether the row has what was written to it.
-func (m *Mapping[K, V]) Holds(r *Write, row []driver.Value) bool {
+// Holds tells whether the row has what was written to it. One that was made for it has
+// defaults where there was nothing to write.
+func (m *Mapping[K, V]) Holds(r *Write, row []driver.Value, made bool) bool {
 	for i, f := range m.Value {
-		if f.Written && !Equal(r.Columns[i], row[len(m.Key)+i]) {
+		if f.Written && !(made && f.Default != "" && r.Columns[i] == nil) && !Equal(r.Columns[i], row[len(m.Key)+i]) {
 			return false
 		}
 	}

@@ -16,6 +16,8 @@ type fit struct {
 	value   []Field
 	keyed   map[int]int
 	version *int // index into value
+
+	keyRecord, rowRecord *record // of a key, and a value, that is text
 }
 
 func (f *fit) column(name string) *Column {
@@ -43,6 +45,9 @@ func (f *fit) mapKey(k reflect.Type) (mistakes []error) {
 	key := f.t.keyColumns()
 	if len(key) == 0 {
 		return []error{fmt.Errorf("it has no primary key")}
+	}
+	if k == keyType {
+		return f.keyFields(key)
 	}
 	if k.Kind() != reflect.Struct || k == TimeType {
 		if len(key) > 1 {
@@ -92,9 +97,14 @@ func (f *fit) mapPart(col Column, part Field, t reflect.Type) (mistakes []error)
 	return mistakes
 }
 
-func (f *fit) mapValue(v reflect.Type) (mistakes []error) {
+func (f *fit) mapValue(v reflect.Type, versionColumn string) (mistakes []error) {
 	f.keyed = map[int]int{}
-	fields, mistakes := dbtag.Fields(v, f.d.fold)
+	var fields []dbtag.Field
+	if v == rowType {
+		fields, mistakes = f.rowFields(versionColumn)
+	} else {
+		fields, mistakes = dbtag.Fields(v, f.d.fold)
+	}
 	for _, df := range fields {
 		col := f.column(df.Column)
 		if col == nil {
@@ -118,10 +128,14 @@ func (f *fit) mapValue(v reflect.Type) (mistakes []error) {
 		case part >= 0:
 			f.keyed[at] = part
 		}
-		f.value = append(f.value, Field{
+		field := Field{
 			Column: col.Name, Name: df.Name, index: df.Index, Converter: c,
 			Written: !df.ReadOnly && !col.Generated && !df.Version && part < 0,
-		})
+		}
+		if f.rowRecord != nil && field.Written {
+			field.Default, field.Required = col.Default, col.NotNull && col.Default == ""
+		}
+		f.value = append(f.value, field)
 	}
 	return mistakes
 }

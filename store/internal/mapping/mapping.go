@@ -41,7 +41,8 @@ type Column struct {
 	KeyPlace   int
 	NotNull    bool
 	HasDefault bool
-	Generated  bool // the database alone writes it
+	Default    string // in SQL, where it can stand in an INSERT
+	Generated  bool   // the database alone writes it
 	// Given: the database fills it in a row that comes without it.
 	Given bool
 	Type  Type
@@ -58,6 +59,8 @@ type Type interface {
 	Value(t reflect.Type, tag dbtag.Tag) (Converter, error)
 	// Version says why the column cannot hold every int64; nil if it can.
 	Version() error
+	// Text is how all of the column's values are text, or why they are not.
+	Text() (TextForm, error)
 }
 
 // Converter takes a field's value to what its column holds, and back. Bind returns
@@ -80,7 +83,11 @@ type Field struct {
 	Converter
 	// Written by the store, from the field.
 	Written bool
-	index   []int // nil: the whole key
+	// Default is what a new row gets whose value is nil, in SQL; and Required says that nil
+	// is refused. They are of values that are text, of which each may leave columns out.
+	Default  string
+	Required bool
+	index    []int // nil: the whole key
 }
 
 // Mapping is how K and V lie in a table. It does not change, and may be used from
@@ -100,6 +107,8 @@ type Mapping[K comparable, V any] struct {
 	// index.
 	keyed    map[int]int
 	readOnly bool
+
+	keyRecord, rowRecord *record // of a key, and a value, that is text
 }
 
 // Options are those of NewTable.
@@ -114,8 +123,8 @@ type Options struct {
 func New[K comparable, V any](d *Dialect, t Table, opts Options) (*Mapping[K, V], []error) {
 	f := fit{d: d, t: t}
 	mistakes := f.mapKey(reflect.TypeFor[K]())
-	mistakes = append(mistakes, f.mapValue(reflect.TypeFor[V]())...)
-	if opts.VersionColumn != "" {
+	mistakes = append(mistakes, f.mapValue(reflect.TypeFor[V](), opts.VersionColumn)...)
+	if opts.VersionColumn != "" && f.rowRecord == nil {
 		mistakes = append(mistakes, f.mapVersion(opts.VersionColumn)...)
 	}
 	// Without a single tag every column is unmapped, which is said already.
@@ -127,7 +136,7 @@ func New[K comparable, V any](d *Dialect, t Table, opts Options) (*Mapping[K, V]
 	m := &Mapping[K, V]{
 		Inserts: len(key) == 1 && key[0].Given,
 		Table:   t.Name, Key: f.key, Value: f.value, Version: -1,
-		d: d, keyed: f.keyed, readOnly: opts.ReadOnly,
+		d: d, keyed: f.keyed, readOnly: opts.ReadOnly, keyRecord: f.keyRecord, rowRecord: f.rowRecord,
 	}
 	if f.version != nil {
 		m.Version = *f.version

@@ -70,6 +70,16 @@ func (k kind) Version() error {
 	return nil
 }
 
+func (k kind) Text() (TextForm, error) {
+	switch k {
+	case "text":
+		return TextString("text"), nil
+	case "int", "small":
+		return TextInt(), nil
+	}
+	return TextForm{}, fmt.Errorf("its %s column has no text", string(k))
+}
+
 func newDialect() *Dialect {
 	return &Dialect{Name: "fake", MaxKeyBytes: 10, MaxColumnBytes: 20}
 }
@@ -122,7 +132,7 @@ type row struct {
 }
 
 // The key's columns are not in the table's order, and total is generated.
-var rows = Table{Name: "rows", Columns: []Column{
+var table = Table{Name: "rows", Columns: []Column{
 	column("id", "small", 2), column("name", "text", 0), column("tenant", "text", 1), column("note", "text", 0),
 	{Name: "made", Type: kind("int"), NotNull: true, HasDefault: true},
 	{Name: "total", Type: kind("int"), NotNull: true, Generated: true},
@@ -131,7 +141,7 @@ var rows = Table{Name: "rows", Columns: []Column{
 }}
 
 func TestARowIsBoundAndScanned(t *testing.T) {
-	m := fitted[pair, row](t, rows, Options{})
+	m := fitted[pair, row](t, table, Options{})
 	key, err := m.BindKey(pair{"a", 7})
 	if err != nil || !reflect.DeepEqual(key, []any{"a", int64(7)}) {
 		t.Errorf("the key is %v, %v", key, err)
@@ -167,7 +177,7 @@ func TestARowIsBoundAndScanned(t *testing.T) {
 // The version of a row from before the column was there is 0; one that is no number
 // makes the row unreadable.
 func TestTheVersionOfARow(t *testing.T) {
-	m := fitted[pair, row](t, rows, Options{})
+	m := fitted[pair, row](t, table, Options{})
 	columns := []driver.Value{int64(7), "n", nil, int64(1), int64(2), nil}
 	if r, err := m.Row(pair{}, columns); err != nil || r.Version != 0 {
 		t.Errorf("%+v, %v", r, err)
@@ -175,7 +185,7 @@ func TestTheVersionOfARow(t *testing.T) {
 	type bare struct {
 		Name string `db:"name"`
 	}
-	fieldless := fitted[pair, bare](t, rows, Options{VersionColumn: "version"})
+	fieldless := fitted[pair, bare](t, table, Options{VersionColumn: "version"})
 	if r, err := fieldless.Row(pair{}, []driver.Value{"n", int64(4)}); err != nil || r.Version != 4 {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -184,7 +194,7 @@ func TestTheVersionOfARow(t *testing.T) {
 	}
 	_, err := fieldless.Row(pair{"a", 1}, []driver.Value{"n", "four"})
 	wantError(t, err, keytext.ErrDecode, "table rows", "key {a 1}", "column version", "four")
-	if none := fitted[pair, bare](t, rows, Options{ReadOnly: true}); none.Versioned() || none.VersionOf([]driver.Value{"n"}) != 0 {
+	if none := fitted[pair, bare](t, table, Options{ReadOnly: true}); none.Versioned() || none.VersionOf([]driver.Value{"n"}) != 0 {
 		t.Error("there is a version")
 	}
 }
@@ -199,7 +209,7 @@ func TestEverythingThatDoesNotFitIsNamedAtOnce(t *testing.T) {
 		Total float64 `db:"total"`
 		PP    **int   `db:"total"`
 	}
-	err := misfit[string, wrong](rows, Options{VersionColumn: "version"})
+	err := misfit[string, wrong](table, Options{VersionColumn: "version"})
 	wantError(t, err, lockstep.ErrInvalid, "fake: table rows does not fit", "2 columns", "wrong.Name: column name: its text column",
 		"nonsense", "wrong.Lost: there is no column lost", "its money column", "wrong.Total: column total", "both mapped to column total",
 		"pointer to a pointer", "TableOptions.VersionColumn is version", "column version is NOT NULL without a default, and no field")
@@ -209,13 +219,13 @@ func TestEverythingThatDoesNotFitIsNamedAtOnce(t *testing.T) {
 		Extra  string `db:"name"`
 		Plain  int
 	}
-	wantError(t, misfit[half, row](rows, Options{}), lockstep.ErrInvalid,
+	wantError(t, misfit[half, row](table, Options{}), lockstep.ErrInvalid,
 		"half.Plain is part of the key and not mapped", "key column id has no field", "half.Extra: column name is not in the primary key")
 	type optioned struct {
 		Tenant string `db:"tenant,json"`
 		ID     string `db:"id"`
 	}
-	wantError(t, misfit[optioned, row](rows, Options{}), lockstep.ErrInvalid, "optioned.Tenant: a key takes no options", "key column id: its small column")
+	wantError(t, misfit[optioned, row](table, Options{}), lockstep.ErrInvalid, "optioned.Tenant: a key takes no options", "key column id: its small column")
 	wantError(t, misfit[time.Time, row](Table{Columns: []Column{column("id", "int", 1)}}, Options{}), lockstep.ErrInvalid, "key column id", "time.Time")
 	wantError(t, misfit[string, row](Table{Name: "x"}, Options{}), lockstep.ErrInvalid, "no primary key")
 
@@ -224,31 +234,31 @@ func TestEverythingThatDoesNotFitIsNamedAtOnce(t *testing.T) {
 		ID int `db:"id"`
 	}](generated, Options{}), lockstep.ErrInvalid, "key column id", "generated")
 
-	if err := misfit[pair, struct{ Name string }](rows, Options{}); err == nil || !strings.HasSuffix(err.Error(), "no field of struct has a db tag") {
+	if err := misfit[pair, struct{ Name string }](table, Options{}); err == nil || !strings.HasSuffix(err.Error(), "no field of struct has a db tag") {
 		t.Errorf("what follows from there being no tag is told, too: %v", err)
 	}
 
 	type versions struct {
 		V int32 `db:"version,version"`
 	}
-	wantError(t, misfit[pair, versions](rows, Options{}), lockstep.ErrInvalid, "version")
+	wantError(t, misfit[pair, versions](table, Options{}), lockstep.ErrInvalid, "version")
 	wantError(t, misfit[pair, struct {
 		V int `db:"id,version"`
-	}](rows, Options{}), lockstep.ErrInvalid, "column id is in the primary key")
+	}](table, Options{}), lockstep.ErrInvalid, "column id is in the primary key")
 	wantError(t, misfit[pair, struct {
 		V int `db:"total,version"`
-	}](rows, Options{}), lockstep.ErrInvalid, "a version cannot be a generated column")
-	wantError(t, misfit[pair, row](rows, Options{VersionColumn: "none"}), lockstep.ErrInvalid, "no column none")
+	}](table, Options{}), lockstep.ErrInvalid, "a version cannot be a generated column")
+	wantError(t, misfit[pair, row](table, Options{VersionColumn: "none"}), lockstep.ErrInvalid, "no column none")
 	type readOnly struct {
 		V int `db:"version,readonly"`
 	}
-	wantError(t, misfit[pair, readOnly](rows, Options{}), lockstep.ErrInvalid, "column version is NOT NULL without a default, and readOnly.V is read only")
-	if err := misfit[pair, readOnly](rows, Options{ReadOnly: true}); err != nil {
+	wantError(t, misfit[pair, readOnly](table, Options{}), lockstep.ErrInvalid, "column version is NOT NULL without a default, and readOnly.V is read only")
+	if err := misfit[pair, readOnly](table, Options{ReadOnly: true}); err != nil {
 		t.Errorf("a table that is only read: %v", err)
 	}
 	wantError(t, misfit[pair, struct {
 		N string `db:"name"`
-	}](rows, Options{VersionColumn: "name"}), lockstep.ErrInvalid, "mapped to a field already")
+	}](table, Options{VersionColumn: "name"}), lockstep.ErrInvalid, "mapped to a field already")
 }
 
 // Whether two names are one column is the database's to say.
@@ -276,7 +286,7 @@ func TestNamesAreFoldedAsTheDatabaseDoes(t *testing.T) {
 }
 
 func TestPrepareShowsWhatLoadWouldReturn(t *testing.T) {
-	m := fitted[pair, row](t, rows, Options{})
+	m := fitted[pair, row](t, table, Options{})
 	c, size, err := m.Prepare(lockstep.Change[pair, row]{Key: pair{"a", 7}, Value: row{Name: "longer than eight", Made: 1, Total: 2, Version: 3}})
 	if err != nil || c.Value != (row{ID: 7, Name: "longer t"}) || size != 5*8+8 {
 		t.Errorf("%+v, %d, %v", c.Value, size, err)
@@ -310,7 +320,7 @@ func TestPrepareShowsWhatLoadWouldReturn(t *testing.T) {
 	refuse(lockstep.Change[pair, row]{Lifetime: 1}, lockstep.ErrUnsupported, "lifetime")
 	bare := fitted[pair, struct {
 		Name string `db:"name"`
-	}](t, rows, Options{ReadOnly: true})
+	}](t, table, Options{ReadOnly: true})
 	_, _, err = bare.Prepare(lockstep.Change[pair, struct {
 		Name string `db:"name"`
 	}]{})
@@ -398,7 +408,7 @@ func TestARowIsComparedByWhatItsFieldsHold(t *testing.T) {
 	if _, err := m.TakeCheck(lockstep.Check[int]{Key: 1, Absent: true}); err != nil {
 		t.Error(err)
 	}
-	versioned := fitted[pair, row](t, rows, Options{})
+	versioned := fitted[pair, row](t, table, Options{})
 	columns := []driver.Value{int64(7), "n", nil, int64(1), int64(2), int64(9)}
 	for version, want := range map[lockstep.Version]bool{9: true, 8: false} {
 		if same, err := versioned.Unchanged(lockstep.Check[pair]{Version: version}, columns); same != want || err != nil {
@@ -525,7 +535,7 @@ func TestTimesAsIntegersAreRoundedDown(t *testing.T) {
 }
 
 func TestConditionsThatAreDecided(t *testing.T) {
-	m := fitted[pair, row](t, rows, Options{})
+	m := fitted[pair, row](t, table, Options{})
 	here, gone := pair{"a", 1}, pair{"b", 2}
 	columns := func(k pair) []driver.Value {
 		if k == here {

@@ -50,7 +50,10 @@ func (m *Mapping[K, V]) Prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V],
 	if p.Columns, err = m.bind(c.Value, m.taken); err != nil {
 		return c, 0, m.d.invalid("%s: %w", of(c), err)
 	}
-	rv := reflect.ValueOf(&c.Value).Elem()
+	rv, err := m.valueStruct(&c.Value)
+	if err != nil {
+		return c, 0, m.d.invalid("%s: %w", of(c), err)
+	}
 	n := 0
 	for i, part := range m.Value {
 		if k, ok := m.keyed[i]; ok {
@@ -58,10 +61,13 @@ func (m *Mapping[K, V]) Prepare(c lockstep.Change[K, V]) (lockstep.Change[K, V],
 			case c.Insert && !given.IsZero():
 				return c, 0, m.d.invalid("%s: %s is %v, and the database gives column %s", of(c), part.Name, given, part.Column)
 			case !given.IsZero() && !Equal(p.Columns[i], p.Key[k]):
-				return c, 0, m.d.invalid("%s: %s is %v, and column %s is part of the key", of(c), part.Name, given, part.Column)
+				return c, 0, m.d.invalid("%s: %s is %v, and column %s is part of the key", of(c), part.Name, reflect.Indirect(given), part.Column)
 			case !c.Insert:
 				p.Columns[i] = p.Key[k]
 			}
+		}
+		if part.Required && p.Columns[i] == nil {
+			return c, 0, m.d.invalid("%s: column %s is NOT NULL, and takes %s", of(c), part.Column, m.rowRecord.forms[part.index[0]].Takes)
 		}
 		n += size(p.Columns[i])
 		if size(p.Columns[i]) > m.d.MaxColumnBytes {
@@ -110,7 +116,7 @@ func (m *Mapping[K, V]) taken(i int) bool {
 // preview is ScanValue for the columns that are known. What is only read is not
 // known before the commit; until then it is zero.
 func (m *Mapping[K, V]) preview(columns []any) (v V, err error) {
-	rv := reflect.ValueOf(&v).Elem()
+	rv := m.intoValue(&v)
 	for i, part := range m.Value {
 		if !m.taken(i) || !part.Written && columns[i] == nil {
 			continue
@@ -119,5 +125,6 @@ func (m *Mapping[K, V]) preview(columns []any) (v V, err error) {
 			return v, fmt.Errorf("%s: column %s %w", part.Name, part.Column, err)
 		}
 	}
+	m.valueFrom(rv, &v)
 	return v, nil
 }

@@ -15,10 +15,12 @@ import (
 // BindKey returns what the key's columns hold for k. Its error is ErrInvalid or
 // ErrTooLarge and names the key or the column.
 func (m *Mapping[K, V]) BindKey(k K) ([]any, error) {
-	rv := reflect.ValueOf(&k).Elem()
+	rv, err := m.keyStruct(&k)
+	if err != nil {
+		return nil, m.d.invalid("key %s: %w", name(k), err)
+	}
 	out := make([]any, len(m.Key))
 	for i, part := range m.Key {
-		var err error
 		if out[i], err = part.Bind(part.of(rv)); err != nil {
 			return nil, m.d.invalid("key %s: column %s: %w", name(k), part.Column, err)
 		}
@@ -41,12 +43,13 @@ func name(k any) string {
 // ScanKey makes a key of the key's columns. Its error is ErrDecode and names the
 // table and the column.
 func (m *Mapping[K, V]) ScanKey(columns []driver.Value) (k K, err error) {
-	rv := reflect.ValueOf(&k).Elem()
+	rv := m.intoKey(&k)
 	for i, part := range m.Key {
 		if err := part.Scan(columns[i], part.of(rv)); err != nil {
 			return k, fmt.Errorf("table %s: %w: key column %s %w", m.Table, keytext.ErrDecode, part.Column, err)
 		}
 	}
+	m.keyFrom(rv, &k)
 	return k, nil
 }
 
@@ -64,13 +67,15 @@ func (m *Mapping[K, V]) BindValue(v V) ([]any, error) {
 // bind binds those of the mapped columns that are wanted. Its error names the field and
 // the column.
 func (m *Mapping[K, V]) bind(v V, wanted func(i int) bool) ([]any, error) {
-	rv := reflect.ValueOf(&v).Elem()
+	rv, err := m.valueStruct(&v)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]any, len(m.Value))
 	for i, part := range m.Value {
 		if _, keyed := m.keyed[i]; part.Name == "" || !wanted(i) || keyed && part.of(rv).IsZero() {
 			continue
 		}
-		var err error
 		if out[i], err = part.write(rv); err != nil {
 			return nil, fmt.Errorf("%s: column %s: %w", part.Name, part.Column, err)
 		}
@@ -81,7 +86,7 @@ func (m *Mapping[K, V]) bind(v V, wanted func(i int) bool) ([]any, error) {
 // ScanValue makes a value of the mapped columns. Its error is ErrDecode and names
 // the column.
 func (m *Mapping[K, V]) ScanValue(columns []driver.Value) (v V, err error) {
-	rv := reflect.ValueOf(&v).Elem()
+	rv := m.intoValue(&v)
 	for i, part := range m.Value {
 		if part.Name == "" || i == m.Version && columns[i] == nil {
 			continue // without a field, or of a row from before the column was there
@@ -94,6 +99,7 @@ func (m *Mapping[K, V]) ScanValue(columns []driver.Value) (v V, err error) {
 			return zero, fmt.Errorf("%w: column %s %w", keytext.ErrDecode, part.Column, err)
 		}
 	}
+	m.valueFrom(rv, &v)
 	return v, nil
 }
 
