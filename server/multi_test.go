@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -235,10 +236,7 @@ func TestTransactionsOfAServerWithoutAStore(t *testing.T) {
 func TestExecSharesCommits(t *testing.T) {
 	const conns = 30
 	store := fault.Inject[string, Value](openStore(t), fault.Script{}, 1)
-	pending := make(chan struct{}, 2*conns)
-	_, addr := start(t, Options{Store: store, Cache: lockstep.Options[string, Value]{Hooks: lockstep.Hooks[string]{
-		Pending: func(lockstep.WriteEvent[string]) { pending <- struct{}{} },
-	}}})
+	server, addr := start(t, Options{Store: store})
 	first := store.Block(fault.BeforeCommit)
 	defer first.Pass()
 	peers := make([]*peer, conns)
@@ -246,8 +244,9 @@ func TestExecSharesCommits(t *testing.T) {
 		peers[i] = dial(t, addr)
 		peers[i].send(fmt.Sprintf("MULTI\r\nSET a%d 1\r\nSET b%d 1\r\nEXEC\r\n", i, i))
 	}
-	for range conns {
-		<-pending
+	<-first.Reached
+	for server.keys.cache.Stats().QueueLength < conns-1 { // a blocked one is not in the queue
+		runtime.Gosched()
 	}
 	first.Pass()
 	for _, p := range peers {
