@@ -31,6 +31,10 @@
 // itself: a reader elsewhere may see a later one before an earlier one of another key. What
 // follows them in the pipeline runs when all have been answered.
 //
+// LOCKSTEP.GETV and LOCKSTEP.SETV read and write a string by its row's version; a SETV
+// whose version is not the row's answers -CONFLICT, and the version found. LOCKSTEP.AUDIT
+// compares memory with the table, and LOCKSTEP.STATUS tells what the cache has done.
+//
 // The commands between MULTI and EXEC are one transaction of the database: all of them are
 // committed or none, what they have read is checked, and the replies are of one moment. An
 // error of one of them, of the wrong type for example, is its reply, and the others are

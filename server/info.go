@@ -398,23 +398,7 @@ func tellLockstep(t *telling) {
 	default:
 	}
 	t.field("lockstep_status", status)
-	for _, f := range []struct {
-		name  string
-		value any
-	}{
-		{"hits", s.Hits}, {"negative_hits", s.NegativeHits}, {"misses", s.Misses}, {"hit_rate", s.HitRate},
-		{"loads", s.Loads}, {"load_errors", s.LoadErrors}, {"joined_loads", s.JoinedLoads},
-		{"rows_written", s.Writes}, {"rows_deleted", s.Deletes},
-		{"writes_committed", s.Committed}, {"writes_refused", s.Refused}, {"writes_conflicting", s.Conflicts},
-		{"writes_unavailable", s.Unavailable}, {"writes_abandoned", s.Abandoned}, {"writes_unknown", s.Unknown}, {"writes_settled", s.Settled},
-		{"writes_in_doubt", s.InDoubt}, {"writes_queued", s.QueueLength},
-		{"transactions", s.Transactions}, {"reruns", s.Reruns},
-		{"batches", s.Batches}, {"rows_per_batch", s.RowsPerBatch},
-		{"entries", s.Entries}, {"entries_bytes", s.Bytes}, {"entries_maximum", s.Maximum},
-		{"evictions", s.Evictions}, {"expirations", s.Expirations},
-		{"watching", s.Watching}, {"watch_losses", s.WatchLosses}, {"outside_changes", s.OutsideChanges}, {"replacements", s.Replacements},
-		{"audited_entries", s.AuditedEntries}, {"audit_differences", s.AuditDifferences},
-	} {
+	for _, f := range figures(s) {
 		t.field("lockstep_"+f.name, f.value)
 	}
 	for _, l := range []struct {

@@ -85,6 +85,7 @@ func init() {
 		expiryCommands(),
 		renameCommands(),
 		multiCommands(),
+		lockstepCommands(),
 		hashCommands(),
 		objectCommands(),
 		lcsCommands(),
