@@ -32,7 +32,7 @@ race: ## the tests alone, under the race detector; PKG=./internal/gate COUNT=100
 fuzz: ## every fuzz target in turn, each for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME) '$(PKG)'
 
-verify: ## the long proofs: VERIFY (10m) of faults on each database, every sabotage, KILLS (100) of a writing program, a soak of SOAK (30m)
+verify: ## the long proofs: VERIFY (10m) of faults on each database, every sabotage, KILLS (100) of a writing program and of a server, a soak of SOAK (30m)
 	@scripts/databases
 	@scripts/verify $(VERIFY) $(KILLS) $(SOAK)
 

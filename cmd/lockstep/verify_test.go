@@ -21,9 +21,13 @@ var (
 	verifySabotage = flag.String("verify.sabotage", "stale-fill,unfenced-settlement,unchecked-reads", "the sabotages that verify is to find, or all")
 )
 
-// TestMain is the command where verify starts it again as a program to be broken.
+// serveProgramName is the argument by which a test starts itself as lockstep serve.
+const serveProgramName = "serve"
+
+// TestMain is the command where verify starts it again as a program to be broken, or a
+// test as a server.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == programVerbName {
+	if len(os.Args) > 1 && (os.Args[1] == programVerbName || os.Args[1] == serveProgramName) {
 		main()
 		return
 	}
