@@ -154,12 +154,12 @@ func (r counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// commandTotal is a callCount as it was at some moment.
-type commandTotal struct{ calls, failed, rejected, nanos uint64 }
+// callTotal is a callCount as it was at some moment.
+type callTotal struct{ calls, failed, rejected, nanos uint64 }
 
 // totals is what a server has counted until some moment.
 type totals struct {
-	commands                   []commandTotal // by command.number
+	commands                   []callTotal // by command.number
 	calls                      uint64
 	in, out, reads, writes     uint64
 	accepted, rejected, shakes uint64
@@ -167,7 +167,7 @@ type totals struct {
 }
 
 func (n *counts) totals() totals {
-	t := totals{commands: make([]commandTotal, commands.size), accepted: n.accepted.Load(), rejected: n.rejected.Load(), shakes: n.shakes.Load(), errors: map[string]uint64{}}
+	t := totals{commands: make([]callTotal, commands.size), accepted: n.accepted.Load(), rejected: n.rejected.Load(), shakes: n.shakes.Load(), errors: map[string]uint64{}}
 	for i := range n.stripes {
 		s := &n.stripes[i]
 		for j := range s.commands {

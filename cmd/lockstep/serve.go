@@ -25,6 +25,8 @@ type serveVerb struct {
 
 	Redis    []string      `placeholder:"HOST:PORT" help:"Where Redis clients connect; several with a comma, or by several flags. Default, without --redis-tls: 127.0.0.1:6379, which only this machine reaches. An address that others reach needs a password."`
 	RedisTLS []string      `name:"redis-tls" placeholder:"HOST:PORT" help:"The same for clients that speak TLS, as redis-cli --tls does. One that others reach needs a password or --tls-ca."`
+	HTTP     string        `name:"http" placeholder:"HOST:PORT" help:"Answer HTTP there: /healthz (the process lives), /readyz (the database answers, and the server is not ending) and /metrics, for Prometheus. It tells nothing of keys and values, and asks no password. Without it there is none."`
+	Leave    time.Duration `placeholder:"TIME" help:"How long to go on as before, after SIGTERM, while /readyz says already that the server is ending, so that whoever sends it clients notices. Default: not at all."`
 	Drain    time.Duration `default:"30s" placeholder:"TIME" help:"How long to wait, after SIGTERM, until what was accepted is committed and answered. Default: 30s."`
 
 	PasswordFile string `group:"users" placeholder:"FILE" help:"The password of the user default is the first line of this file. Without it, it is in the environment, LOCKSTEP_REDIS_PASSWORD; and without that there is none."`
@@ -103,7 +105,7 @@ func (v *serveVerb) check() error {
 		flag  string
 		value time.Duration
 	}{
-		{"drain", v.Drain}, {"idle-timeout", v.IdleTimeout}, {"auth-timeout", v.AuthTimeout}, {"request-timeout", v.RequestTimeout},
+		{"drain", v.Drain}, {"leave", v.Leave}, {"idle-timeout", v.IdleTimeout}, {"auth-timeout", v.AuthTimeout}, {"request-timeout", v.RequestTimeout},
 		{"write-timeout", v.WriteTimeout}, {"ttl", v.TTL}, {"audit-interval", v.AuditInterval}, {"commit-timeout", v.CommitTimeout},
 	} {
 		if f.value < 0 {
@@ -113,6 +115,8 @@ func (v *serveVerb) check() error {
 	switch {
 	case v.MaxBytes > 0 && v.MaxEntries > 0:
 		return usagef("--max-entries and --max-bytes exclude each other")
+	case v.Leave > 0 && v.HTTP == "":
+		return usagef("--leave is for --http, which is not given: nobody would notice")
 	case v.PasswordFile != "" && v.Users != "":
 		return usagef("--password-file and --users exclude each other: a line of the file of users gives default a password")
 	}
@@ -180,6 +184,17 @@ func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError
 	if err != nil {
 		return usagef("%v", err)
 	}
+	h := &health{server: s, logger: logger}
+	var web net.Listener
+	if v.HTTP != "" {
+		if _, _, err := net.SplitHostPort(v.HTTP); err != nil {
+			return errors.Join(usagef("--http %s: it must be HOST:PORT, such as 127.0.0.1:9121", v.HTTP), v.drain(s))
+		}
+		if web, err = net.Listen("tcp", v.HTTP); err != nil {
+			return errors.Join(fmt.Errorf("--http %s: %w", v.HTTP, err), v.drain(s))
+		}
+		defer h.serve(web)()
+	}
 	var listeners []net.Listener
 	var names []string
 	for _, a := range addresses {
@@ -205,6 +220,9 @@ func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError
 	wait := newReloads(logger, files).start(background)
 	defer func() { stop(); wait() }()
 	fmt.Fprintf(out, "Serving the Redis protocol on %s, over %s, table %s.\n", strings.Join(names, " and "), url.text, v.Table)
+	if web != nil {
+		fmt.Fprintf(out, "Answering HTTP on %s: /healthz, /readyz and /metrics.\n", web.Addr())
+	}
 	served := make(chan error, len(listeners))
 	for _, listener := range listeners {
 		go func() { served <- s.Serve(listener) }()
@@ -212,15 +230,26 @@ func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError
 	left := len(listeners)
 	select {
 	case <-ctx.Done():
+		if h.leaving.Store(true); v.Leave > 0 {
+			select {
+			case <-leaveAfter(v.Leave):
+			case err = <-served:
+				left--
+			}
+		}
 	case err = <-served: // one that fails ends the others, or nobody would notice
 		left--
 	}
+	h.leaving.Store(true)
 	err = errors.Join(err, v.drain(s))
 	for range left {
 		err = errors.Join(err, <-served)
 	}
 	return err
 }
+
+// leaveAfter is time.After, but for a test.
+var leaveAfter = time.After
 
 // drain has what was accepted committed and answered.
 func (v *serveVerb) drain(s *server.Server) error {

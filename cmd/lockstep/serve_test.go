@@ -106,6 +106,8 @@ func TestServeRefuses(t *testing.T) {
 		{"--max-entries 5 --max-bytes 1MiB", "exclude"},
 		{"--max-clients 0", "max-clients"},
 		{"--drain -5s", "--drain"},
+		{"--http 9121", "--http 9121: it must be HOST:PORT"},
+		{"--leave 1s", "--leave is for --http"},
 		{"--password-file " + empty, "first line"},
 		{"--password-file " + empty + "x", "--password-file"},
 		{"--store nosuch:x", "--store"},
@@ -119,7 +121,8 @@ func TestServeRefuses(t *testing.T) {
 
 // serving is lockstep serve, run beside a test until it ends.
 type serving struct {
-	addrs  []string // in the order of the flags
+	addrs  []string // in the order of the flags, that of HTTP last
+	end    func()
 	stop   func() (status int)
 	stderr *log
 }
@@ -130,18 +133,25 @@ func startServe(t *testing.T, args ...string) serving {
 	t.Helper()
 	ctx, end := context.WithCancel(t.Context())
 	r, w := io.Pipe()
-	s := serving{stderr: new(log)}
+	s := serving{stderr: new(log), end: end}
 	ended := make(chan int, 1)
 	go func() {
-		status := run(ctx, append([]string{"serve", "--store", "sqlite:" + filepath.Join(t.TempDir(), "keys.db") + "?allow-unsafe-durability=true"}, args...), w, s.stderr)
+		if os.Getenv("LOCKSTEP_STORE") == "" {
+			args = append([]string{"--store", "sqlite:" + filepath.Join(t.TempDir(), "keys.db") + "?allow-unsafe-durability=true"}, args...)
+		}
+		status := run(ctx, append([]string{"serve"}, args...), w, s.stderr)
 		w.CloseWithError(io.EOF)
 		ended <- status
 	}()
-	line, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		t.Fatalf("%v: %s", err, s.stderr.String())
+	lines := bufio.NewReader(r)
+	for range 1 + strings.Count(strings.Join(args, " "), "--http") {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%v: %s", err, s.stderr.String())
+		}
+		line, _, _ = strings.Cut(line, ", over ") // a database, which has an address, too
+		s.addrs = append(s.addrs, servedOn.FindAllString(line, -1)...)
 	}
-	s.addrs = servedOn.FindAllString(line, -1)
 	s.stop = sync.OnceValue(func() int { end(); return <-ended })
 	t.Cleanup(func() {
 		if status := s.stop(); status != 0 {
