@@ -34,10 +34,12 @@ func (c *conn) dispatch(container, cmd *command, args [][]byte) {
 		return
 	}
 	c.current = cmd
+	if c.multi != nil && !cmd.atOnce {
+		c.enqueue(cmd, args)
+		return
+	}
 	c.begin(cmd, args)
 	switch {
-	case c.multi != nil && !cmd.atOnce:
-		c.enqueue(cmd, args)
 	case cmd.keyed == nil:
 		cmd.run(c, args)
 	default:

@@ -160,6 +160,13 @@ func TestCallsAreCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	p.ask("MULTI", "+OK\r\n")
+	p.ask("GETDEL nosuch", "+QUEUED\r\n")
+	p.ask("DECR a", "+QUEUED\r\n")
+	p.ask("EXEC", "*2\r\n$-1\r\n-"+notAnInteger+"\r\n")
+	p.ask("MULTI", "+OK\r\n")
+	p.ask("DECR a", "+QUEUED\r\n")
+	p.ask("DISCARD", "+OK\r\n")
 	p.ask("PING", "+PONG\r\n") // what came before is counted
 	number := regexp.MustCompile(`usec=\d+,usec_per_call=[0-9.]+`)
 	stats := infoOf(s, "commandstats", "errorstats", "stats")
@@ -170,13 +177,16 @@ func TestCallsAreCounted(t *testing.T) {
 		"cmdstat_getrange":  "calls=1,U,rejected_calls=0,failed_calls=1",
 		"cmdstat_client|id": "calls=1,U,rejected_calls=0,failed_calls=0",
 		"cmdstat_client":    "calls=0,U,rejected_calls=1,failed_calls=0",
-		"errorstat_ERR":     "count=5",
+		"cmdstat_getdel":    "calls=1,U,rejected_calls=0,failed_calls=0",
+		"cmdstat_decr":      "calls=1,U,rejected_calls=0,failed_calls=1",
+		"cmdstat_exec":      "calls=1,U,rejected_calls=0,failed_calls=0",
+		"errorstat_ERR":     "count=6",
 	} {
 		if got := number.ReplaceAllString(stats[name], "U"); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
 		}
 	}
-	if stats["total_error_replies"] != "5" || stats["total_connections_received"] != "1" || stats["total_net_input_bytes"] == "0" || stats["total_net_output_bytes"] == "0" {
+	if stats["total_error_replies"] != "6" || stats["total_connections_received"] != "1" || stats["total_net_input_bytes"] == "0" || stats["total_net_output_bytes"] == "0" {
 		t.Errorf("%v", stats)
 	}
 	p.ask("CONFIG REWRITE", "-ERR The server is running without a config file\r\n")

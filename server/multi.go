@@ -206,11 +206,13 @@ func exec(c *conn, _ [][]byte) {
 	defer func() { c.executing = false }()
 	c.w.Array(len(m.queue))
 	for i, q := range m.queue {
+		before := c.w.Len()
 		if q.cmd.keyed == nil {
 			q.cmd.run(c, q.args)
 		} else {
 			c.w.Raw(t.reply(i))
 		}
+		c.executed(q.cmd, c.w.Bytes()[min(before, c.w.Len()):])
 	}
 }
 

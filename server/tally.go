@@ -144,7 +144,17 @@ func (c *conn) countMember(m *member) {
 	c.server.slow.note(c, m.cmd, m.args, 1, m.took)
 }
 
-// read is the connection as its reader sees it: what comes is counted.
+// executed counts a command of an EXEC. Its time is EXEC's.
+func (c *conn) executed(cmd *command, reply []byte) {
+	n := &c.counts.commands[cmd.number]
+	n.calls.Add(1)
+	if len(reply) > 0 && reply[0] == '-' {
+		n.failed.Add(1)
+		c.server.counts.failed(reply[1:])
+	}
+}
+
+// counted is the connection as its reader sees it: what comes is counted.
 type counted struct{ c *conn }
 
 func (r counted) Read(b []byte) (int, error) {
