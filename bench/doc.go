@@ -8,6 +8,8 @@
 //
 // Program redis holds lockstep serve beside Redis, by redis-benchmark.
 //
+// Program connections tells what 10,000 connections cost lockstep serve.
+//
 // Program soak puts one cache under load for half an hour, and looks for what grows.
 //
 // It is a module of its own, so that nobody who uses Lockstep gets a rival.
