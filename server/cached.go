@@ -12,7 +12,7 @@ import (
 
 // cached is the view over the cache.
 type cached struct {
-	cache *lockstep.Cache[string, Value]
+	cache *rowCache
 	// turns are taken by those who read a key and then write it, for otherwise they would
 	// make each other try again.
 	turns turn.Table
@@ -90,5 +90,5 @@ func (k *cached) change(ctx context.Context, key string, decide func(old row) (n
 }
 
 func (k *cached) transact(ctx context.Context, f func(tx rows) error) error {
-	return lockstep.Transact(ctx, func(ctx context.Context, tx *lockstep.Tx) error { return f(newRows(ctx, tx, k.cache)) })
+	return lockstep.Transact(ctx, func(ctx context.Context, tx *lockstep.Tx) error { return f(newRows(ctx, tx, k.cache.Cache)) })
 }

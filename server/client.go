@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +14,7 @@ func clientCommands() []command {
 	const c = "connection"
 	const plain, admin = "noscript loading stale", "admin noscript loading stale"
 	const varies = "nondeterministic_output"
-	return []command{{name: "client", arity: -2, group: c, since: "2.4.0", summary: "Commands about connections", subs: []command{
+	return []command{{name: "client", arity: -2, group: c, since: "2.4.0", summary: "Commands about connections", subs: inOrder(append(trackingCommands(), []command{
 		{name: "getname", arity: 2, flags: plain, categories: c, since: "2.6.9", run: clientGetName, summary: "The name of the connection"},
 		{name: "help", arity: 2, flags: "loading stale", categories: c, since: "5.0.0", run: help("client"), summary: "This help"},
 		{name: "id", arity: 2, flags: plain, categories: c, since: "5.0.0", run: clientID, summary: "The number of the connection"},
@@ -25,7 +26,13 @@ func clientCommands() []command {
 		{name: "reply", alone: "the reply of EXEC would have no end", arity: 3, flags: plain, categories: c, since: "3.2.0", run: clientReply, syntax: "ON|OFF|SKIP", summary: "Whether the connection wants replies"},
 		{name: "setinfo", arity: 4, flags: plain, categories: c, since: "7.2.0", run: clientSetInfo, syntax: "LIB-NAME libname | LIB-VER libver", summary: "Names the client's library and its version"},
 		{name: "setname", arity: 3, flags: plain, categories: c, since: "2.6.9", run: clientSetName, syntax: "connection-name", summary: "Names the connection"},
-	}}}
+	}...))}}
+}
+
+// inOrder sorts commands by their names.
+func inOrder(all []command) []command {
+	slices.SortFunc(all, func(a, b command) int { return strings.Compare(a.name, b.name) })
+	return all
 }
 
 // about is what others may know of a connection.
@@ -80,6 +87,8 @@ func (c *conn) line(now time.Time) string {
 	if a.queued > 0 {
 		flags += "x"
 	}
+	tracks, redirect := c.trackingLine()
+	flags += tracks
 	if a.noEvict {
 		flags += "e"
 	}
@@ -99,7 +108,7 @@ func (c *conn) line(now time.Time) string {
 		" age=" + seconds(c.created) + " idle=" + seconds(a.active) + " flags=" + flags +
 		" db=0 sub=" + strconv.Itoa(a.sub) + " psub=" + strconv.Itoa(a.psub) + " ssub=" + strconv.Itoa(a.ssub) + " multi=" + strconv.Itoa(a.queued-1) + " qbuf=" + strconv.Itoa(a.buffered) +
 		" qbuf-free=0 argv-mem=0 multi-mem=" + strconv.Itoa(a.queuedSize) + " rbs=0 rbp=0 obl=0 oll=0 omem=" + strconv.Itoa(waiting) + " tot-mem=" + strconv.Itoa(a.memory+waiting) +
-		" events=r cmd=" + command + " user=" + a.user + " redir=-1 resp=" + strconv.Itoa(int(a.version)) +
+		" events=r cmd=" + command + " user=" + a.user + " redir=" + redirect + " resp=" + strconv.Itoa(int(a.version)) +
 		" lib-name=" + a.libName + " lib-ver=" + a.libVersion
 }
 

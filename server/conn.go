@@ -59,9 +59,11 @@ type conn struct {
 	rested time.Time // when the last request was answered
 	shrunk bool      // the buffers were given back since
 
-	out  outbox         // for anybody
-	subs *subscriptions // nil where there never was one
-	kept int            // so many bytes of w stay there whatever CLIENT REPLY has said
+	out     outbox         // for anybody
+	follows following      // of CLIENT TRACKING
+	wrote   bool           // there are replies to writes: see tracking.deliver
+	subs    *subscriptions // nil where there never was one
+	kept    int            // so many bytes of w stay there whatever CLIENT REPLY has said
 
 	mu     sync.Mutex
 	readBy time.Time // the deadline that is set for reading, or zero
@@ -131,6 +133,7 @@ func (c *conn) serve() {
 	if c.run() {
 		c.server.leave(c)
 		c.forsake()
+		c.unfollow()
 		c.linger()
 	}
 }
@@ -138,6 +141,7 @@ func (c *conn) serve() {
 // end closes the connection, and waits for those who were sending something to it.
 func (c *conn) end() {
 	c.forsake()
+	c.unfollow()
 	c.nc.Close()
 	c.out.ended()
 	c.out.pushers.Wait()
@@ -222,28 +226,59 @@ func (c *conn) silenced() bool {
 
 // flush sends what others have queued, and then the replies that were built.
 func (c *conn) flush() error {
+	if c.wrote {
+		c.wrote = false
+		c.server.tracking.deliver(&c.out)
+	}
 	o := &c.out
-	if c.w.Len() == 0 && !o.used.Load() {
-		return nil
-	}
-	o.turn.Lock()
-	defer o.turn.Unlock()
-	if o.used.Load() {
-		o.mu.Lock()
-		messages := o.takeLocked()
-		o.mu.Unlock()
-		if len(messages) > 0 {
-			if err := o.write(messages); err != nil {
-				return err
-			}
-			o.wrote(messages)
+	if !o.used.Load() {
+		if c.w.Len() == 0 {
+			return nil
 		}
+		o.turn.Lock()
+		defer o.turn.Unlock()
+		return c.sendReplies()
 	}
-	if err := o.write(c.w.Bytes()); err != nil {
+	return c.flushAll()
+}
+
+// sendReplies has the turn.
+func (c *conn) sendReplies() error {
+	if err := c.out.write(c.w.Bytes()); err != nil {
 		return err
 	}
 	c.w.Reset(keptOutput)
 	c.kept = 0
+	return nil
+}
+
+// flushAll is flush where others may have queued something.
+func (c *conn) flushAll() error {
+	o := &c.out
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	o.mu.Lock()
+	messages, again, m := o.takeLocked(), o.again, o.mode
+	o.reading, o.again, c.follows.reading = false, nil, false
+	o.mu.Unlock()
+	if len(messages) > 0 {
+		if err := o.write(messages); err != nil {
+			return err
+		}
+		o.wrote(messages)
+	}
+	redirect := m.redirectsTo(c)
+	if redirect == 0 {
+		c.tellOwn(again)
+	}
+	if err := c.sendReplies(); err != nil {
+		return err
+	}
+	if redirect != 0 {
+		for _, i := range again {
+			c.server.tracking.redirect(c, redirect, i, nil)
+		}
+	}
 	return nil
 }
 

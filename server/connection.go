@@ -161,6 +161,7 @@ func quit(c *conn, _ [][]byte) {
 // RESET
 func reset(c *conn, _ [][]byte) {
 	c.forsake()
+	c.stopFollowing()
 	c.speak(resp.RESP2)
 	c.silence.off, c.silence.next = false, false
 	c.endMulti()

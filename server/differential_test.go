@@ -243,7 +243,7 @@ func TestRepliesAreRedis(t *testing.T) {
 
 	var requests int
 	needed := make([]int, len(permitted))
-	all := append(slices.Concat(scripts, pubsubScripts), random(rand.New(rand.NewPCG(7, 0)), 600)...)
+	all := append(slices.Concat(scripts, pubsubScripts, trackingScripts), random(rand.New(rand.NewPCG(7, 0)), 600)...)
 	for _, cmd := range commands.names() {
 		if !strings.HasPrefix(cmd.since, "7.2") && cmd.sub == nil && cmd.group != "lockstep" {
 			all = append(all, "command info "+cmd.full)

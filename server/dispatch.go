@@ -22,6 +22,13 @@ func (c *conn) do(args [][]byte) {
 		c.dispatch(container, cmd, args)
 		c.answered(container, cmd, c.w.Bytes()[min(before, c.w.Len()):])
 	})
+	if w := c.alone.writing; w != nil {
+		c.alone.writing, c.wrote = nil, true
+		c.tellOwn(w.own)
+	}
+	if c.multi == nil && (cmd == nil || container == nil || container.name != "client") {
+		c.follows.caching = false // it was for this one, or for the EXEC that this one was
+	}
 }
 
 func (c *conn) dispatch(container, cmd *command, args [][]byte) {
@@ -43,8 +50,9 @@ func (c *conn) dispatch(container, cmd *command, args [][]byte) {
 	case cmd.keyed == nil:
 		cmd.run(c, args)
 	default:
-		c.alone = request{ctx: c.server.life, keys: c.server.keys, cmd: cmd, args: args, w: &c.w}
-		cmd.keyed(&c.alone)
+		c.follow(cmd, args)
+		c.alone = c.request(cmd, args, &c.w)
+		c.alone.perform()
 	}
 }
 

@@ -1,7 +1,6 @@
 // Package server speaks the Redis protocol with many clients at once, over a cache whose
 // writes are in the database when they are answered. It has the commands about connections,
-// strings, hashes, keys and channels, and transactions; client-side caching is not
-// here yet, and answers as Redis answers an unknown command.
+// strings, hashes, keys and channels, transactions, and client-side caching.
 //
 // # What a command about keys says
 //
@@ -69,6 +68,18 @@
 // is in the queue of everybody who has subscribed; who is disconnected by then, or falls
 // too far behind, loses it: there is no other delivery than that.
 //
+// # Client-side caching
+//
+// A connection that tracks (CLIENT TRACKING, in all of Redis's modes) is told of each write
+// to what it has read. Before a write is answered, that is in the socket of every such
+// connection, or the connection is closed; and values and invalidations come in order on
+// each. So after a round trip on its own connection a client holds nothing that is older
+// than any write acknowledged before the round trip began. That includes writes of unknown
+// outcome, and rows that end; it does not include what other programs write.
+//
+// With REDIRECT, invalidations come on another connection than values, and a client must
+// not keep a value whose invalidation has come since it asked for it.
+//
 // # Who is slow stops nobody else
 //
 //	a peer that                                is bounded by
@@ -78,6 +89,8 @@
 //	sends a request a byte at a time           Options.RequestTimeout
 //	announces what it does not send            what it sends: an announcement costs nothing
 //	does not read its messages                 Options.OutputLimit, 32 MiB; publishers never wait
+//	does not take an invalidation              Options.InvalidationTimeout, 100 ms, for which
+//	                                           writers may wait, once; it is closed then
 //	does not read its replies                  Options.WriteTimeout, 1 MiB of replies and the one that
 //	                                           is being built; it is read from no further until then
 //	connects again and again                   Options.MaxClients

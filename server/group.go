@@ -41,8 +41,9 @@ func (c *conn) join(cmd *command, args [][]byte) bool {
 		return false
 	}
 	c.current = cmd
-	m := &member{request: request{ctx: c.server.life, keys: c.server.keys, cmd: cmd, args: args}}
-	m.w = &m.reply
+	c.follows.caching = false
+	m := &member{}
+	m.request = c.request(cmd, args, &m.reply)
 	m.reply.SetVersion(c.w.Version())
 	m.silent = c.silenced()
 	c.group = append(c.group, m)
@@ -60,6 +61,7 @@ func (c *conn) runGroup() {
 	}
 	c.group = group[:0]
 	c.settle()
+	c.wrote = true
 	if chains := chainsOf(group); len(chains) == 1 {
 		runChain(chains[0])
 	} else {
@@ -70,6 +72,7 @@ func (c *conn) runGroup() {
 		if !m.silent {
 			c.w.Raw(m.reply.Bytes())
 		}
+		c.tellOwn(m.writing.own)
 		group[i] = nil
 	}
 }
@@ -114,7 +117,7 @@ func chainsOf(group []*member) [][]*member {
 func runChain(chain []*member) {
 	for _, m := range chain {
 		began := nanos()
-		m.cmd.keyed(&m.request)
+		m.perform()
 		m.took = time.Duration(nanos() - began)
 	}
 }

@@ -15,21 +15,22 @@ import (
 // keyspace is what commands about keys work on: rows, one a key, whose end is the key's.
 type keyspace struct {
 	view
-	cache *lockstep.Cache[string, Value] // for what is about the whole table
+	cache *rowCache // for what is about the whole table
 	// longest is how many bytes a string may grow to, so that what is too long is refused
 	// before it is built.
 	longest int
 	cursors *cursors
 }
 
-func newKeyspace(o Options) (*keyspace, error) {
+func newKeyspace(o Options, t *tracking) (*keyspace, error) {
 	if o.Cache.StaleIfError != 0 || o.Cache.Clone != nil {
 		return nil, errors.New("server: Options.Cache has StaleIfError or Clone: a reply cannot say that it is stale, and values cannot be changed")
 	}
-	cache, err := lockstep.New(o.Store, o.Cache)
+	opened, err := lockstep.New(o.Store, o.Cache)
 	if err != nil {
 		return nil, fmt.Errorf("server: Options.Cache: %w", err)
 	}
+	cache := &rowCache{opened, t}
 	longest := o.Cache.MaxValueBytes
 	if longest == 0 {
 		longest = lockstep.DefaultMaxValueBytes
@@ -42,11 +43,36 @@ func newKeyspace(o Options) (*keyspace, error) {
 // request is a command about keys, under way: on its connection's goroutine, or beside
 // others of its pipeline.
 type request struct {
-	ctx  context.Context
+	ctx  context.Context // writing, where it is not nil
 	keys *keyspace
 	cmd  *command
 	args [][]byte
 	w    *resp.Writer
+
+	writing *writing // nil for what does not write
+}
+
+// request makes a request of the connection.
+func (c *conn) request(cmd *command, args [][]byte, w *resp.Writer) request {
+	r := request{ctx: c.server.life, keys: c.server.keys, cmd: cmd, args: args, w: w}
+	if cmd.writes {
+		r.writing = c.newWriting()
+		r.ctx = r.writing
+	}
+	return r
+}
+
+func (c *conn) newWriting() *writing {
+	return &writing{Context: c.server.life, tracking: c.server.tracking, conn: c}
+}
+
+// perform runs the command. What it has written is not busy any more then, unless nobody
+// knows what has become of it.
+func (r *request) perform() {
+	if r.writing != nil {
+		defer r.writing.finish()
+	}
+	r.cmd.keyed(r)
 }
 
 const (
@@ -89,6 +115,9 @@ const longestError = 1 << 10
 // fail answers with an error. Its code tells what has become of a write: UNKNOWN, which
 // nobody knows; anything else, that it was not done.
 func (r *request) fail(err error) {
+	if r.writing != nil {
+		r.writing.fail(err)
+	}
 	if text, ok := errors.AsType[reply](err); ok {
 		r.error(string(text))
 		return

@@ -195,7 +195,13 @@ func exec(c *conn, _ [][]byte) {
 	}
 	defer c.endMulti() // afterwards: CLIENT LIST tells of MULTI inside EXEC
 	t := &execution{conn: c, queue: m.queue, watched: c.watched}
-	if err := t.transact(); errors.Is(err, errTouched) && !errors.Is(err, lockstep.ErrUnknownOutcome) {
+	for _, q := range m.queue {
+		c.follow(q.cmd, q.args)
+	}
+	w := c.newWriting()
+	c.alone.writing = w // see do
+	err := w.run(func() error { return t.transact(w) })
+	if errors.Is(err, errTouched) && !errors.Is(err, lockstep.ErrUnknownOutcome) {
 		c.w.NullArray()
 		return
 	} else if err != nil {
@@ -241,7 +247,7 @@ func (t *execution) reply(i int) []byte {
 }
 
 // transact runs the commands about keys, if there are any, and looks at what is watched.
-func (t *execution) transact() error {
+func (t *execution) transact(w *writing) error {
 	keyed := len(t.watched) > 0
 	for _, q := range t.queue {
 		keyed = keyed || q.cmd.keyed != nil
@@ -251,8 +257,8 @@ func (t *execution) transact() error {
 	}
 	s := t.conn.server
 	versions := t.versions()
-	return lockstep.Transact(s.life, func(ctx context.Context, tx *lockstep.Tx) error {
-		in := newRows(ctx, tx, s.keys.cache)
+	return lockstep.Transact(w, func(ctx context.Context, tx *lockstep.Tx) error {
+		in := newRows(ctx, tx, s.keys.cache.Cache)
 		inside := *s.keys
 		inside.view = in
 		t.replies.Reset(keptOutput)

@@ -16,6 +16,9 @@ const (
 	DefaultRequestTimeout = 5 * time.Minute
 	DefaultWriteTimeout   = time.Minute
 	DefaultOutputLimit    = 32 << 20
+
+	DefaultInvalidationTimeout = 100 * time.Millisecond
+	DefaultTrackedKeys         = 1_000_000
 )
 
 // Options configures a Server. The zero value serves everybody who can reach it, which is
@@ -65,6 +68,18 @@ type Options struct {
 	// which is Redis's hard limit for subscribers. Replies are not part of it.
 	OutputLimit int
 
+	// InvalidationTimeout is how long the replies to a write may be kept back by a
+	// connection that tracks keys (CLIENT TRACKING) and whose peer does not take what it is
+	// sent: until then the invalidation is with the kernel, or the connection is closed.
+	// It is that much only where the kernel's buffers are full. Zero means
+	// DefaultInvalidationTimeout.
+	InvalidationTimeout time.Duration
+
+	// TrackedKeys is of how many keys it is known who may have a copy. Beyond it some key is
+	// invalidated for one more. Redis calls it tracking-table-max-keys. Zero means
+	// DefaultTrackedKeys.
+	TrackedKeys int
+
 	// Limits bounds requests.
 	Limits resp.Limits
 
@@ -89,6 +104,7 @@ func (o Options) withDefaults() (Options, error) {
 		{"AuthTimeout", &o.AuthTimeout, DefaultAuthTimeout},
 		{"RequestTimeout", &o.RequestTimeout, DefaultRequestTimeout},
 		{"WriteTimeout", &o.WriteTimeout, DefaultWriteTimeout},
+		{"InvalidationTimeout", &o.InvalidationTimeout, DefaultInvalidationTimeout},
 	} {
 		if *field.value < 0 {
 			return o, fmt.Errorf("server: Options.%s is %v; it must not be negative", field.name, *field.value)
@@ -111,11 +127,17 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fmt.Errorf("server: Options.Limits.%s is %d; it must not be negative", field.name, field.value)
 		}
 	}
-	if o.OutputLimit < 0 {
-		return o, fmt.Errorf("server: Options.OutputLimit is %d; it must not be negative", o.OutputLimit)
-	}
-	if o.OutputLimit == 0 {
-		o.OutputLimit = DefaultOutputLimit
+	for _, field := range []struct {
+		name  string
+		value *int
+		zero  int
+	}{{"OutputLimit", &o.OutputLimit, DefaultOutputLimit}, {"TrackedKeys", &o.TrackedKeys, DefaultTrackedKeys}} {
+		if *field.value < 0 {
+			return o, fmt.Errorf("server: Options.%s is %d; it must not be negative", field.name, *field.value)
+		}
+		if *field.value == 0 {
+			*field.value = field.zero
+		}
 	}
 	if o.Users == nil {
 		o.Users = func(name string) (User, bool) { return User{NoPassword: true}, name == defaultUser }

@@ -40,6 +40,15 @@ type outbox struct {
 	version      resp.Version  // of messages
 	subscribed   bool          // to anything
 
+	// Of CLIENT TRACKING.
+	mode mode
+	// reading: replies are being built of values that may be invalidated. What is, is
+	// kept in again, to be told once more behind them.
+	reading bool
+	again   []invalidation
+	told    uint64 // so many bytes of queued are known to have the last invalidation
+	owed    bool   // tracking.undelivered has it
+
 	pushers sync.WaitGroup // grows only while over is false, under mu
 }
 
@@ -140,6 +149,13 @@ func (o *outbox) wrote(messages []byte) {
 }
 
 func (o *outbox) movedLocked() {
+	if o.owed && (o.sent >= o.told || o.closed) {
+		o.owed = false
+		t := o.conn.server.tracking
+		t.undeliveredMu.Lock()
+		delete(t.undelivered, o)
+		t.undeliveredMu.Unlock()
+	}
 	if o.moved != nil {
 		close(o.moved)
 		o.moved = nil
@@ -169,12 +185,51 @@ func (o *outbox) write(b []byte) error {
 	return nil
 }
 
-// await waits until as many bytes have been sent, or the connection is closed, and tells
-// whether that was before the time-out.
-func (o *outbox) await(queued uint64, timeout <-chan time.Time) bool {
+// messageLocked is putLocked for who builds the message.
+func (o *outbox) messageLocked(build func(w *resp.Writer)) {
+	var w resp.Writer
+	w.SetVersion(o.version)
+	build(&w)
+	o.putLocked(w.Bytes())
+}
+
+// invalidateLocked puts an invalidation down, to be delivered before the replies of any
+// write leave. For who speaks RESP2 there is no such message, unless another connection
+// has its invalidations sent here, and this one has subscribed.
+func (o *outbox) invalidateLocked(i invalidation, redirected bool) {
+	switch {
+	case o.closed:
+		return
+	case o.version == resp.RESP3:
+		o.messageLocked(i.append)
+	case redirected && o.subscribed:
+		o.messageLocked(func(w *resp.Writer) {
+			w.Push(3)
+			w.BulkString("message")
+			w.BulkString("__redis__:invalidate")
+			i.appendKeys(w)
+		})
+	default:
+		return
+	}
+	// Also where it was not taken, because the connection is about to be closed.
+	o.told = o.queued
+	if !o.owed {
+		o.owed = true
+		t := o.conn.server.tracking
+		t.undeliveredMu.Lock()
+		t.undelivered[o] = struct{}{}
+		t.undeliveredMu.Unlock()
+	}
+}
+
+// await waits until the kernel has every invalidation that has been put down, or the
+// connection is closed, and tells whether that was before over.
+func (o *outbox) await(over <-chan struct{}) bool {
+	o.mu.Lock()
+	told := o.told
 	for {
-		o.mu.Lock()
-		if o.sent >= queued || o.closed {
+		if o.sent >= told && !o.over || o.closed {
 			o.mu.Unlock()
 			return true
 		}
@@ -185,10 +240,24 @@ func (o *outbox) await(queued uint64, timeout <-chan time.Time) bool {
 		o.mu.Unlock()
 		select {
 		case <-moved:
-		case <-timeout:
+		case <-over:
 			return false
 		}
+		o.mu.Lock()
 	}
+}
+
+// tooSlow closes the connection of a peer that has not taken an invalidation in time.
+func (o *outbox) tooSlow() {
+	o.mu.Lock()
+	first := !o.over
+	o.overLocked()
+	o.mu.Unlock()
+	if first {
+		o.conn.server.options.Logger.Warn("server: a client does not take an invalidation; its connection is closed",
+			"client", o.conn.id, "address", o.conn.nc.RemoteAddr(), "InvalidationTimeout", o.conn.server.options.InvalidationTimeout)
+	}
+	o.cut()
 }
 
 // cut closes the connection whatever is under way on it. What the kernel has not sent yet

@@ -8,7 +8,9 @@ import (
 	"github.com/lockstep-cache/lockstep"
 )
 
-// rows is the keyspace inside a transaction, which commits them together.
+// rows is the keyspace inside a transaction, which commits them together. The context that
+// the transaction was begun with is a request's that writes (writingOf): it ends what is
+// begun here.
 type rows struct {
 	ctx context.Context // the transaction's
 	in  lockstep.InTx[string, Value]
@@ -74,6 +76,7 @@ func (t rows) set(_ context.Context, key string, value Value, end end) error {
 	if end.over(time.Now()) {
 		return t.delete(key)
 	}
+	writingOf(t.ctx).begin(key)
 	if err := t.in.Set(t.ctx, key, value, end.options()...); err != nil {
 		return t.note(err)
 	}
@@ -82,6 +85,7 @@ func (t rows) set(_ context.Context, key string, value Value, end end) error {
 }
 
 func (t rows) delete(key string) error {
+	writingOf(t.ctx).begin(key)
 	if err := t.in.Delete(t.ctx, key); err != nil {
 		return t.note(err)
 	}

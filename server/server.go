@@ -18,11 +18,12 @@ import (
 // Server serves the Redis protocol on any number of listeners. Its methods may be called
 // by any goroutine.
 type Server struct {
-	options Options
-	keys    *keyspace // nil without a Store
-	hub     hub
-	life    context.Context // of commands; it ends when Shutdown gives up
-	end     context.CancelFunc
+	options  Options
+	keys     *keyspace // nil without a Store
+	hub      hub
+	tracking *tracking
+	life     context.Context // of commands; it ends when Shutdown gives up
+	end      context.CancelFunc
 
 	mu        sync.Mutex
 	draining  bool
@@ -63,9 +64,10 @@ func New(options Options) (*Server, error) {
 	s.infos.init()
 	s.idle.Store(int64(options.IdleTimeout))
 	s.maxClients.Store(int64(options.MaxClients))
+	s.tracking = newTracking(s)
 	s.life, s.end = context.WithCancel(context.Background())
 	if options.Store != nil {
-		if s.keys, err = newKeyspace(options); err != nil {
+		if s.keys, err = newKeyspace(options, s.tracking); err != nil {
 			s.end()
 			return nil, err
 		}
@@ -176,6 +178,16 @@ func (s *Server) forget(c *conn) {
 	delete(s.conns, c.id)
 }
 
+// client returns the client of that number, or nil.
+func (s *Server) client(id int64) *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.conns[id]; c != nil && !c.left {
+		return c
+	}
+	return nil
+}
+
 // clients returns the clients, the oldest first: open connections that are not being
 // closed.
 func (s *Server) clients() []*conn {
@@ -232,6 +244,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 func (s *Server) closeKeys(ctx context.Context) error {
 	s.end()
+	s.tracking.close()
 	if s.keys == nil {
 		return nil
 	}

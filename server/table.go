@@ -40,6 +40,8 @@ type command struct {
 	noAuth bool
 	// guarded: not for users who are read-only.
 	guarded bool
+	// tracked: who sends it may keep what its keys hold. writes: it may change them.
+	tracked, writes bool
 	// whileListening: it may be sent by who speaks RESP2 and has subscribed to something.
 	whileListening bool
 	sub            map[string]*command
@@ -134,6 +136,8 @@ func (c *command) derive(full string) {
 	flags := strings.Fields(c.flags)
 	c.noAuth = slices.Contains(flags, "no_auth")
 	c.guarded = slices.Contains(flags, "write") || slices.Contains(flags, "admin")
+	c.tracked = c.keyed != nil && slices.Contains(flags, "readonly")
+	c.writes = c.keyed != nil && slices.Contains(flags, "write")
 	c.whileListening = slices.Contains(listenersCommands, full)
 }
 

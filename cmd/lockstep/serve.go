@@ -56,7 +56,7 @@ type serveVerb struct {
 // Help is the long help.
 func (serveVerb) Help() string {
 	return "Serves the Redis protocol over a SQL database: a SET is committed there when it says OK, and a GET is answered from memory. Try it: redis-cli set greeting hello. " +
-		"There are strings, hashes and keys, with their ends, transactions and channels; client-side caching is not there yet, and answers as Redis answers an unknown command. " +
+		"There are strings, hashes and keys, with their ends, transactions, channels and client-side caching. " +
 		"A write that was not done says -UNAVAILABLE, one of which nobody knows says -UNKNOWN. Only one process may serve a table: others would not hear of its writes.\n\n" +
 		"Each flag can be set in the environment, in capitals and with LOCKSTEP_ before it: LOCKSTEP_MAX_CLIENTS=500 is --max-clients 500. " +
 		"Passwords are in the environment or in files, and nowhere else. SIGTERM ends the server when what it has accepted is answered."
