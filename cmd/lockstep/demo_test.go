@@ -279,7 +279,7 @@ func TestHelpOfTheDemoSaysWhatItsFlagsTake(t *testing.T) {
 	stdout, _, status := command(t, "demo", "--help")
 	unwrapped := strings.Join(strings.Fields(stdout), " ")
 	for _, part := range []string{
-		"sqlite:PATH, with options after a ?", "readers, checkpoint-bytes, allow-unsafe-durability",
+		"sqlite:PATH, with options after a ?", "readers, checkpoint-bytes, page-size, allow-unsafe-durability",
 		"removed afterwards, and so is the file if it was not there before",
 		"above 0, at most 100; default 1, about twenty seconds",
 	} {
@@ -303,7 +303,7 @@ func TestDemoRefusesWhatItCannotPlayOn(t *testing.T) {
 		{[]string{"--store", "postgers://localhost/app"}, `"postgers"`},
 		{[]string{"--store", "app.db"}, "sqlite:app.db"},
 		{[]string{"--store", "sqlite:"}, "lockstep: --store sqlite:: no file after sqlite:\n"},
-		{[]string{"--store", "sqlite:app.db?readers=2&colour=red"}, "colour=red: unknown option colour; there are table, codec, readers, checkpoint-bytes, allow-unsafe-durability\n"},
+		{[]string{"--store", "sqlite:app.db?readers=2&colour=red"}, "colour=red: unknown option colour; there are table, codec, readers, checkpoint-bytes, page-size, allow-unsafe-durability\n"},
 		{[]string{"--store", "sqlite:app.db?readers=0"}, "--store sqlite:app.db?readers=0: the option readers: 0 is not from 1 to 1024\n"},
 		{[]string{"--store", "sqlite://host/app.db"}, "--store sqlite://host/app.db: names a host"},
 		{[]string{"--store", "sqlite:%zz"}, "--store sqlite:%zz: the path: invalid"},

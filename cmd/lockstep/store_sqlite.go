@@ -41,7 +41,7 @@ var sqliteKind = kind{
 
 var (
 	sqliteTableOptions = []string{"table", "codec"}
-	sqliteOptions      = []string{"readers", "checkpoint-bytes", "allow-unsafe-durability"}
+	sqliteOptions      = []string{"readers", "checkpoint-bytes", "page-size", "allow-unsafe-durability"}
 )
 
 // explainSQLite is what ParseURL has against a URL, for somebody who has just
@@ -65,6 +65,10 @@ func explainSQLite(text string, err error) error {
 	once := strings.NewReplacer(" of "+quoted, "", quoted+": ", "", quoted+" ", "").Replace(err.Error())
 	return fmt.Errorf("%w: %s", lockstep.ErrInvalid, strings.TrimPrefix(once, lockstep.ErrInvalid.Error()+": "))
 }
+
+// smallPage is for files that the command makes: what clients of a cache keep is small for
+// the most part.
+const smallPage = 1024
 
 type sqlitePlace struct{ url sqlitestore.URL }
 
@@ -94,6 +98,9 @@ func (p sqlitePlace) visit(ctx context.Context, prefix string) (guest, error) {
 	g := &sqliteGuest{url: p.url, prefix: prefix}
 	_, err := os.Stat(g.url.Path)
 	g.fresh = errors.Is(err, fs.ErrNotExist)
+	if g.url.Database.PageSize == 0 {
+		g.url.Database.PageSize = smallPage
+	}
 	if err == nil {
 		// Whatever is wrong with the file is better said by open.
 		_ = g.look(ctx)

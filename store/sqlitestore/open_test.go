@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -152,6 +153,10 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	wantError(t, err, lockstep.ErrInvalid, "Readers is -1")
 	_, err = OpenDatabase(t.Context(), path, DatabaseOptions{CheckpointBytes: -1})
 	wantError(t, err, lockstep.ErrInvalid, "CheckpointBytes is -1")
+	for _, size := range []int{-1, 256, 1000, 131072} {
+		_, err = OpenDatabase(t.Context(), path, DatabaseOptions{PageSize: size})
+		wantError(t, err, lockstep.ErrInvalid, fmt.Sprintf("PageSize is %d", size))
+	}
 }
 
 func TestTablesThatAreNotOurs(t *testing.T) {
@@ -364,5 +369,25 @@ func TestAnOpenThatWasCancelledMakesNoFile(t *testing.T) {
 	wantError(t, err, lockstep.ErrUnavailable, "cancel")
 	if _, err := os.Stat(path); err == nil {
 		t.Error("there is a file")
+	}
+}
+
+// A file keeps the page size that it was made with.
+func TestPageSize(t *testing.T) {
+	path := newPath(t)
+	for _, size := range []int{1024, 8192} {
+		db, err := OpenDatabase(t.Context(), path, DatabaseOptions{PageSize: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := <-db.writer
+		got, err := c.integer("PRAGMA page_size")
+		db.writer <- c
+		if err != nil || got != 1024 {
+			t.Errorf("opened with %d, the file has pages of %d bytes (%v); want 1024, with which it was made", size, got, err)
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	lib "modernc.org/sqlite/lib"
@@ -110,6 +111,7 @@ func (db *Database) openWriter(ctx context.Context) (*conn, error) {
 	err := retryBusy(ctx, db.closing, func() (err error) {
 		c, err = db.connect(
 			"busy_timeout=0", // waiting is done in Go, where a context can end it
+			"page_size="+strconv.Itoa(db.opts.pageSize()), // of a file that is empty
 			"journal_mode=WAL",
 			synchronous,
 			"fullfsync=1", // on macOS fsync alone leaves the drive's cache alone

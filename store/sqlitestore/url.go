@@ -33,6 +33,7 @@ const scheme = "sqlite:"
 //	codec                    json, cbor or raw
 //	readers                  DatabaseOptions.Readers
 //	checkpoint-bytes         DatabaseOptions.CheckpointBytes
+//	page-size                DatabaseOptions.PageSize
 //	allow-unsafe-durability  true or false
 //
 // The error is ErrInvalid and names the part that is wrong. It opens nothing.
@@ -93,6 +94,11 @@ func (u *URL) set(name, value string) (err error) {
 			err = fmt.Errorf("%d is less than 1", u.Database.CheckpointBytes)
 		}
 		return err
+	case "page-size":
+		if u.Database.PageSize, err = strconv.Atoi(value); err == nil && !isPageSize(u.Database.PageSize) {
+			err = fmt.Errorf("%d is no power of two from 512 to 65536", u.Database.PageSize)
+		}
+		return err
 	case "allow-unsafe-durability":
 		u.Database.AllowUnsafeDurability, err = strconv.ParseBool(value)
 		return err
@@ -122,6 +128,9 @@ func (u URL) String() string {
 	}
 	if u.Database.CheckpointBytes != 0 {
 		q.Set("checkpoint-bytes", strconv.FormatInt(u.Database.CheckpointBytes, 10))
+	}
+	if u.Database.PageSize != 0 {
+		q.Set("page-size", strconv.Itoa(u.Database.PageSize))
 	}
 	if u.Database.AllowUnsafeDurability {
 		q.Set("allow-unsafe-durability", "true")

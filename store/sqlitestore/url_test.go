@@ -10,14 +10,15 @@ import (
 
 func TestParseURL(t *testing.T) {
 	for s, want := range map[string]URL{
-		"sqlite:app.db":          {Path: "app.db"},
-		"sqlite:./a/b.db":        {Path: "./a/b.db"},
-		"sqlite:/var/app.db":     {Path: "/var/app.db"},
-		"sqlite:///var/app.db":   {Path: "/var/app.db"},
-		"sqlite:50%25%3F.db":     {Path: "50%?.db"},
-		"sqlite:a.db?table=t+1":  {Path: "a.db", Table: "t 1"},
-		"sqlite:a.db?codec=cbor": {Path: "a.db", Codec: "cbor"},
-		"sqlite:a.db?readers=3":  {Path: "a.db", Database: DatabaseOptions{Readers: 3}},
+		"sqlite:app.db":              {Path: "app.db"},
+		"sqlite:./a/b.db":            {Path: "./a/b.db"},
+		"sqlite:/var/app.db":         {Path: "/var/app.db"},
+		"sqlite:///var/app.db":       {Path: "/var/app.db"},
+		"sqlite:50%25%3F.db":         {Path: "50%?.db"},
+		"sqlite:a.db?table=t+1":      {Path: "a.db", Table: "t 1"},
+		"sqlite:a.db?codec=cbor":     {Path: "a.db", Codec: "cbor"},
+		"sqlite:a.db?readers=3":      {Path: "a.db", Database: DatabaseOptions{Readers: 3}},
+		"sqlite:a.db?page-size=1024": {Path: "a.db", Database: DatabaseOptions{PageSize: 1024}},
 		"sqlite:a.db?checkpoint-bytes=4096&allow-unsafe-durability=true": {Path: "a.db",
 			Database: DatabaseOptions{CheckpointBytes: 4096, AllowUnsafeDurability: true}},
 	} {
@@ -43,6 +44,7 @@ func TestParseURL(t *testing.T) {
 		"sqlite:a.db?readers=x":          "readers",
 		"sqlite:a.db?readers=1025":       "1024",
 		"sqlite:a.db?checkpoint-bytes=-": "checkpoint-bytes",
+		"sqlite:a.db?page-size=1000":     "power of two",
 		"sqlite:a.db?allow-unsafe-durability=perhaps": "allow-unsafe-durability",
 		"sqlite:a.db?%": "options",
 	} {
