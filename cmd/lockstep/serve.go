@@ -57,7 +57,7 @@ type serveVerb struct {
 func (serveVerb) Help() string {
 	return "Serves the Redis protocol over a SQL database: a SET is committed there when it says OK, and a GET is answered from memory. Try it: redis-cli set greeting hello. " +
 		"There are strings, hashes and keys, with their ends, transactions, channels and client-side caching. " +
-		"A write that was not done says -UNAVAILABLE, one of which nobody knows says -UNKNOWN. Only one process may serve a table: others would not hear of its writes.\n\n" +
+		"A write that was not done says -UNAVAILABLE, one of which nobody knows says -UNKNOWN. Only one process may serve a table, for others would not hear of its writes: a second one is refused, unless the table is watched (lockstep watch).\n\n" +
 		"Each flag can be set in the environment, in capitals and with LOCKSTEP_ before it: LOCKSTEP_MAX_CLIENTS=500 is --max-clients 500. " +
 		"Passwords are in the environment or in files, and nowhere else. SIGTERM ends the server when what it has accepted is answered."
 }
@@ -178,6 +178,12 @@ func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError
 	if err != nil {
 		return url.error(err)
 	}
+	take := func(ctx context.Context) (claim, error) { return g.claim(ctx, v.Table) }
+	store, release, err := claimTable(ctx, store, take, logger)
+	if err != nil {
+		return url.error(err)
+	}
+	defer release()
 	options := v.options()
 	options.Store, options.Users, options.Logger, options.Cache.Logger = store, users.find, logger, logger
 	s, err := server.New(options)

@@ -55,6 +55,9 @@ type guest interface {
 	integers(ctx context.Context, table string) (lockstep.Store[int, int64], error)
 	// keys is a store over a table of keys, for the server. It makes the table.
 	keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error)
+	// claim takes such a table for this program alone; errClaimed says that another one has
+	// it.
+	claim(ctx context.Context, table string) (claim, error)
 	// close closes the database, and leaves in it what is there.
 	close() error
 	// leave closes the database and takes away what the command has brought, also

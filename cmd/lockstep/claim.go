@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/server"
+)
+
+// A server that answers from memory has to be the only writer of its table, unless the
+// table is watched. So it claims the table, by a lock that the database, or the operating
+// system, takes away from a program that is dead. A second server is refused when it
+// starts. One that loses its claim, with the session that had it, can no longer know that
+// it is alone: until it has it again its reads ask the database, and it writes nothing.
+
+// claim is a lock that this program has.
+type claim interface {
+	// hold returns when the lock is lost, and says why, or when ctx ends.
+	hold(ctx context.Context) error
+	release()
+}
+
+// errClaimed says that another program has the lock.
+var errClaimed = fmt.Errorf("%w: another server serves this table, and would not hear of this one's writes; only one may, unless the table is watched (lockstep watch)", lockstep.ErrUnavailable)
+
+// claimPatience is how long the lock of a program that has just died is waited for; tests
+// do not wait.
+var claimPatience = 5 * time.Second
+
+const (
+	// claimRetry is how long to wait before it is tried again, and claimCheck how often a
+	// server is asked whether a session is still there; claimTimeout is how long it may
+	// take to answer.
+	claimRetry, claimCheck, claimTimeout = 100 * time.Millisecond, time.Second, 5 * time.Second
+)
+
+// claimed is a store over a table that is claimed.
+type claimed struct {
+	lockstep.Store[string, server.Value]
+	take   func(ctx context.Context) (claim, error)
+	logger *slog.Logger
+	held   atomic.Bool
+
+	mu    sync.Mutex
+	first claim // taken before the store was used, and not held yet
+}
+
+// claimTable claims the table of a store, which is returned as it is where the table is
+// watched. release is for a store that was never given to a cache.
+func claimTable(ctx context.Context, store lockstep.Store[string, server.Value], take func(ctx context.Context) (claim, error), logger *slog.Logger) (_ lockstep.Store[string, server.Value], release func(), err error) {
+	if store.Capabilities().Watch != nil {
+		return store, func() {}, nil
+	}
+	s := &claimed{Store: store, take: take, logger: logger}
+	for deadline := time.Now().Add(claimPatience); ; {
+		s.first, err = take(ctx)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errClaimed) || time.Now().After(deadline) {
+			return nil, nil, err
+		}
+		select {
+		case <-time.After(claimRetry):
+		case <-ctx.Done():
+			return nil, nil, err
+		}
+	}
+	if _, never := s.first.(unclaimable); never {
+		logger.Warn("behind a pooler a table cannot be claimed: nobody will notice another server that serves it")
+	}
+	s.held.Store(true)
+	return s, func() {
+		if first := s.takeFirst(); first != nil {
+			first.release()
+		}
+	}, nil
+}
+
+func (s *claimed) takeFirst() claim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.first
+	s.first = nil
+	return first
+}
+
+// errUnclaimed is what a write is told meanwhile.
+var errUnclaimed = fmt.Errorf("%w: this server has lost its claim to the table, which another one may serve, and writes nothing until it has it again", lockstep.ErrUnavailable)
+
+func (s *claimed) Commit(ctx context.Context, sets []lockstep.ChangeSet[string, server.Value]) ([]lockstep.Outcome[server.Value], error) {
+	if !s.held.Load() {
+		return nil, errUnclaimed
+	}
+	return s.Store.Commit(ctx, sets)
+}
+
+// Capabilities has the claim in the place of a watch, of which the cache asks the same: as
+// long as it holds, nobody else has changed anything; and while it does not, memory must
+// not answer.
+func (s *claimed) Capabilities() lockstep.Capabilities[string, server.Value] {
+	c := s.Store.Capabilities()
+	c.Watch = s.watch
+	if begin := c.Begin; begin != nil {
+		c.Begin = func(ctx context.Context) (lockstep.Txn, error) {
+			if !s.held.Load() {
+				return nil, errUnclaimed
+			}
+			return begin(ctx)
+		}
+	}
+	return c
+}
+
+func (s *claimed) watch(ctx context.Context, f func(lockstep.Event[string])) error {
+	c := s.takeFirst()
+	if c == nil {
+		var err error
+		if c, err = s.take(ctx); err != nil {
+			return err
+		}
+		s.logger.Info("the table is this server's again")
+	}
+	defer c.release()
+	s.held.Store(true)
+	defer s.held.Store(false) // before the claim is given back
+	f(lockstep.Event[string]{})
+	err := c.hold(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	s.logger.Error("the claim to the table is lost, and another server may serve it: until it is this one's again, reads ask the database and writes are refused", "error", err)
+	return fmt.Errorf("the claim to the table is lost: %w", err)
+}
