@@ -16,8 +16,9 @@ import (
 // A server that answers from memory has to be the only writer of its table, unless the
 // table is watched. So it claims the table, by a lock that the database, or the operating
 // system, takes away from a program that is dead. A second server is refused when it
-// starts. One that loses its claim, with the session that had it, can no longer know that
-// it is alone: until it has it again its reads ask the database, and it writes nothing.
+// starts. One that loses its claim, with the session that had it, writes nothing until it
+// has it again. As long as it does not reach the database, memory answers, as in every
+// outage. When it finds that another one has the table, its reads ask the database.
 
 // claim is a lock that this program has.
 type claim interface {
@@ -102,8 +103,7 @@ func (s *claimed) Commit(ctx context.Context, sets []lockstep.ChangeSet[string, 
 }
 
 // Capabilities has the claim in the place of a watch, of which the cache asks the same: as
-// long as it holds, nobody else has changed anything; and while it does not, memory must
-// not answer.
+// long as it lasts, memory may answer.
 func (s *claimed) Capabilities() lockstep.Capabilities[string, server.Value] {
 	c := s.Store.Capabilities()
 	c.Watch = s.watch
@@ -118,23 +118,49 @@ func (s *claimed) Capabilities() lockstep.Capabilities[string, server.Value] {
 	return c
 }
 
+// watch returns when another server has the table, or when ctx ends.
 func (s *claimed) watch(ctx context.Context, f func(lockstep.Event[string])) error {
 	c := s.takeFirst()
-	if c == nil {
+	if c == nil { // it is not the first time
 		var err error
 		if c, err = s.take(ctx); err != nil {
 			return err
 		}
 		s.logger.Info("the table is this server's again")
 	}
-	defer c.release()
-	s.held.Store(true)
-	defer s.held.Store(false) // before the claim is given back
 	f(lockstep.Event[string]{})
-	err := c.hold(ctx)
-	if ctx.Err() != nil {
-		return ctx.Err()
+	for {
+		s.held.Store(true)
+		err := c.hold(ctx)
+		s.held.Store(false) // before the claim is given back
+		c.release()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.logger.Warn("the claim to the table is lost: writes are refused until it is this server's again", "error", err)
+		if c, err = s.retake(ctx); err != nil {
+			if errors.Is(err, errClaimed) {
+				s.logger.Error("another server serves the table now: reads ask the database, and writes are refused, until it is this one's again", "error", err)
+			}
+			return err
+		}
+		// Somebody may have had it in between.
+		f(lockstep.Event[string]{All: true})
+		s.logger.Info("the table is this server's again")
 	}
-	s.logger.Error("the claim to the table is lost, and another server may serve it: until it is this one's again, reads ask the database and writes are refused", "error", err)
-	return fmt.Errorf("the claim to the table is lost: %w", err)
+}
+
+// retake takes the claim again as soon as the database can be asked.
+func (s *claimed) retake(ctx context.Context) (claim, error) {
+	for {
+		c, err := s.take(ctx)
+		if err == nil || errors.Is(err, errClaimed) || ctx.Err() != nil {
+			return c, err
+		}
+		select {
+		case <-time.After(claimRetry):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }

@@ -82,7 +82,7 @@ func TestAServerThatHasLostItsClaim(t *testing.T) {
 				c.want("SET a 1", "OK")
 				c.want("GET a", "1")
 				release := stealClaim(t, k, store, func() {
-					for !strings.Contains(said(), "the claim to the table is lost") {
+					for !strings.Contains(said(), "another server serves the table now") {
 						runtime.Gosched()
 					}
 				})
