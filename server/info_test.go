@@ -24,7 +24,7 @@ var permittedOfOperations = []difference{
 	{"CONFIG GET has the order of a hash table", regexp.MustCompile(`(?i)^config get \S+ \S+`), maskPairs, false},
 	{"each server listens somewhere", regexp.MustCompile(`(?i)^config get (port|bind)`), maskAll, false},
 	{"what cannot be set at all says why in our words, and what cannot be set while the server runs is more than with Redis", regexp.MustCompile(`(?i)^config set (save|appendonly|maxmemory|maxmemory-policy|port|bind|latency-monitor-threshold|client-output-buffer-limit|proto-max-bulk-len|client-query-buffer-limit)\b`), maskOurs, false},
-	{"the help is our own", regexp.MustCompile(`(?i)^(config|slowlog|memory) help$`), maskAll, false},
+	{"the help is our own, and so is what LATENCY DOCTOR says", regexp.MustCompile(`(?i)^(config|slowlog|memory|latency) help$|^latency doctor$`), maskAll, false},
 	{"a key takes what memory takes for it", regexp.MustCompile(`(?i)^memory usage`), maskNumbers, false},
 }
 
@@ -67,6 +67,7 @@ var operationScripts = []string{
 	"config set save ''", "config set save x", "config set appendonly no", "config set appendonly maybe", "config set maxmemory x", "config set maxmemory-policy x", "config set slowlog-log-slower-than x", "config set slowlog-log-slower-than -2", "config set slowlog-max-len -1", "config set slowlog-max-len 0; slowlog len; config set slowlog-max-len 128", "config set latency-monitor-threshold 0",
 	"config resetstat", "config resetstat x", "config rewrite x", "config help", "config help x",
 	"slowlog", "slowlog foo", "slowlog help", "slowlog get x", "slowlog get -2", "slowlog get 1 2", "slowlog get -1", "slowlog get", "slowlog get 0", "slowlog len", "slowlog len x", "slowlog reset", "slowlog reset x",
+	"latency", "latency foo", "latency help", "latency latest", "latency latest x", "latency history", "latency history command", "latency reset", "latency reset a b", "latency doctor", "latency doctor x",
 	"memory", "memory foo", "memory help", "memory usage", "memory usage nosuch", "memory usage a samples", "memory usage a samples x", "memory usage a samples -1", "memory usage nosuch samples 0", "memory usage a foo 1", "memory usage a samples 5 x", "set a 1; memory usage a; memory usage a samples 5; del a", "command getkeys memory usage a",
 	"debug", "debug sleep 0", "debug foo bar",
 	"acl whoami",

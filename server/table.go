@@ -81,6 +81,7 @@ func init() {
 		infoCommands(),
 		configCommands(),
 		slowlogCommands(),
+		latencyCommands(),
 		memoryCommands(),
 		stringCommands(),
 		keyCommands(),
