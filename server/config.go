@@ -80,6 +80,7 @@ var parameters = []parameter{
 		between(-1, math.MaxInt64, func(s *Server, n int64) { s.slow.over.Store(n) })},
 	{"slowlog-max-len", func(s *Server) string { return s.slow.maximum() },
 		between(0, math.MaxInt64, func(s *Server, n int64) { s.slow.setMost(n) })},
+	{"tracking-table-max-keys", func(s *Server) string { return strconv.Itoa(s.options.TrackedKeys) }, nil},
 	{"timeout", func(s *Server) string { return strconv.FormatInt(s.idle.Load()/int64(time.Second), 10) },
 		between(0, math.MaxInt32, func(s *Server, n int64) { s.setIdle(time.Duration(n) * time.Second) })},
 }

@@ -148,7 +148,11 @@ func everything() (all []string) {
 	for _, family := range [][]string{scripts, keyScripts, hashScripts, multiScripts, watchScripts, pubsubScripts, operationScripts} {
 		all = append(all, family...)
 	}
-	return all
+	return append(all,
+		"lockstep.getv a; lockstep.setv a 2 0; lockstep.setv a 2 1; lockstep.getv a", "lockstep.status; lockstep.audit",
+		"hello 3; client tracking on; get a; set a 2; get a; flushall; client tracking off", "hello 3; client tracking on bcast prefix a noloop; set a 2; multi; set a 3; exec",
+		"client tracking on redirect 1; get a; client trackinginfo; client getredir", "client tracking on optin; client caching yes; get a; set a 1 px 1; get a",
+		"rename a b; copy b a replace; move a 1; object encoding a; lcs a b")
 }
 
 // FuzzServer: whatever comes over a store, no command panics and every reply is one; and a

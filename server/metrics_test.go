@@ -48,6 +48,16 @@ func TestMetricsAreWhatPrometheusReads(t *testing.T) {
 	p.ask("INCR a", "-"+notAnInteger+"\r\n")
 	p.ask("GET", "-ERR wrong number of arguments for 'get' command\r\n")
 	p.ask("PING", "+PONG\r\n")
+	follower := dial(t, addr)
+	follower.send("HELLO 3\r\n")
+	if _, err := follower.replies.Decode(); err != nil {
+		t.Fatal(err)
+	}
+	follower.ask("CLIENT TRACKING ON", "+OK\r\n")
+	follower.ask("STRLEN a", ":1\r\n")
+	if got := infoOf(s, "clients", "stats"); got["tracking_clients"] != "1" || got["tracking_total_keys"] != "1" {
+		t.Errorf("%v", got)
+	}
 	families := read()
 	value := func(name, label string) float64 {
 		t.Helper()
@@ -78,8 +88,10 @@ func TestMetricsAreWhatPrometheusReads(t *testing.T) {
 		name, label string
 		want        float64
 	}{
-		{"lockstep_connections", "", 1},
-		{"lockstep_connections_accepted_total", "", 1},
+		{"lockstep_connections", "", 2},
+		{"lockstep_connections_accepted_total", "", 2},
+		{"lockstep_tracking_connections", "", 1},
+		{"lockstep_tracked_keys", "", 1},
 		{"lockstep_commands_total", "get", 3},
 		{"lockstep_commands_rejected_total", "get", 1},
 		{"lockstep_commands_total", "incr", 2},

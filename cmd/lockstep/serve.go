@@ -36,14 +36,16 @@ type serveVerb struct {
 	TLSKey  string `group:"tls" name:"tls-key" placeholder:"FILE" help:"The certificate's key, in PEM."`
 	TLSCA   string `group:"tls" name:"tls-ca" placeholder:"FILE" help:"Take only clients that show a certificate of one of these authorities, in PEM. Without it clients show none."`
 
-	MaxClients     positive      `group:"limits" placeholder:"N" help:"How many connections may be open. Default: 10000."`
-	MaxRequest     byteSize      `group:"limits" placeholder:"BYTES" help:"How large a request may be, as it is sent. Default: 1GiB, and 512MiB for one argument, as in Redis."`
-	MaxValue       byteSize      `group:"limits" placeholder:"BYTES" help:"How large a value may be. The database may take less. Default: 8MiB."`
-	OutputLimit    byteSize      `group:"limits" placeholder:"BYTES" help:"How much of messages may wait for a client that does not read them; beyond it the connection is closed. Default: 32MiB."`
-	IdleTimeout    time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection that has asked nothing for so long, as 10m. Default: never."`
-	AuthTimeout    time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection that had to give a password, and has not for so long. Default: 1m."`
-	RequestTimeout time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection whose request has not come as a whole so long after its first byte. Default: 5m."`
-	WriteTimeout   time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection that has not read its replies for so long. Default: 1m."`
+	MaxClients          positive      `group:"limits" placeholder:"N" help:"How many connections may be open. Default: 10000."`
+	MaxRequest          byteSize      `group:"limits" placeholder:"BYTES" help:"How large a request may be, as it is sent. Default: 1GiB, and 512MiB for one argument, as in Redis."`
+	MaxValue            byteSize      `group:"limits" placeholder:"BYTES" help:"How large a value may be. The database may take less. Default: 8MiB."`
+	OutputLimit         byteSize      `group:"limits" placeholder:"BYTES" help:"How much of messages may wait for a client that does not read them; beyond it the connection is closed. Default: 32MiB."`
+	TrackedKeys         positive      `group:"limits" placeholder:"N" help:"Of how many keys it is known which clients may have a copy (CLIENT TRACKING). Default: 1000000."`
+	InvalidationTimeout time.Duration `group:"limits" placeholder:"TIME" help:"How long a write may wait for a client that has a copy, and does not read that it is out of date; then that client's connection is closed. Default: 100ms."`
+	IdleTimeout         time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection that has asked nothing for so long, as 10m. Default: never."`
+	AuthTimeout         time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection that had to give a password, and has not for so long. Default: 1m."`
+	RequestTimeout      time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection whose request has not come as a whole so long after its first byte. Default: 5m."`
+	WriteTimeout        time.Duration `group:"limits" placeholder:"TIME" help:"Close a connection that has not read its replies for so long. Default: 1m."`
 
 	MaxEntries    positive      `group:"memory" placeholder:"N" help:"How many keys memory may hold; what is used least leaves it, and stays in the database. Default: 100000."`
 	MaxBytes      byteSize      `group:"memory" placeholder:"BYTES" help:"How much memory keys and values may take, in the place of --max-entries."`
@@ -106,7 +108,7 @@ func (v *serveVerb) check() error {
 		value time.Duration
 	}{
 		{"drain", v.Drain}, {"leave", v.Leave}, {"idle-timeout", v.IdleTimeout}, {"auth-timeout", v.AuthTimeout}, {"request-timeout", v.RequestTimeout},
-		{"write-timeout", v.WriteTimeout}, {"ttl", v.TTL}, {"audit-interval", v.AuditInterval}, {"commit-timeout", v.CommitTimeout},
+		{"write-timeout", v.WriteTimeout}, {"invalidation-timeout", v.InvalidationTimeout}, {"ttl", v.TTL}, {"audit-interval", v.AuditInterval}, {"commit-timeout", v.CommitTimeout},
 	} {
 		if f.value < 0 {
 			return usagef("--%s %v: it must not be negative", f.flag, f.value)
@@ -128,7 +130,7 @@ const entryBytes = 200
 
 func (v *serveVerb) options() server.Options {
 	o := server.Options{
-		MaxClients: int(v.MaxClients), OutputLimit: int(v.OutputLimit), IdleTimeout: v.IdleTimeout, AuthTimeout: v.AuthTimeout,
+		MaxClients: int(v.MaxClients), OutputLimit: int(v.OutputLimit), TrackedKeys: int(v.TrackedKeys), InvalidationTimeout: v.InvalidationTimeout, IdleTimeout: v.IdleTimeout, AuthTimeout: v.AuthTimeout,
 		RequestTimeout: v.RequestTimeout, WriteTimeout: v.WriteTimeout,
 		Cache: lockstep.Options[string, server.Value]{
 			MaxEntries: int(v.MaxEntries), MaxBytes: int64(v.MaxBytes), TTL: v.TTL,
