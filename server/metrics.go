@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
@@ -49,8 +50,7 @@ func (m *metricWriter) head(name, kind, help string) {
 	fmt.Fprintf(m.w, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
 }
 
-// value writes a line. Labels have no character that would have to be escaped: they are
-// names of commands, codes of errors, and words of ours.
+// value writes a line.
 func (m *metricWriter) value(name, labels string, v float64) {
 	m.w.WriteString(name)
 	if labels != "" {
@@ -61,7 +61,11 @@ func (m *metricWriter) value(name, labels string, v float64) {
 	m.w.WriteByte('\n')
 }
 
-func label(name, value string) string { return name + `="` + value + `"` }
+// label escapes what no label has: they are names of commands, codes of errors, and words
+// of ours. But an error's code is the beginning of what some command has said.
+func label(name, value string) string { return name + `="` + labelEscapes.Replace(value) + `"` }
+
+var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
 func (m *metricWriter) counter(name, help string, v uint64) {
 	m.head(name, counterType, help)

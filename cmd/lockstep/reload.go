@@ -5,10 +5,8 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"os/signal"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -39,16 +37,10 @@ func newReloads(logger *slog.Logger, all []watched) *reloads {
 }
 
 // start looks now, since they may have changed after they were read first, every now and
-// then and at SIGHUP, until ctx ends. The function that it returns waits for the end.
-func (r *reloads) start(ctx context.Context) (wait func()) {
-	if len(r.all) == 0 {
-		return func() {}
-	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
+// then and at a hangup, until ctx ends. The function that it returns waits for the end.
+func (r *reloads) start(ctx context.Context, hangup <-chan os.Signal) (wait func()) {
 	var running sync.WaitGroup
 	running.Go(func() {
-		defer signal.Stop(hangup)
 		tick := time.NewTicker(lookEvery)
 		defer tick.Stop()
 		r.look(false)
@@ -59,6 +51,9 @@ func (r *reloads) start(ctx context.Context) (wait func()) {
 			case <-tick.C:
 				r.look(false)
 			case <-hangup:
+				if len(r.all) == 0 {
+					r.logger.Info("lockstep: SIGHUP, and there are no files that could be read again")
+				}
 				r.look(true)
 			}
 		}

@@ -8,7 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
@@ -119,6 +122,8 @@ func (v *serveVerb) check() error {
 		return usagef("--max-entries and --max-bytes exclude each other")
 	case v.Leave > 0 && v.HTTP == "":
 		return usagef("--leave is for --http, which is not given: nobody would notice")
+	case v.Users != "" && os.Getenv(passwordVariable) != "":
+		return usagef("--users and %s exclude each other: a line of the file of users gives default a password", passwordVariable)
 	case v.PasswordFile != "" && v.Users != "":
 		return usagef("--password-file and --users exclude each other: a line of the file of users gives default a password")
 	}
@@ -154,6 +159,10 @@ func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError
 	if err := v.check(); err != nil {
 		return err
 	}
+	// From here on it does not end the server, whether or not there is anything to read.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
 	users, err := v.users()
 	if err != nil {
@@ -225,7 +234,7 @@ func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError
 	if secure != nil {
 		files = append(files, secure.watched())
 	}
-	wait := newReloads(logger, files).start(background)
+	wait := newReloads(logger, files).start(background, hangup)
 	defer func() { stop(); wait() }()
 	fmt.Fprintf(out, "Serving the Redis protocol on %s, over %s, table %s.\n", strings.Join(names, " and "), url.text, v.Table)
 	if web != nil {

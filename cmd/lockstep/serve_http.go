@@ -96,6 +96,7 @@ func (h *health) serve(listener net.Listener) (stop func()) {
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 8 << 10,
 	}
+	listener = &fewer{listener, make(chan struct{}, mostPages)}
 	var running sync.WaitGroup
 	running.Go(func() {
 		if err := s.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -106,4 +107,33 @@ func (h *health) serve(listener net.Listener) (stop func()) {
 		s.Close() // whoever is being answered may ask again
 		running.Wait()
 	}
+}
+
+// mostPages bounds connections by HTTP, which would else take the file descriptors of
+// Redis clients. More of them wait.
+const mostPages = 64
+
+type fewer struct {
+	net.Listener
+	places chan struct{}
+}
+
+func (f *fewer) Accept() (net.Conn, error) {
+	f.places <- struct{}{}
+	conn, err := f.Listener.Accept()
+	if err != nil {
+		<-f.places
+		return nil, err
+	}
+	return &placed{Conn: conn, leave: sync.OnceFunc(func() { <-f.places })}, nil
+}
+
+type placed struct {
+	net.Conn
+	leave func()
+}
+
+func (p *placed) Close() error {
+	defer p.leave()
+	return p.Conn.Close()
 }

@@ -77,3 +77,16 @@ func TestServeHTTP(t *testing.T) {
 		t.Error(s.stderr.String())
 	}
 }
+
+// TestWhoAsksNothingByHTTPStopsNobody: more of them than are served at once, each of whom
+// has a few seconds.
+func TestWhoAsksNothingByHTTPStopsNobody(t *testing.T) {
+	s := startServe(t, "--redis", "127.0.0.1:0", "--http", "127.0.0.1:0")
+	for range mostPages + 10 {
+		dial(t, s.addrs[1])
+	}
+	dial(t, s.addrs[0]).want("PING", "PONG")
+	if got := fetch(s.addrs[1], "/healthz"); !strings.HasPrefix(got, "200 live") {
+		t.Error(got)
+	}
+}

@@ -253,3 +253,29 @@ func TestServeFollowsItsUsers(t *testing.T) {
 		t.Error(s.stderr.String())
 	}
 }
+
+// TestHangupDoesNotEndTheServer, where it has nothing to read again.
+func TestHangupDoesNotEndTheServer(t *testing.T) {
+	s := startServe(t, "--redis", "127.0.0.1:0")
+	c := dial(t, s.addrs[0])
+	c.want("PING", "PONG")
+	self, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = self.Signal(syscall.SIGHUP)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !strings.Contains(s.stderr.String(), "no files that could be read again") {
+		runtime.Gosched()
+	}
+	c.want("PING", "PONG")
+}
+
+func TestUsersAndAPasswordExcludeEachOther(t *testing.T) {
+	t.Setenv(passwordVariable, "secret")
+	_, stderr, status := command(t, "serve", "--users", written(t, "ann "+hello))
+	if status != exitUsage || !strings.Contains(stderr, passwordVariable) || strings.Contains(stderr, "secret") {
+		t.Errorf("%d %q", status, stderr)
+	}
+}
