@@ -135,10 +135,10 @@ func startServe(t *testing.T, args ...string) serving {
 	r, w := io.Pipe()
 	s := serving{stderr: new(log), end: end}
 	ended := make(chan int, 1)
+	if os.Getenv("LOCKSTEP_STORE") == "" {
+		args = append([]string{"--store", "sqlite:" + filepath.Join(t.TempDir(), "keys.db") + "?allow-unsafe-durability=true"}, args...)
+	}
 	go func() {
-		if os.Getenv("LOCKSTEP_STORE") == "" {
-			args = append([]string{"--store", "sqlite:" + filepath.Join(t.TempDir(), "keys.db") + "?allow-unsafe-durability=true"}, args...)
-		}
 		status := run(ctx, append([]string{"serve"}, args...), w, s.stderr)
 		w.CloseWithError(io.EOF)
 		ended <- status
