@@ -15,12 +15,11 @@ import (
 	"github.com/lockstep-cache/lockstep/server"
 )
 
-const (
-	// askedWithin bounds how long /readyz waits for the database.
-	askedWithin = 2 * time.Second
-	// askedEvery is how often it is asked at most, however many look.
-	askedEvery = time.Second
-)
+// askedWithin bounds how long /readyz waits for the database.
+const askedWithin = 2 * time.Second
+
+// askedEvery is how often it is asked at most, however many look; a test cannot wait so long.
+var askedEvery = time.Second
 
 // health is what is asked by HTTP: whether the process lives, whether it should be sent
 // work, and what it has done. It tells nothing of keys, values, users and addresses, and

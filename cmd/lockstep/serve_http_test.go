@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -27,7 +28,8 @@ func fetch(addr, path string) string {
 // readiness tells before anything is closed.
 func TestServeHTTP(t *testing.T) {
 	leave := make(chan time.Time)
-	defer func() { leaveAfter = time.After }()
+	defer func() { leaveAfter, askedEvery = time.After, time.Second }()
+	askedEvery = 10 * time.Millisecond
 	leaveAfter = func(time.Duration) <-chan time.Time { return leave }
 	database := dbtest.StartPostgres(t)
 	t.Setenv("LOCKSTEP_STORE", database.URL())
@@ -47,7 +49,7 @@ func TestServeHTTP(t *testing.T) {
 	if got := fetch(web, "/metrics"); !strings.HasPrefix(got, "200 ") || !strings.Contains(got, "\nlockstep_writes_total{outcome=\"committed\"} 1\n") {
 		t.Errorf("%.2000s", got)
 	}
-	// The database is asked once a second at most.
+	// The database is asked now and then.
 	until := func(want string) {
 		t.Helper()
 		for deadline := time.Now().Add(30 * time.Second); !strings.HasPrefix(fetch(web, "/readyz"), want); {
@@ -78,15 +80,38 @@ func TestServeHTTP(t *testing.T) {
 	}
 }
 
-// TestWhoAsksNothingByHTTPStopsNobody: more of them than are served at once, each of whom
-// has a few seconds.
-func TestWhoAsksNothingByHTTPStopsNobody(t *testing.T) {
-	s := startServe(t, "--redis", "127.0.0.1:0", "--http", "127.0.0.1:0")
-	for range mostPages + 10 {
-		dial(t, s.addrs[1])
+// TestPagesHaveAsManyConnectionsAsThereArePlaces: one more waits until one is closed.
+func TestPagesHaveAsManyConnectionsAsThereArePlaces(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	dial(t, s.addrs[0]).want("PING", "PONG")
-	if got := fetch(s.addrs[1], "/healthz"); !strings.HasPrefix(got, "200 live") {
-		t.Error(got)
+	defer listener.Close()
+	f := &fewer{listener, make(chan struct{}, 2)}
+	for range 3 {
+		dial(t, listener.Addr().String())
+	}
+	accepted := make(chan net.Conn)
+	go func() {
+		for range 3 {
+			conn, err := f.Accept()
+			if err != nil {
+				t.Error(err)
+			}
+			accepted <- conn
+		}
+	}()
+	first, second := <-accepted, <-accepted
+	select {
+	case <-accepted:
+		t.Error("there was a third")
+	default:
+	}
+	first.Close()
+	first.Close() // a place is left once
+	(<-accepted).Close()
+	second.Close()
+	if n := len(f.places); n != 0 {
+		t.Errorf("%d places are taken", n)
 	}
 }
