@@ -85,6 +85,7 @@
 //	a peer that                                is bounded by
 //	-----------------------------------------  ------------------------------------------------------
 //	says nothing                               Options.IdleTimeout, if any, and 2 KiB or so of memory
+//	does not end its TLS handshake             ten seconds
 //	does not say who it is                     Options.AuthTimeout, 10 arguments, 16 KiB for each
 //	sends a request a byte at a time           Options.RequestTimeout
 //	announces what it does not send            what it sends: an announcement costs nothing
@@ -102,6 +103,10 @@
 //	unknown command, wrong arguments    an error, as Redis's       goes on
 //	a request that is none              an error, then the end     closes that connection
 //	an HTTP request                     the end                    closes that connection, and logs
+//	TLS where there is none             an error, then the end     closes that connection, and logs
+//	no TLS where there is               an error, then the end     closes that connection, and logs
+//	a TLS handshake that fails          the end                    closes that connection, and logs
+//	its user is gone (UsersChanged)     the end                    closes that connection
 //	a panic in a command                the end                    closes that connection, and logs
 //	no more file descriptors            it waits to be accepted    tries again, from 5 ms to 1 s later
 //	a failing listener                  -                          Serve returns the error

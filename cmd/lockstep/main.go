@@ -49,10 +49,16 @@ func main() {
 	// it learns of that by an error.
 	signal.Ignore(syscall.SIGPIPE)
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if len(os.Args) < 2 || os.Args[1] != "serve" { // which reads files again, as servers do
+	serves := len(os.Args) > 1 && os.Args[1] == "serve"
+	if !serves { // which reads files again, as servers do
 		ends = append(ends, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
+	if serves {
+		// A second signal ends it at once, for who does not want to wait until it has
+		// drained. The other verbs have something to put away.
+		context.AfterFunc(ctx, stop)
+	}
 	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)

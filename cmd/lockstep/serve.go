@@ -64,7 +64,7 @@ func (serveVerb) Help() string {
 		"There are strings, hashes and keys, with their ends, transactions, channels and client-side caching. " +
 		"A write that was not done says -UNAVAILABLE, one of which nobody knows says -UNKNOWN. Only one process may serve a table, for others would not hear of its writes: a second one is refused, unless the table is watched (lockstep watch).\n\n" +
 		"Each flag can be set in the environment, in capitals and with LOCKSTEP_ before it: LOCKSTEP_MAX_CLIENTS=500 is --max-clients 500. " +
-		"Passwords are in the environment or in files, and nowhere else. SIGTERM ends the server when what it has accepted is answered."
+		"Passwords are in the environment or in files, and nowhere else. SIGTERM ends the server when what it has accepted is answered; a second one ends it at once."
 }
 
 // defaultRedis is where clients connect where nothing is said.
