@@ -142,6 +142,7 @@ func (c *Cache[K, V]) auditChunk(ctx context.Context, chunk map[K]*entry[K, V], 
 		}
 		if wrong {
 			c.counts.differences.Add(1)
+			c.tellOutside(OutsideEvent[K]{Keys: []K{key}})
 			if hook := c.options.Hooks.Difference; hook != nil {
 				c.events.Push(func() { hook(key) })
 			}

@@ -122,6 +122,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 	}
 	if can.Watch != nil {
 		c.gate.HoldAll() // until it has begun
+		c.tellOutside(OutsideEvent[K]{All: true, Blind: true})
 		c.tasks.begin()
 		go c.watch()
 	}

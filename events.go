@@ -3,6 +3,8 @@ package lockstep
 import (
 	"errors"
 	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/events"
 )
 
 // Hooks is a set of functions to be told of events; any of them may be nil. A
@@ -12,7 +14,7 @@ import (
 //	        → Failed
 //	        → Unknown → Settled
 //
-// Hit runs on the goroutine that reads. The others run on one goroutine of their
+// Hit runs on the goroutine that reads, and Outside on the one that has noticed. The others run on one goroutine of their
 // own, with no lock held, in the order in which things
 // happened to each key. All may call the cache. A hook that is slow delays the
 // ones behind it and never a write; when 65,536 events wait, further ones are
@@ -38,6 +40,14 @@ type Hooks[K comparable] struct {
 	// Settled: an unknown outcome is known. Err is nil when the write was
 	// applied, ErrUnknownOutcome when it cannot be told any more.
 	Settled func(WriteEvent[K])
+
+	// Outside: rows may be others than before, and not because of a write of this cache: a
+	// watch has told so, a condition did not hold, an audit has found it, or the store's server is
+	// another one. It is for who has handed out copies that must not outlive memory's. It
+	// runs on the goroutine that has noticed, when memory has forgotten the rows and before
+	// anybody is answered because of it, so it must be quick, and must not call the
+	// cache. None is dropped.
+	Outside func(OutsideEvent[K])
 
 	// Hit: memory answered; negative when it answered that there is no row.
 	Hit func(key K, negative bool)
@@ -72,11 +82,44 @@ type WriteEvent[K comparable] struct {
 	Err error
 }
 
+// OutsideEvent names rows that may have changed.
+type OutsideEvent[K comparable] struct {
+	Keys []K
+	All  bool // any row
+	// Blind comes with All, where the store watches the table: from now on changes that
+	// others make are not seen, until the next event with All.
+	Blind bool
+}
+
 // LoadEvent is one call of Store.Load.
 type LoadEvent[K comparable] struct {
 	Keys     []K
 	Duration time.Duration
 	Err      error
+}
+
+// tellOutside reports that rows may be others than before.
+func (c *Cache[K, V]) tellOutside(e OutsideEvent[K]) {
+	if hook := c.options.Hooks.Outside; hook != nil {
+		events.Protect(c.options.Logger, func() { hook(e) })
+	}
+}
+
+// tellRefuted reports the rows that a set was wrong about.
+func (c *Cache[K, V]) tellRefuted(set *ChangeSet[K, V]) {
+	if c.options.Hooks.Outside == nil {
+		return
+	}
+	var e OutsideEvent[K]
+	for i := range set.Changes {
+		if set.Changes[i].Expect.Kind != ExpectAnything {
+			e.Keys = append(e.Keys, set.Changes[i].Key)
+		}
+	}
+	for _, check := range set.Checks {
+		e.Keys = append(e.Keys, check.Key)
+	}
+	c.tellOutside(e)
 }
 
 // tell reports one state of a write, key by key.

@@ -10,6 +10,7 @@ package lockstep
 func (c *Cache[K, V]) replaced() {
 	c.counts.replacements.Add(1)
 	c.gate.InvalidateAll()
+	c.tellOutside(OutsideEvent[K]{All: true})
 	c.events.Push(func() {
 		c.options.Logger.Warn("lockstep: the store's server is another than before, or was started again; memory was emptied")
 	})

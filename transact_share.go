@@ -94,6 +94,7 @@ func (j *jointShare[K, V]) release(err error) {
 		for _, check := range j.set.Checks {
 			j.c.gate.Invalidate(check.Key)
 		}
+		j.c.tellRefuted(&j.set)
 	}
 }
 

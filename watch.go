@@ -48,6 +48,7 @@ func (c *Cache[K, V]) watch() {
 					live = true
 					c.counts.watching.Store(true)
 					c.gate.ReleaseAll()
+					c.tellOutside(OutsideEvent[K]{All: true})
 				}
 				c.outside(e)
 			})
@@ -57,6 +58,7 @@ func (c *Cache[K, V]) watch() {
 		mu.Unlock()
 		if live {
 			c.gate.HoldAll()
+			c.tellOutside(OutsideEvent[K]{All: true, Blind: true})
 			c.counts.watching.Store(false)
 			delay = firstWatchDelay
 		}
@@ -85,11 +87,20 @@ func (c *Cache[K, V]) outside(e Event[K]) {
 	if e.All {
 		c.counts.outsideChanges.Add(1)
 		c.gate.InvalidateAll()
+		c.tellOutside(OutsideEvent[K]{All: true})
 	}
 	for _, changed := range e.Changed {
 		c.counts.outsideChanges.Add(1)
 		c.gate.Observe(changed.Key, func(e *entry[K, V]) bool {
 			return changed.Version > 0 && c.can.Versions && Version(e.Version) >= changed.Version
 		})
+	}
+	if len(e.Changed) > 0 {
+		// Also of those that memory has as new: whoever else has a copy may have an older one.
+		keys := make([]K, len(e.Changed))
+		for i, changed := range e.Changed {
+			keys[i] = changed.Key
+		}
+		c.tellOutside(OutsideEvent[K]{Keys: keys})
 	}
 }

@@ -389,6 +389,7 @@ func (c *Cache[K, V]) publish(w *write[K, V], o Outcome[V], began int64) {
 		for _, check := range w.set.Checks {
 			c.gate.Invalidate(check.Key)
 		}
+		defer c.tellRefuted(&w.set)
 	}
 	if w.set.DeleteAll {
 		c.gate.ReleaseAll()

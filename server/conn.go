@@ -133,7 +133,6 @@ func (c *conn) serve() {
 	if c.run() {
 		c.server.leave(c)
 		c.forsake()
-		c.unfollow()
 		c.linger()
 	}
 }
@@ -141,9 +140,9 @@ func (c *conn) serve() {
 // end closes the connection, and waits for those who were sending something to it.
 func (c *conn) end() {
 	c.forsake()
-	c.unfollow()
 	c.nc.Close()
 	c.out.ended()
+	c.unfollow() // not before: whoever writes must find it until its peer sees the end
 	c.out.pushers.Wait()
 }
 

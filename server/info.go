@@ -239,8 +239,7 @@ func tellClients(t *telling) {
 	t.field("client_recent_max_input_buffer", most)
 	t.field("client_recent_max_output_buffer", 0)
 	t.field("blocked_clients", 0)
-	clientsTracking, _ := t.tracking.sizes()
-	t.field("tracking_clients", clientsTracking)
+	t.field("tracking_clients", t.tracking.clients())
 	t.field("clients_in_timeout_table", 0)
 }
 
@@ -324,12 +323,14 @@ func tellStats(t *telling) {
 		t.field(f, topics)
 	}
 	for _, f := range []string{"latest_fork_usec", "total_forks", "migrate_cached_sockets",
-		"slave_expires_tracked_keys", "unexpected_error_replies"} {
+		"slave_expires_tracked_keys"} {
 		t.field(f, 0)
 	}
-	_, prefixes := t.tracking.sizes()
-	t.field("tracking_total_keys", t.tracking.known.Load())
+	keys, items, prefixes := t.tracking.size()
+	t.field("tracking_total_keys", keys)
+	t.field("tracking_total_items", items)
 	t.field("tracking_total_prefixes", prefixes)
+	t.field("unexpected_error_replies", 0)
 	var failed uint64
 	for _, count := range n.errors {
 		failed += count
@@ -424,11 +425,4 @@ func (s *Server) port() int {
 		}
 	}
 	return port
-}
-
-// sizes is how many connections track, and how many prefixes there are.
-func (t *tracking) sizes() (followers, prefixes int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.followers), len(t.prefixes)
 }

@@ -26,6 +26,7 @@ func newKeyspace(o Options, t *tracking) (*keyspace, error) {
 	if o.Cache.StaleIfError != 0 || o.Cache.Clone != nil {
 		return nil, errors.New("server: Options.Cache has StaleIfError or Clone: a reply cannot say that it is stale, and values cannot be changed")
 	}
+	t.listen(&o.Cache.Hooks)
 	opened, err := lockstep.New(o.Store, o.Cache)
 	if err != nil {
 		return nil, fmt.Errorf("server: Options.Cache: %w", err)

@@ -115,7 +115,7 @@ func (m *metricWriter) connections(s *Server, t totals) {
 	m.counter("lockstep_tls_handshakes_failed_total", "TLS handshakes that failed.", t.shakes)
 	m.counter("lockstep_received_bytes_total", "Bytes of requests.", t.in)
 	m.counter("lockstep_sent_bytes_total", "Bytes of replies and messages.", t.out)
-	following, _ := s.tracking.sizes()
+	following := s.tracking.clients()
 	m.gauge("lockstep_tracking_connections", "Connections that are told when copies of theirs are out of date (CLIENT TRACKING).", float64(following))
 	m.gauge("lockstep_tracked_keys", "Keys of which they may have copies.", float64(s.tracking.known.Load()))
 	m.head("lockstep_channels", gaugeType, "Channels, patterns and shard channels that somebody has subscribed to.")

@@ -472,6 +472,52 @@ func (t *tracking) leave(f *follower, prefixes []string) {
 	}
 }
 
+// listen has connections be told of what others have changed, where the cache knows.
+func (t *tracking) listen(hooks *lockstep.Hooks[string]) {
+	program := hooks.Outside
+	var mu sync.Mutex
+	blind := false // all keys are busy while nobody sees what others change
+	hooks.Outside = func(e lockstep.OutsideEvent[string]) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case e.Blind && !blind:
+			t.beginAll(nil)
+		case e.All && blind && !e.Blind:
+			t.endAll(true)
+		case e.All && !e.Blind:
+			t.tellAll(nil)
+		}
+		blind = e.Blind || blind && !e.All
+		for _, key := range e.Keys {
+			t.changed(key)
+		}
+		if program != nil {
+			program(e)
+		}
+	}
+}
+
+// clients is how many connections track.
+func (t *tracking) clients() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.followers)
+}
+
+// size is how many keys have somebody down for them, how many that are together, and how
+// many prefixes are tracked.
+func (t *tracking) size() (keys, items, prefixes int) {
+	t.everyShard(func(s *trackingShard) {
+		for _, e := range s.keys {
+			if len(e.readers) > 0 {
+				keys, items = keys+1, items+len(e.readers)
+			}
+		}
+	})
+	return keys, items, int(t.broadcasts.Load())
+}
+
 // close waits for what waits for unknown outcomes. The server's life is over.
 func (t *tracking) close() {
 	t.alarms.stop()

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -432,4 +433,57 @@ func TestEveryWriteOfTheCacheIsNoted(t *testing.T) {
 		}
 		p.ask("PING", pong)
 	}
+}
+
+// overseen is a store whose table others write, and that is watched as the test says.
+type overseen struct {
+	*memstore.Store[string, Value]
+	events chan lockstep.Event[string]
+	lose   chan error
+}
+
+func (s overseen) Capabilities() lockstep.Capabilities[string, Value] {
+	caps := s.Store.Capabilities()
+	caps.Watch = func(ctx context.Context, f func(lockstep.Event[string])) error {
+		for {
+			select {
+			case e := <-s.events:
+				f(e)
+			case err := <-s.lose:
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return caps
+}
+
+// TestWhatOthersChangeIsInvalidated where the table is watched; while it is not, whatever
+// is read is followed by an invalidation.
+func TestWhatOthersChangeIsInvalidated(t *testing.T) {
+	store := overseen{memstore.New(memstore.Options[string, Value]{}), make(chan lockstep.Event[string]), make(chan error)}
+	_, addr := start(t, Options{Store: store, Cache: lockstep.Options[string, Value]{Logger: slog.New(slog.DiscardHandler)}})
+	p := dial(t, addr)
+	p.hello("")
+	p.ask("GET k", "_\r\n")
+	p.want(invalidated("k")) // nobody watches yet
+	store.events <- lockstep.Event[string]{}
+	p.want(allInvalidated)
+	p.ask("GET k", "_\r\n")
+	p.ask("PING", pong)
+	store.events <- lockstep.Event[string]{Changed: []lockstep.Changed[string]{{Key: "k"}}}
+	p.want(invalidated("k"))
+	p.ask("GET k", "_\r\n")
+	store.events <- lockstep.Event[string]{All: true}
+	p.want(allInvalidated)
+	p.ask("GET k", "_\r\n")
+	store.lose <- errors.New("lost")
+	p.want(allInvalidated)
+	p.ask("GET k", "_\r\n")
+	p.want(invalidated("k"))
+	store.events <- lockstep.Event[string]{}
+	p.want(allInvalidated)
+	p.ask("GET k", "_\r\n")
+	p.ask("PING", pong)
 }
