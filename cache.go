@@ -167,6 +167,9 @@ func (c *Cache[K, V]) removed(e *entry[K, V], cause memory.Cause) {
 	if hook != nil {
 		c.events.Push(func() { hook(e.Key) })
 	}
+	if ended := c.options.Hooks.Ended; ended != nil && cause == memory.Expired && e.Exists && c.lapsed(e) {
+		c.events.Push(func() { ended(e.Key) })
+	}
 }
 
 // Close refuses new calls, waits for what was accepted — queued writes, commits

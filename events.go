@@ -63,6 +63,9 @@ type Hooks[K comparable] struct {
 	// Expire: the copy's time, or the row's, was over. It is called when the copy
 	// is removed, up to about two seconds later, or after Options.StaleIfError.
 	Expire func(key K)
+	// Ended: the row's lifetime was over. It is called with Expire, for rows that memory
+	// had.
+	Ended func(key K)
 	// Difference: an audit has found a copy that was not what the table held, and
 	// has dropped it.
 	Difference func(key K)

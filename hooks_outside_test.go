@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/cachetest"
@@ -109,4 +110,29 @@ func TestOutsideIsToldOfDifferences(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.want(t, "[k] false false")
+}
+
+// Ended is told of a row's end, and of no copy's.
+func TestEndedIsToldOfRowsOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o outsiders
+		cache := cachetest.Open(t, memstore.New(memstore.Options[string, int]{}), options{TTL: 10 * time.Second, Hooks: lockstep.Hooks[string]{
+			Ended: func(key string) { o.hook(lockstep.OutsideEvent[string]{Keys: []string{key}}) },
+		}})
+		ctx := t.Context()
+		if _, err := cache.Set(ctx, "ends", 1, lockstep.Lifetime(5*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cache.Set(ctx, "ends later", 1, lockstep.Lifetime(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cache.Set(ctx, "stays", 1); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cache.Get(ctx, "nothing"); !errors.Is(err, lockstep.ErrNotFound) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		o.want(t, "[ends] false false")
+	})
 }

@@ -35,19 +35,30 @@ func (k *cached) read(ctx context.Context, key string) (row, lockstep.Version, e
 
 func (k *cached) set(ctx context.Context, key string, value Value, end end) error {
 	if end.over(time.Now()) {
-		_, err := k.cache.Delete(ctx, key)
+		_, err := k.remove(ctx, key)
 		return err
 	}
 	_, err := k.cache.Set(ctx, key, value, end.options()...)
+	if mayBeMade(err) {
+		writingOf(ctx).changed(key, false, end)
+	}
 	return err
 }
 
 func (k *cached) setMany(ctx context.Context, values map[string]Value) error {
-	return k.cache.SetMany(ctx, values)
+	err := k.cache.SetMany(ctx, values)
+	for key := range values {
+		writingOf(ctx).changed(key, false, end{}) // told if it has not failed
+	}
+	return err
 }
 
 func (k *cached) remove(ctx context.Context, key string) (existed bool, err error) {
-	return k.cache.Delete(ctx, key)
+	existed, err = k.cache.Delete(ctx, key)
+	if existed {
+		writingOf(ctx).changed(key, true, end{})
+	}
+	return existed, err
 }
 
 // maxAttempts is how often a row is read again that others have changed meanwhile: other
@@ -81,6 +92,12 @@ func (k *cached) change(ctx context.Context, key string, decide func(old row) (n
 			_, err = k.cache.Set(ctx, key, n.value, n.end.options(lockstep.IfVersion(version))...)
 		case n.put:
 			_, err = k.cache.Set(ctx, key, n.value, n.end.options(lockstep.IfAbsent())...)
+		}
+		if mayBeMade(err) && (n.put || n.remove) {
+			writingOf(ctx).changed(key, n.remove || n.end.over(time.Now()), n.end)
+			if n.end == old.end {
+				writingOf(ctx).kept()
+			}
 		}
 		collided := errors.Is(err, lockstep.ErrConflict) && !errors.Is(err, lockstep.ErrUnknownOutcome)
 		if !collided || attempt == maxAttempts {

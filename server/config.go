@@ -73,6 +73,10 @@ var parameters = []parameter{
 		between(1, math.MaxUint32, func(s *Server, n int64) { s.maxClients.Store(n) })},
 	{"maxmemory", func(s *Server) string { return strconv.FormatInt(s.options.Cache.MaxBytes, 10) }, nil},
 	{"maxmemory-policy", fixed(evictionPolicy), only(evictionPolicy, "memory makes room by W-TinyLFU, whatever the policy; what leaves it stays in the database")},
+	{"notify-keyspace-events", func(s *Server) string { return classes(s.events.Load()).String() }, func(value string) (func(*Server), string) {
+		wanted, wrong := parseClasses(value)
+		return func(s *Server) { s.events.Store(uint32(wanted)) }, wrong
+	}},
 	{"port", func(s *Server) string { return strconv.Itoa(s.port()) }, nil},
 	{"proto-max-bulk-len", func(s *Server) string { return limit(s.options.Limits.MaxBulk, resp.DefaultMaxBulk) }, nil},
 	{"save", fixed(""), only("", "this server takes no snapshots: what it has answered is in the database")},

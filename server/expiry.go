@@ -55,6 +55,9 @@ func unitOf(option []byte) (unit, bool) {
 	return none, false
 }
 
+// set tells whether there is one.
+func (e end) set() bool { return e != end{} }
+
 // lastEnd is the latest end of a row that every database can hold: the year 9999.
 var lastEnd = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC).UnixMilli()
 

@@ -27,6 +27,7 @@ func newKeyspace(o Options, t *tracking) (*keyspace, error) {
 		return nil, errors.New("server: Options.Cache has StaleIfError or Clone: a reply cannot say that it is stale, and values cannot be changed")
 	}
 	t.listen(&o.Cache.Hooks)
+	t.server.tellEnds(&o.Cache.Hooks)
 	opened, err := lockstep.New(o.Store, o.Cache)
 	if err != nil {
 		return nil, fmt.Errorf("server: Options.Cache: %w", err)
@@ -58,13 +59,14 @@ func (c *conn) request(cmd *command, args [][]byte, w *resp.Writer) request {
 	r := request{ctx: c.server.life, keys: c.server.keys, cmd: cmd, args: args, w: w}
 	if cmd.writes {
 		r.writing = c.newWriting()
+		r.writing.cmd = cmd
 		r.ctx = r.writing
 	}
 	return r
 }
 
 func (c *conn) newWriting() *writing {
-	return &writing{Context: c.server.life, tracking: c.server.tracking, conn: c}
+	return &writing{Context: c.server.life, tracking: c.server.tracking, conn: c, noting: c.server.events.Load() != 0}
 }
 
 // perform runs the command. What it has written is not busy any more then, unless nobody

@@ -270,6 +270,7 @@ func (t *execution) transact(w *writing) error {
 			if q.cmd.keyed != nil {
 				t.replies.SetVersion(versions[i])
 				in.own.began()
+				w.cmd = q.cmd
 				t.run(&request{ctx: ctx, keys: &inside, cmd: q.cmd, args: q.args, w: &t.replies})
 				if err := in.own.failed; err != nil {
 					return err

@@ -80,6 +80,12 @@ type Options struct {
 	// DefaultTrackedKeys.
 	TrackedKeys int
 
+	// KeyspaceEvents are the classes of keyspace notifications that are published, as Redis
+	// writes them in notify-keyspace-events, which CONFIG SET changes: "KEA" for all that
+	// there are, "" for none. Of keys whose time is over (x) those are told that memory
+	// has, when it removes them, some two seconds later.
+	KeyspaceEvents string
+
 	// Limits bounds requests.
 	Limits resp.Limits
 
@@ -138,6 +144,9 @@ func (o Options) withDefaults() (Options, error) {
 		if *field.value == 0 {
 			*field.value = field.zero
 		}
+	}
+	if _, wrong := parseClasses(o.KeyspaceEvents); wrong != "" {
+		return o, fmt.Errorf("server: Options.KeyspaceEvents is %q: %s", o.KeyspaceEvents, wrong)
 	}
 	if o.Users == nil {
 		o.Users = func(name string) (User, bool) { return User{NoPassword: true}, name == defaultUser }

@@ -47,6 +47,7 @@ func refused(err error) bool {
 }
 
 func newRows(ctx context.Context, tx *lockstep.Tx, cache *lockstep.Cache[string, Value]) rows {
+	writingOf(ctx).changes = nil // of a run before
 	return rows{ctx, cache.In(tx), &own{ends: map[string]end{}}}
 }
 
@@ -81,6 +82,7 @@ func (t rows) set(_ context.Context, key string, value Value, end end) error {
 		return t.note(err)
 	}
 	t.ends[key], t.wrote = end, true
+	writingOf(t.ctx).changed(key, false, end)
 	return nil
 }
 
@@ -89,6 +91,7 @@ func (t rows) delete(key string) error {
 	if err := t.in.Delete(t.ctx, key); err != nil {
 		return t.note(err)
 	}
+	writingOf(t.ctx).changed(key, true, end{})
 	delete(t.ends, key)
 	t.wrote = true
 	return nil
@@ -126,7 +129,11 @@ func (t rows) change(ctx context.Context, key string, decide func(old row) (next
 	case n.remove && old.exists:
 		return t.delete(key)
 	case n.put:
-		return t.set(ctx, key, n.value, n.end)
+		err = t.set(ctx, key, n.value, n.end)
+		if err == nil && n.end == old.end {
+			writingOf(t.ctx).kept()
+		}
+		return err
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type Server struct {
 	keys     *keyspace // nil without a Store
 	hub      hub
 	tracking *tracking
+	events   atomic.Uint32   // classes
 	life     context.Context // of commands; it ends when Shutdown gives up
 	end      context.CancelFunc
 
@@ -65,6 +66,8 @@ func New(options Options) (*Server, error) {
 	s.idle.Store(int64(options.IdleTimeout))
 	s.maxClients.Store(int64(options.MaxClients))
 	s.tracking = newTracking(s)
+	wanted, _ := parseClasses(options.KeyspaceEvents)
+	s.events.Store(uint32(wanted))
 	s.life, s.end = context.WithCancel(context.Background())
 	if options.Store != nil {
 		if s.keys, err = newKeyspace(options, s.tracking); err != nil {

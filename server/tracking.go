@@ -533,6 +533,9 @@ type writing struct {
 	keys    map[string]struct{} // those that are busy because of it
 	all     bool                // all are
 	failed  bool
+	cmd     *command // whose changes are noted, where noting
+	noting  bool
+	changes []keyChange
 	unknown []error // outcomes
 	own     []invalidation
 }
@@ -598,19 +601,27 @@ func (w *writing) finish() {
 	}
 	if len(w.unknown) == 0 {
 		w.end(false)
+		if !w.failed {
+			t.server.tellChanges(w.changes)
+		}
 		return
 	}
 	for key := range w.keys {
 		t.doubt(key)
 	}
-	keep := &writing{tracking: t, keys: w.keys, all: w.all, unknown: w.unknown}
+	keep := &writing{tracking: t, keys: w.keys, all: w.all, unknown: w.unknown, changes: w.changes}
 	t.doubts.Go(func() {
+		applied := true
 		for _, err := range keep.unknown {
 			if lost, ok := errors.AsType[*lockstep.WriteError](err); ok {
-				_, _, _ = lost.Wait(t.server.life) // which way it was settled says nothing about copies
+				done, _, err := lost.Wait(t.server.life)
+				applied = applied && done && err == nil
 			}
 		}
-		keep.end(true)
+		keep.end(true) // whichever way it was settled: copies may be of before or after
+		if applied {
+			t.server.tellChanges(keep.changes)
+		}
 	})
 }
 
