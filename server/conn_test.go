@@ -591,6 +591,7 @@ func TestLastReplyArrivesThoughMoreHadCome(t *testing.T) {
 func TestWrongOptionsAreNamed(t *testing.T) {
 	for name, o := range map[string]Options{
 		"MaxClients": {MaxClients: -1}, "IdleTimeout": {IdleTimeout: -1}, "AuthTimeout": {AuthTimeout: -1}, "RequestTimeout": {RequestTimeout: -1}, "WriteTimeout": {WriteTimeout: -1},
+		"OutputLimit": {OutputLimit: -1}, "InvalidationTimeout": {InvalidationTimeout: -1}, "TrackedKeys": {TrackedKeys: -1},
 		"Limits.MaxArgs": {Limits: resp.Limits{MaxArgs: -1}}, "Limits.MaxBulk": {Limits: resp.Limits{MaxBulk: -1}}, "Limits.MaxRequest": {Limits: resp.Limits{MaxRequest: -1}},
 		"Limits.UnauthenticatedArgs": {Limits: resp.Limits{UnauthenticatedArgs: -1}}, "Limits.UnauthenticatedBulk": {Limits: resp.Limits{UnauthenticatedBulk: -1}},
 	} {

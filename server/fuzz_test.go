@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ func (p panics) Write(b []byte) (int, error) {
 // FuzzConnection: whatever comes, no command panics, every reply is one, and the pieces in
 // which it comes make no difference.
 func FuzzConnection(f *testing.F) {
-	for _, script := range scripts {
+	for _, script := range slices.Concat(scripts, pubsubScripts, trackingScripts) {
 		f.Add([]byte(strings.ReplaceAll(script, "; ", "\r\n")+"\r\n"), 3, true)
 		f.Add([]byte(strings.ReplaceAll(script, "; ", "\r\n")+"\r\n"), 1000, false)
 	}

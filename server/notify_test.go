@@ -107,3 +107,11 @@ func TestEventsFollowTheCommit(t *testing.T) {
 	block.Pass()
 	told("UNKNOWN")
 }
+
+func TestWrongClassesOfEventsAreNamed(t *testing.T) {
+	for _, classes := range []string{"KEm", "q", "K E"} {
+		if _, err := New(Options{KeyspaceEvents: classes}); err == nil || !strings.Contains(err.Error(), "Options.KeyspaceEvents is \""+classes+"\"") {
+			t.Errorf("%s: %v", classes, err)
+		}
+	}
+}
