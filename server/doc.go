@@ -42,6 +42,11 @@
 // MGET outside of MULTI is one look at each key: beside an EXEC it may see one key from
 // before it and another from after it.
 //
+// Where Options.Tables names tables that exist, their rows are hashes: users:42. A column that
+// is NULL is a field that is not there, and what a column does not take is an error that names
+// it. KEYS and SCAN tell of them, after the keys; DBSIZE, RANDOMKEY and FLUSHALL do not touch
+// them, nor do commands about strings, ends, RENAME and COPY.
+//
 // DBSIZE, KEYS and RANDOMKEY read the whole table. A hash is one row: HGET looks through it,
 // some 6 ns a field, and a write of any of its fields writes all of it.
 //

@@ -277,15 +277,15 @@ func (c *conn) follow(cmd *command, args [][]byte) {
 func (c *conn) followEnds(names []string, announced bool) {
 	keys, ctx := c.server.keys, c.server.life
 	if len(names) > 1 {
-		_, _ = keys.cache.GetMany(ctx, names) // with one load; what cannot be read is seen below
+		_, _ = keys.many(ctx, names) // with one load; what cannot be read is seen below
 	}
 	for _, name := range names {
-		switch e, err := keys.cache.GetEntry(ctx, name); {
+		switch left, err := keys.left(ctx, name); {
 		case errors.Is(err, lockstep.ErrNotFound):
 		case err != nil:
 			c.again(name) // the command may yet read it
-		case e.TTL > 0:
-			c.server.tracking.lapses(name, time.Now().Add(e.TTL), announced)
+		case left > 0:
+			c.server.tracking.lapses(name, time.Now().Add(left), announced)
 		}
 	}
 }

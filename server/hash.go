@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/lockstep-cache/lockstep/internal/netstring"
+	sqlrows "github.com/lockstep-cache/lockstep/store/rows"
 )
 
 // hash is a hash as its row has it, without the byte in front: netstrings
@@ -215,7 +216,8 @@ func (h hash) pieces(n *names) ([]piece, error) {
 // Those that the hash has not yet come at its end.
 type edit struct {
 	names
-	values [][]byte // of each name, or none at all
+	values [][]byte       // of each name, or none at all
+	adds   sqlrows.Number // a number is added to the one that is named
 }
 
 // set has a field get a value. Of one that is named twice the last is meant.

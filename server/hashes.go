@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/lockstep-cache/lockstep/resp"
+	sqlrows "github.com/lockstep-cache/lockstep/store/rows"
 )
 
 func hashCommands() []command {
@@ -197,6 +198,11 @@ func (r *request) everything(begin func(n int), withNames, withValues bool) {
 // the hash has. Without put nothing is written. Taking all of its fields out of a hash deletes
 // its key, and a key's end stays as it is.
 func (r *request) alter(e *edit, decide func(found []piece) (put bool, err error)) bool {
+	if t, _ := r.keys.tables.find(r.key()); t != nil {
+		if err := t.allows(e); err != nil {
+			return r.sound(err)
+		}
+	}
 	err := r.keys.change(r.ctx, r.key(), func(old row) (next, error) {
 		var (
 			h     hash
@@ -289,10 +295,8 @@ func hincrBy(r *request) {
 	if !ok {
 		return
 	}
-	var (
-		e   edit
-		sum int64
-	)
+	e := edit{adds: sqlrows.Whole}
+	var sum int64
 	e.add(r.args[2])
 	if r.alter(&e, func(found []piece) (bool, error) {
 		before := int64(0)
@@ -324,10 +328,8 @@ func hincrByFloat(r *request) {
 		r.error("ERR value is NaN or Infinity")
 		return
 	}
-	var (
-		e   edit
-		sum []byte
-	)
+	e := edit{adds: sqlrows.Real}
+	var sum []byte
 	e.add(r.args[2])
 	if r.alter(&e, func(found []piece) (bool, error) {
 		text := "0"

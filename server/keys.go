@@ -137,12 +137,22 @@ func dbSize(r *request) {
 func keysLike(r *request) {
 	var found []string
 	like := liker(r.args[1])
-	if !r.each(func(key string) {
+	add := func(key string) {
 		if like(key) {
 			found = append(found, key)
 		}
-	}) {
+	}
+	if !r.each(add) {
 		return
+	}
+	for _, t := range r.keys.tables.all {
+		for e, err := range t.cache.Scan(r.ctx) {
+			if err != nil {
+				r.fail(err)
+				return
+			}
+			add(t.of(e.Key))
+		}
 	}
 	r.w.Array(len(found))
 	for _, key := range found {
@@ -206,19 +216,19 @@ func scan(r *request) {
 			return
 		}
 	}
-	page, err := r.keys.cache.ScanPage(r.ctx, r.keys.cursors.find(number), int(min(count, scanPage)))
+	keys, values, next, err := r.keys.page(r.ctx, r.keys.cursors.find(number), int(min(count, scanPage)))
 	if err != nil {
 		r.fail(err)
 		return
 	}
 	var found []string
-	for i, key := range page.Keys {
-		if like(key) && (wanted == "" || is([]byte(wanted), page.Rows[i].Value.typeName())) {
+	for i, key := range keys {
+		if like(key) && (wanted == "" || is([]byte(wanted), values[i].typeName())) {
 			found = append(found, key)
 		}
 	}
 	r.w.Array(2)
-	r.w.BulkString(strconv.FormatUint(r.keys.cursors.keep(page.Next), 10))
+	r.w.BulkString(strconv.FormatUint(r.keys.cursors.keep(next), 10))
 	r.w.Array(len(found))
 	for _, key := range found {
 		r.w.BulkString(key)

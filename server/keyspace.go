@@ -15,7 +15,8 @@ import (
 // keyspace is what commands about keys work on: rows, one a key, whose end is the key's.
 type keyspace struct {
 	view
-	cache *rowCache // for what is about the whole table
+	cache  *rowCache // for what is about the whole table
+	tables *tables
 	// longest is how many bytes a string may grow to, so that what is too long is refused
 	// before it is built.
 	longest int
@@ -32,13 +33,17 @@ func newKeyspace(o Options, t *tracking) (*keyspace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: Options.Cache: %w", err)
 	}
+	tables, err := openTables(o.Tables)
+	if err != nil {
+		return nil, errors.Join(err, opened.Close(context.Background()))
+	}
 	cache := &rowCache{opened, t}
 	longest := o.Cache.MaxValueBytes
 	if longest == 0 {
 		longest = lockstep.DefaultMaxValueBytes
 	}
 	return &keyspace{
-		view: &cached{cache: cache, seed: maphash.MakeSeed()}, cache: cache, longest: longest - 1, cursors: &cursors{},
+		tables: tables, view: &cached{cache: cache, tables: tables, seed: maphash.MakeSeed()}, cache: cache, longest: longest - 1, cursors: &cursors{},
 	}, nil
 }
 

@@ -38,6 +38,14 @@ type queued struct {
 type seen struct {
 	exists  bool
 	version lockstep.Version
+	value   Value // of a row that has no version, as those of some tables
+}
+
+func seenOf(r row, version lockstep.Version) seen {
+	if version == 0 {
+		return seen{exists: r.exists, value: r.value}
+	}
+	return seen{exists: r.exists, version: version}
 }
 
 // Roughly what a request takes in a queue, and each of its arguments, beside its bytes.
@@ -168,7 +176,8 @@ func watch(c *conn, args [][]byte) {
 		if c.watched == nil {
 			c.watched = map[string]seen{}
 		}
-		c.watched[key] = seen{now.exists, version}
+		c.watched[key] = seenOf(now, version)
+		c.watchedSize += len(c.watched[key].value)
 	}
 	c.ok()
 }
@@ -258,7 +267,7 @@ func (t *execution) transact(w *writing) error {
 	s := t.conn.server
 	versions := t.versions()
 	return lockstep.Transact(w, func(ctx context.Context, tx *lockstep.Tx) error {
-		in := newRows(ctx, tx, s.keys.cache.Cache)
+		in := newRows(ctx, tx, s.keys.cache.Cache, s.keys.tables)
 		inside := *s.keys
 		inside.view = in
 		t.replies.Reset(keptOutput)
@@ -312,7 +321,7 @@ func (t *execution) look(ctx context.Context, in rows) error {
 		switch {
 		case err != nil:
 			return err
-		case before != seen{now.exists, version}:
+		case before != seenOf(now, version):
 			return errTouched
 		}
 	}

@@ -41,6 +41,10 @@ type Options struct {
 	// StaleIfError and Clone must not be set.
 	Cache lockstep.Options[string, Value]
 
+	// Tables are tables that exist, whose rows are hashes. They need a Store beside them. A
+	// key that begins with the name of one and a colon is a row of it, and no key in Store.
+	Tables []Table
+
 	// MaxClients is the number of connections that may be open. One more is told so, and
 	// closed. Zero means DefaultMaxClients.
 	MaxClients int

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	sqlrows "github.com/lockstep-cache/lockstep/store/rows"
 )
 
 // rows is the keyspace inside a transaction, which commits them together. The context that
@@ -28,6 +29,9 @@ type own struct {
 	// what fails now would leave half of it.
 	failed error
 	wrote  bool
+
+	tx     *lockstep.Tx
+	tables *tables
 }
 
 // began is for the next command of an EXEC.
@@ -46,22 +50,46 @@ func refused(err error) bool {
 	return errors.Is(err, lockstep.ErrInvalid) || errors.Is(err, lockstep.ErrTooLarge) || errors.Is(err, lockstep.ErrUnsupported)
 }
 
-func newRows(ctx context.Context, tx *lockstep.Tx, cache *lockstep.Cache[string, Value]) rows {
+func newRows(ctx context.Context, tx *lockstep.Tx, cache *lockstep.Cache[string, Value], tables *tables) rows {
 	writingOf(ctx).changes = nil // of a run before
-	return rows{ctx, cache.In(tx), &own{ends: map[string]end{}}}
+	return rows{ctx, cache.In(tx), &own{ends: map[string]end{}, tx: tx, tables: tables}}
+}
+
+// table returns the table that a key belongs to, as a part of the transaction.
+func (t rows) table(key string) (in tableRows, of sqlrows.Key, found bool) {
+	served, of := t.tables.find(key)
+	if served == nil {
+		return in, "", false
+	}
+	return tableRows{served, served.cache.In(t.tx)}, of, true
 }
 
 func (t rows) get(_ context.Context, key string) (Value, error) {
+	if in, of, found := t.table(key); found {
+		v, err := in.in.Get(t.ctx, of)
+		return Value(v), t.note(err)
+	}
 	v, err := t.in.Get(t.ctx, key)
 	return v, t.note(err)
 }
 
 func (t rows) many(_ context.Context, keys []string) (map[string]Value, error) {
+	if len(t.tables.all) > 0 {
+		found, err := manyOf(t.tables, keys, func(keys []string) (map[string]Value, error) { return t.in.GetMany(t.ctx, keys) },
+			func(served *servedTable, keys []sqlrows.Key) (map[sqlrows.Key]sqlrows.Row, error) {
+				return served.cache.In(t.tx).GetMany(t.ctx, keys)
+			})
+		return found, t.note(err)
+	}
 	found, err := t.in.GetMany(t.ctx, keys)
 	return found, t.note(err)
 }
 
 func (t rows) read(_ context.Context, key string) (row, lockstep.Version, error) {
+	if in, of, found := t.table(key); found {
+		r, version, err := in.read(t.ctx, of)
+		return r, version, t.note(err)
+	}
 	e, err := t.in.GetEntry(t.ctx, key)
 	if errors.Is(err, lockstep.ErrNotFound) {
 		return row{}, 0, nil
@@ -74,6 +102,11 @@ func (t rows) read(_ context.Context, key string) (row, lockstep.Version, error)
 }
 
 func (t rows) set(_ context.Context, key string, value Value, end end) error {
+	if in, of, found := t.table(key); found {
+		err := in.set(t.ctx, of, value, end)
+		t.wrote = t.wrote || err == nil
+		return t.note(err)
+	}
 	if end.over(time.Now()) {
 		return t.delete(key)
 	}
@@ -87,6 +120,11 @@ func (t rows) set(_ context.Context, key string, value Value, end end) error {
 }
 
 func (t rows) delete(key string) error {
+	if in, of, found := t.table(key); found {
+		err := in.delete(t.ctx, of)
+		t.wrote = t.wrote || err == nil
+		return t.note(err)
+	}
 	writingOf(t.ctx).begin(key)
 	if err := t.in.Delete(t.ctx, key); err != nil {
 		return t.note(err)

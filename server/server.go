@@ -69,6 +69,10 @@ func New(options Options) (*Server, error) {
 	wanted, _ := parseClasses(options.KeyspaceEvents)
 	s.events.Store(uint32(wanted))
 	s.life, s.end = context.WithCancel(context.Background())
+	if options.Store == nil && len(options.Tables) > 0 {
+		s.end()
+		return nil, errors.New("server: Options.Tables need a Store beside them")
+	}
 	if options.Store != nil {
 		if s.keys, err = newKeyspace(options, s.tracking); err != nil {
 			s.end()
@@ -251,8 +255,10 @@ func (s *Server) closeKeys(ctx context.Context) error {
 	if s.keys == nil {
 		return nil
 	}
-	if err := s.keys.cache.Close(ctx); err != nil && !errors.Is(err, lockstep.ErrClosed) {
-		return fmt.Errorf("server: closing the cache: %w", err)
+	// Both, for each has accepted writes.
+	err := s.keys.tables.close(ctx)
+	if own := s.keys.cache.Close(ctx); own != nil && !errors.Is(own, lockstep.ErrClosed) {
+		err = errors.Join(fmt.Errorf("server: closing the cache: %w", own), err)
 	}
-	return nil
+	return err
 }

@@ -135,6 +135,9 @@ func newTable(families ...[]command) *table {
 func (c *command) derive(full string) {
 	c.full = full
 	flags := strings.Fields(c.flags)
+	if c.keyed != nil && slices.Contains(strings.Fields(c.flags), "write") {
+		c.keyed = guarded(c)
+	}
 	c.noAuth = slices.Contains(flags, "no_auth")
 	c.guarded = slices.Contains(flags, "write") || slices.Contains(flags, "admin")
 	c.tracked = c.keyed != nil && slices.Contains(flags, "readonly")

@@ -50,7 +50,7 @@ func TestASecondServerOfATableIsRefused(t *testing.T) {
 				ctx, stop := context.WithCancel(t.Context())
 				other, ended := &log{}, make(chan int)
 				go func() {
-					ended <- run(ctx, []string{"serve", "--redis", "127.0.0.1:0", "--table", "others"}, other, other)
+					ended <- run(ctx, []string{"serve", "--redis", "127.0.0.1:0", "--keys-table", "others"}, other, other)
 				}()
 				for servedOn.FindString(other.String()) == "" && t.Context().Err() == nil {
 					select {

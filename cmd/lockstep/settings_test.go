@@ -36,11 +36,11 @@ func parsed(t *testing.T, args ...string) serveVerb {
 }
 
 func TestSettingsComeFromFlagsThenEnvironmentThenFile(t *testing.T) {
-	path := written(t, "# a comment\n\n  max-clients=1\nidle-timeout = 10m\nmax-value\t=\t1MiB\nttl = 3s\nredis = 127.0.0.1:1\nredis = 127.0.0.1:2,127.0.0.1:3\ntable = a = b\n")
+	path := written(t, "# a comment\n\n  max-clients=1\nidle-timeout = 10m\nmax-value\t=\t1MiB\nttl = 3s\nredis = 127.0.0.1:1\nredis = 127.0.0.1:2,127.0.0.1:3\nkeys-table = a = b\ntable = u=a\ntable = v=c,read-only\n")
 	t.Setenv("LOCKSTEP_MAX_CLIENTS", "2")
 	t.Setenv("LOCKSTEP_TTL", "2s")
 	v := parsed(t, "--config", path, "--ttl", "1s")
-	if v.MaxClients != 2 || v.TTL != time.Second || v.IdleTimeout != 10*time.Minute || v.MaxValue != 1<<20 || fmt.Sprint(v.Redis) != "[127.0.0.1:1 127.0.0.1:2 127.0.0.1:3]" || v.Table != "a = b" || v.Drain != 30*time.Second {
+	if v.MaxClients != 2 || v.TTL != time.Second || v.IdleTimeout != 10*time.Minute || v.MaxValue != 1<<20 || fmt.Sprint(v.Redis) != "[127.0.0.1:1 127.0.0.1:2 127.0.0.1:3]" || v.KeysTable != "a = b" || fmt.Sprint(v.Table) != "[{u a false } {v c true }]" || v.Drain != 30*time.Second {
 		t.Errorf("%+v", v)
 	}
 	t.Setenv("LOCKSTEP_CONFIG", path)

@@ -19,6 +19,7 @@ import (
 	"github.com/lockstep-cache/lockstep/internal/demo"
 	"github.com/lockstep-cache/lockstep/server"
 	"github.com/lockstep-cache/lockstep/store/mysqlstore"
+	"github.com/lockstep-cache/lockstep/store/rows"
 )
 
 var mysqlKind = kind{
@@ -225,6 +226,10 @@ func (g *mysqlGuest) integers(ctx context.Context, table string) (lockstep.Store
 
 func (g *mysqlGuest) keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error) {
 	return mysqlstore.OpenIn[string, server.Value](ctx, g.db, mysqlstore.Options{Table: table, Codec: rawValues()})
+}
+
+func (g *mysqlGuest) rows(ctx context.Context, table tableFlag) (server.TableStore, error) {
+	return mysqlstore.NewTableIn[rows.Key, rows.Row](ctx, g.db, table.table, mysqlstore.TableOptions{ReadOnly: table.readOnly, VersionColumn: table.version})
 }
 
 func (g *mysqlGuest) close() error { return errors.Join(g.db.Close(), g.pool.Close()) }

@@ -23,6 +23,7 @@ import (
 	"github.com/lockstep-cache/lockstep/internal/demo"
 	"github.com/lockstep-cache/lockstep/server"
 	"github.com/lockstep-cache/lockstep/store/pgstore"
+	"github.com/lockstep-cache/lockstep/store/rows"
 )
 
 var postgresKind = kind{
@@ -253,6 +254,10 @@ func (g *postgresGuest) integers(ctx context.Context, table string) (lockstep.St
 
 func (g *postgresGuest) keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error) {
 	return pgstore.OpenIn[string, server.Value](ctx, g.db, pgstore.Options{Table: table, Codec: rawValues()})
+}
+
+func (g *postgresGuest) rows(ctx context.Context, table tableFlag) (server.TableStore, error) {
+	return pgstore.NewTableIn[rows.Key, rows.Row](ctx, g.db, table.table, pgstore.TableOptions{ReadOnly: table.readOnly, VersionColumn: table.version})
 }
 
 func (g *postgresGuest) close() error {

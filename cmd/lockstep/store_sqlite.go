@@ -20,6 +20,7 @@ import (
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/demo"
 	"github.com/lockstep-cache/lockstep/server"
+	"github.com/lockstep-cache/lockstep/store/rows"
 	"github.com/lockstep-cache/lockstep/store/sqlitestore"
 )
 
@@ -203,6 +204,10 @@ func (g *sqliteGuest) integers(ctx context.Context, table string) (lockstep.Stor
 
 func (g *sqliteGuest) keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error) {
 	return sqlitestore.OpenIn[string, server.Value](ctx, g.db, sqlitestore.Options{Table: table, Codec: rawValues()})
+}
+
+func (g *sqliteGuest) rows(ctx context.Context, table tableFlag) (server.TableStore, error) {
+	return sqlitestore.NewTable[rows.Key, rows.Row](ctx, g.db, table.table, sqlitestore.TableOptions{ReadOnly: table.readOnly, VersionColumn: table.version})
 }
 
 func (g *sqliteGuest) close() error { return g.db.Close() }

@@ -58,6 +58,8 @@ type guest interface {
 	// claim takes such a table for this program alone; errClaimed says that another one has
 	// it.
 	claim(ctx context.Context, table string) (claim, error)
+	// rows is a store over a table that exists, for the server.
+	rows(ctx context.Context, table tableFlag) (server.TableStore, error)
 	// close closes the database, and leaves in it what is there.
 	close() error
 	// leave closes the database and takes away what the command has brought, also

@@ -18,7 +18,7 @@ type TableOptions struct {
 	ReadOnly bool
 	// VersionColumn names the version's column, a signed bigint, where V has no field
 	// for it. It cannot be set beside a field tagged as the version. Where V is rows.Row a
-	// NOT NULL bigint called version is taken without it, unless this is "-".
+	// NOT NULL bigint called version is taken without it, unless this is rows.NoVersion.
 	VersionColumn string
 }
 

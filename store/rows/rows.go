@@ -127,6 +127,10 @@ type Column struct {
 	Takes    string // for errors: "a whole number"
 }
 
+// NoVersion, as TableOptions.VersionColumn of a store, says that the table has no version,
+// whatever its columns are called.
+const NoVersion = "-"
+
 // Number is what can be added to a column.
 type Number uint8
 

@@ -16,7 +16,7 @@ type TableOptions struct {
 	ReadOnly bool
 	// VersionColumn names the version's column where V has no field for it. It
 	// cannot be set beside a field tagged as the version. Where V is rows.Row a NOT NULL
-	// INTEGER column called version is taken without it, unless this is "-".
+	// INTEGER column called version is taken without it, unless this is rows.NoVersion.
 	VersionColumn string
 }
 

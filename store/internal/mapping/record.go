@@ -62,15 +62,11 @@ func (f *fit) keyFields(key []Column) (mistakes []error) {
 	return mistakes
 }
 
-// NoVersion is the VersionColumn of a table that has none, though it has a column of that
-// name.
-const NoVersion = "-"
-
 // rowFields are the fields of a value that is text: all columns.
 func (f *fit) rowFields(versionColumn string) (fields []dbtag.Field, mistakes []error) {
 	version := ""
 	switch col := f.column(versionColumn); {
-	case versionColumn == NoVersion:
+	case versionColumn == rows.NoVersion:
 	case versionColumn != "" && col == nil:
 		mistakes = append(mistakes, fmt.Errorf("TableOptions.VersionColumn: there is no column %s", versionColumn))
 	case versionColumn != "":
