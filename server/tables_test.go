@@ -23,6 +23,7 @@ import (
 	"github.com/lockstep-cache/lockstep/store/pgstore"
 	sqlrows "github.com/lockstep-cache/lockstep/store/rows"
 	"github.com/lockstep-cache/lockstep/store/sqlitestore"
+	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
 // engine is a database with tables of its own, and what opens them.
@@ -322,6 +323,61 @@ func TestTransactionsOverKeysAndTables(t *testing.T) {
 		run("WATCH users:77; other HSET users:77 name x; MULTI; SET k w; EXEC", "OK; 1; OK; QUEUED; nil")
 		run("MULTI; HSET users:1 age 60; SET k w; HSET users:1 age x; EXEC; HGET users:1 age; GET k", `OK; QUEUED; QUEUED; QUEUED; 0 OK ERR invalid: *: key 1: column age takes a whole number, and not "x"; 60; w`)
 	})
+}
+
+// injected is a table whose commits can be held.
+type injected struct {
+	*fault.Store[sqlrows.Key, sqlrows.Row]
+	table TableStore
+}
+
+func (i injected) Columns() []sqlrows.Column { return i.table.Columns() }
+
+// TestPipelinedWritesOfRowsShareCommits, as those of keys do.
+func TestPipelinedWritesOfRowsShareCommits(t *testing.T) {
+	const writes = 60
+	db, err := sqlitestore.OpenDatabase(t.Context(), filepath.Join(t.TempDir(), "t.db"), sqlitestore.DatabaseOptions{AllowUnsafeDurability: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	plain, err := sql.Open("sqlite", db.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if _, err := plain.Exec("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)"); err != nil {
+		t.Fatal(err)
+	}
+	table, err := sqlitestore.NewTable[sqlrows.Key, sqlrows.Row](t.Context(), db, "t", sqlitestore.TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := fault.Inject[sqlrows.Key, sqlrows.Row](table, fault.Script{}, 1)
+	pending := make(chan struct{}, 2*writes)
+	_, addr := start(t, Options{Store: openStore(t), Tables: []Table{{Name: "t", Store: injected{store, table}, Cache: lockstep.Options[sqlrows.Key, sqlrows.Row]{
+		Hooks: lockstep.Hooks[sqlrows.Key]{Pending: func(lockstep.WriteEvent[sqlrows.Key]) { pending <- struct{}{} }},
+	}}}})
+	p := dial(t, addr)
+	large := strings.Repeat("x", 60<<10) // so that there is room for the others together
+	p.ask("ECHO "+large, "$61440\r\n"+large+"\r\n")
+	first := store.Block(fault.BeforeCommit)
+	defer first.Pass()
+	var in strings.Builder
+	for i := range writes {
+		fmt.Fprintf(&in, "HINCRBY t:%d n 5\r\n", i)
+	}
+	p.send(in.String())
+	for range writes {
+		<-pending
+	}
+	first.Pass()
+	for range writes {
+		p.want(":5\r\n")
+	}
+	if n := store.Counts().Commits; n > writes/10 {
+		t.Errorf("%d writes took %d commits", writes, n)
+	}
 }
 
 func TestTablesThatCannotBeServed(t *testing.T) {

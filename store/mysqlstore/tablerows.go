@@ -53,8 +53,8 @@ func (sv *server) defaultSQL(held string, extra string) string {
 		return ""
 	case sv.mariadb(), currentTimestamp.MatchString(held):
 		return held
-	case strings.Contains(extra, "default_generated"):
+	case strings.Contains(extra, "default_generated"), strings.Contains(held, `\`): // which a session may take for itself
 		return ""
 	}
-	return "'" + strings.NewReplacer("'", "''", `\`, `\\`).Replace(held) + "'"
+	return "'" + strings.ReplaceAll(held, "'", "''") + "'"
 }

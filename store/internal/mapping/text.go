@@ -175,8 +175,9 @@ func timeForm(takes, layout string) TextForm {
 		Type: TimeType, Takes: takes,
 		parse: func(text string, v reflect.Value) bool {
 			t, err := time.Parse(layout, text)
-			v.Set(reflect.ValueOf(t.UTC()))
-			return err == nil
+			t = t.UTC() // which may have become a year that has no text
+			v.Set(reflect.ValueOf(t))
+			return err == nil && 0 <= t.Year() && t.Year() <= 9999
 		},
 		format: func(v reflect.Value) string { return v.Interface().(time.Time).UTC().Format(layout) },
 	}
