@@ -325,6 +325,43 @@ func TestTransactionsOverKeysAndTables(t *testing.T) {
 	})
 }
 
+// TestRowsOfTablesAreTracked: whoever has read one is told before it is written, by whatever
+// command.
+func TestRowsOfTablesAreTracked(t *testing.T) {
+	engines(t, usersSchema, func(t *testing.T, e engine) {
+		addr := serveTables(t, e)
+		reader, all, writer := dial(t, addr), dial(t, addr), dial(t, addr)
+		reader.hello("")
+		all.hello("BCAST PREFIX users:")
+		for _, c := range []struct{ requests, reply string }{
+			{"HSET users:1 age 1", ":0\r\n"},
+			{"HDEL users:1 age", ":1\r\n"},
+			{"HINCRBY users:1 age 5", ":5\r\n"},
+			{"HSET users:1 age x", ""}, // refused, which nobody knows beforehand
+			{"MULTI\r\nHSET users:1 age 7\r\nSET k v\r\nEXEC", "+OK\r\n +QUEUED\r\n +QUEUED\r\n *2\r\n:0\r\n+OK\r\n"},
+			{"DEL users:1 k", ":2\r\n"},
+			{"HSET users:1 name Ann", ":1\r\n"},
+			{"DEL users:1", ":1\r\n"},
+		} {
+			reader.send("HGETALL users:1\r\n")
+			if _, err := reader.replies.Decode(); err != nil {
+				t.Fatal(err)
+			}
+			writer.send(c.requests + "\r\n")
+			for want := range strings.SplitSeq(c.reply, " ") {
+				v, err := writer.replies.Decode()
+				if got := string(v.AppendTo(nil)); err != nil || want != "" && got != want {
+					t.Fatalf("%s: %q, %v; want %q", c.requests, got, err, want)
+				}
+			}
+			reader.want(invalidated("users:1"))
+			all.want(invalidated("users:1"))
+			reader.ask("PING", "+PONG\r\n")
+			all.ask("PING", "+PONG\r\n")
+		}
+	})
+}
+
 // injected is a table whose commits can be held.
 type injected struct {
 	*fault.Store[sqlrows.Key, sqlrows.Row]
