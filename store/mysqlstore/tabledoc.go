@@ -49,4 +49,10 @@
 //
 // A commit on a mapped table fails as one on a table of our own does, but that there is
 // no statement in autocommit mode: until COMMIT is sent nothing is unknown.
+//
+// A program that knows the columns only when it runs maps a table to rows.Key and rows.Row
+// ([github.com/lockstep-cache/lockstep/store/rows]): all of its columns, as text. A BOOLEAN is
+// a TINYINT(1), and so a whole number. Types that are not in this list have no text, and a
+// table with such a column is refused. On MySQL a NOT NULL column whose default is an
+// expression other than CURRENT_TIMESTAMP has to be given in a new row.
 package mysqlstore

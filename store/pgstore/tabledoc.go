@@ -43,4 +43,8 @@
 // takes two keys of Go's for one is refused: citext, char(n), a nondeterministic
 // collation. What PostgreSQL's text cannot hold, a NUL or bytes that are not UTF-8, is
 // refused key by key.
+//
+// A program that knows the columns only when it runs maps a table to rows.Key and rows.Row
+// ([github.com/lockstep-cache/lockstep/store/rows]): all of its columns, as text. Arrays have
+// none, nor have types that are not in this list; a table with such a column is refused.
 package pgstore

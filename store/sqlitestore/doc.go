@@ -49,6 +49,23 @@
 // Columns without a field are never written. Everything that does not fit is
 // reported at once by NewTable.
 //
+// A program that knows the columns only when it runs maps a table to rows.Key and rows.Row
+// ([github.com/lockstep-cache/lockstep/store/rows]): all of its columns, as text. SQLite lets
+// a column hold anything; there it holds what it is declared as, or the row cannot be read:
+//
+//	declared                                  as text
+//	----------------------------------------  ------------------------------------------------
+//	INTEGER, and what has INT in it           a whole number
+//	REAL, DOUBLE, FLOAT and their like        a number
+//	TEXT, CHAR, CLOB and their like           itself
+//	BLOB                                      the bytes
+//	NUMERIC, DECIMAL, NUMBER                  a number, as SQLite keeps it: 12.5, not 12.50
+//	BOOLEAN                                   1 or 0
+//	DATETIME, TIMESTAMP                       RFC 3339, of text as this package writes times
+//	DATE                                      2026-01-02
+//	JSON                                      JSON
+//	nothing, or another type                  refused when the table is opened
+//
 // # How it is built
 //
 // There is one connection that writes, and whoever holds it holds the write lock
