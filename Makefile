@@ -24,6 +24,7 @@ test: format ## everything that a change must pass: gofmt, vet, import rules, al
 	@scripts/databases
 	@scripts/race vet ./...
 	@scripts/race test -shuffle=on -timeout 20m ./...
+	@cd server/clients && ../../scripts/race vet ./... && ../../scripts/race test -shuffle=on -count=1 -timeout 5m ./...
 
 race: ## the tests alone, under the race detector; PKG=./internal/gate COUNT=100 looks for rare failures
 	@scripts/databases
@@ -47,9 +48,10 @@ format: ## is every file as gofmt writes it?
 imports: ## does every package import only what it may?
 	@go test -count=1 ./tools/imports
 
-static: ## vet and staticcheck, the benchmarks' module included
+static: ## vet and staticcheck, the other modules included: benchmarks, and the server's clients
 	@go vet ./... && $(STATICCHECK) ./...
 	@cd bench && go vet ./... && $(STATICCHECK) ./...
+	@cd server/clients && go vet ./... && $(STATICCHECK) ./...
 
 vulnerabilities: ## are there known vulnerabilities in what we depend on?
 	@scripts/vulnerabilities
