@@ -20,10 +20,11 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -checks inherit,-
 help: ## what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: format ## everything that a change must pass: gofmt, vet, import rules, all tests under the race detector; installs a C compiler, PostgreSQL, PgBouncer, MariaDB and Redis if they are missing
+test: format ## everything that a change must pass: gofmt, vet, import rules, all tests under the race detector; installs a C compiler, PostgreSQL, PgBouncer, MariaDB, Redis, Node.js and ioredis if they are missing
 	@scripts/databases
 	@scripts/race vet ./...
 	@scripts/race test -shuffle=on -timeout 20m ./...
+	@scripts/clients
 	@cd server/clients && ../../scripts/race vet ./... && ../../scripts/race test -shuffle=on -count=1 -timeout 5m ./...
 
 race: ## the tests alone, under the race detector; PKG=./internal/gate COUNT=100 looks for rare failures
