@@ -139,8 +139,9 @@ func clone(args [][]byte) [][]byte {
 	}
 	all, copied := make([]byte, 0, n), make([][]byte, len(args))
 	for i, arg := range args {
+		from := len(all)
 		all = append(all, arg...)
-		copied[i] = all[len(all)-len(arg):]
+		copied[i] = all[from:len(all):len(all)] // who appends to one does not write over the next
 	}
 	return copied
 }

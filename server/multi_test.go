@@ -219,6 +219,30 @@ func TestAMessageToOneselfIsNotInsideTheReplyOfExec(t *testing.T) {
 	}
 }
 
+// TestAReaderCannotWriteByWayOfExec: what he may not run is refused when it is sent.
+func TestAReaderCannotWriteByWayOfExec(t *testing.T) {
+	_, addr := start(t, Options{Store: memstore.New(memstore.Options[string, Value]{}), Users: func(name string) (User, bool) {
+		return User{NoPassword: true, ReadOnly: name == "reader"}, name == defaultUser || name == "reader"
+	}})
+	p := dial(t, addr)
+	p.ask("SET a 1", "+OK\r\n")
+	p.ask("AUTH reader x", "+OK\r\n")
+	if v := p.exchange("MULTI", "GET a", "SET a 2", "EXEC"); v.Text != "EXECABORT Transaction discarded because of previous errors." {
+		t.Errorf("%s", v)
+	}
+	if v := p.exchange("WATCH a", "MULTI", "GET a", "EXEC"); string(v.AppendTo(nil)) != "*1\r\n$1\r\n1\r\n" {
+		t.Errorf("%s", v)
+	}
+	p.ask("LOCKSTEP.SETV a 2 0", "-NOPERM this user has no permissions to run the 'lockstep.setv' command\r\n")
+	// Who becomes one between MULTI and EXEC is one when the connection's commands have
+	// run, which is after those about keys.
+	p.ask("AUTH default x", "+OK\r\n")
+	if v := p.exchange("MULTI", "AUTH reader x", "SET a 2", "EXEC"); len(v.Elems) != 2 {
+		t.Errorf("%s", v)
+	}
+	p.ask("SET a 3", "-NOPERM this user has no permissions to run the 'set' command\r\n")
+}
+
 // TestTransactionsOfAServerWithoutAStore are of commands about the connection.
 func TestTransactionsOfAServerWithoutAStore(t *testing.T) {
 	_, addr := start(t, Options{})
