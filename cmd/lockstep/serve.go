@@ -206,6 +206,9 @@ func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError
 		return usagef("%v", err)
 	}
 	h := &health{server: s, logger: logger}
+	if c, ok := store.(*claimed); ok {
+		h.holds = c.held.Load
+	}
 	var web net.Listener
 	if v.HTTP != "" {
 		if _, _, err := net.SplitHostPort(v.HTTP); err != nil {

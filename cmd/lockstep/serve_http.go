@@ -28,6 +28,7 @@ type health struct {
 	server  *server.Server
 	logger  *slog.Logger
 	leaving atomic.Bool // SIGTERM has come
+	holds   func() bool // whether the table is this server's; nil where nobody asks
 
 	mu    sync.Mutex // held while the database is asked, so that those who look share one question
 	asked time.Time
@@ -41,6 +42,8 @@ func (h *health) handler() http.Handler {
 		switch {
 		case h.leaving.Load():
 			say(w, http.StatusServiceUnavailable, "not ready: the server is ending")
+		case h.holds != nil && !h.holds():
+			say(w, http.StatusServiceUnavailable, "not ready: the server has lost its claim to the table, and writes nothing until it has it again")
 		case h.database() != nil:
 			say(w, http.StatusServiceUnavailable, "not ready: the database does not answer; the log says why")
 		default:

@@ -1,15 +1,24 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/server"
+	"github.com/lockstep-cache/lockstep/store/memstore"
 )
 
 // fetch returns a page's status and text, or its error.
@@ -28,6 +37,8 @@ func fetch(addr, path string) string {
 // readiness tells before anything is closed.
 func TestServeHTTP(t *testing.T) {
 	leave := make(chan time.Time)
+	left := sync.OnceFunc(func() { close(leave) })
+	defer left()
 	defer func() { leaveAfter, askedEvery = time.After, time.Second }()
 	askedEvery = 10 * time.Millisecond
 	leaveAfter = func(time.Duration) <-chan time.Time { return leave }
@@ -59,8 +70,7 @@ func TestServeHTTP(t *testing.T) {
 		}
 	}
 	database.Stop()
-	until("503 not ready: the database")
-	redis.want("GET a", "1")
+	until("503 not ready: the server has lost its claim")
 	is("/healthz", "200 live")
 	database.Start()
 	until("200 ready")
@@ -68,7 +78,7 @@ func TestServeHTTP(t *testing.T) {
 	s.end()
 	until("503 not ready: the server is ending")
 	redis.want("SET a 2", "OK") // it goes on as before
-	close(leave)
+	left()
 	if status := s.stop(); status != 0 {
 		t.Errorf("status %d: %s", status, s.stderr.String())
 	}
@@ -114,4 +124,53 @@ func TestPagesHaveAsManyConnectionsAsThereArePlaces(t *testing.T) {
 	if n := len(f.places); n != 0 {
 		t.Errorf("%d places are taken", n)
 	}
+}
+
+// mute is a store whose database does not answer.
+type mute struct {
+	lockstep.Store[string, server.Value]
+	asked atomic.Int64
+}
+
+func (s *mute) Load(ctx context.Context, _ []string) (map[string]lockstep.Row[server.Value], error) {
+	s.asked.Add(1)
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+// TestReadinessDoesNotWaitForTheDatabase for more than two seconds, nor ask it once for
+// each who looks.
+func TestReadinessDoesNotWaitForTheDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &mute{Store: memstore.New(memstore.Options[string, server.Value]{})}
+		logged := new(log)
+		logger := slog.New(slog.NewTextHandler(logged, nil))
+		s, err := server.New(server.Options{Store: store, Logger: logger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &health{server: s, logger: logger}
+		look := func(took time.Duration, asked int64) {
+			t.Helper()
+			began := time.Now()
+			page := httptest.NewRecorder()
+			h.handler().ServeHTTP(page, httptest.NewRequest("GET", "/readyz", nil))
+			if page.Code != 503 || !strings.Contains(page.Body.String(), "the database does not answer") {
+				t.Errorf("%d %s", page.Code, page.Body)
+			}
+			if d := time.Since(began); d != took || store.asked.Load() != asked {
+				t.Errorf("it took %v, and %d questions; want %v and %d", d, store.asked.Load(), took, asked)
+			}
+		}
+		look(askedWithin, 1)
+		look(0, 1)
+		time.Sleep(askedEvery) // of the bubble
+		look(askedWithin, 2)
+		if n := strings.Count(logged.String(), "not ready"); n != 1 {
+			t.Errorf("said %d times: %s", n, logged.String())
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
