@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -530,7 +531,9 @@ type writing struct {
 	tracking *tracking
 	conn     *conn // whose it is, or nil
 
-	keys    map[string]struct{} // those that are busy because of it
+	keys    []string            // those that are busy because of it
+	index   map[string]struct{} // the same, where they are many
+	first   [1]string           // place for the one that most writes have
 	all     bool                // all are
 	failed  bool
 	cmd     *command // whose changes are noted, where noting
@@ -557,14 +560,31 @@ func writingOf(ctx context.Context) *writing {
 
 // begin says that a key is about to be written.
 func (w *writing) begin(key string) {
-	if _, again := w.keys[key]; again {
+	if w.has(key) {
 		return
 	}
 	w.tracking.begin(key, w)
 	if w.keys == nil {
-		w.keys = map[string]struct{}{}
+		w.keys = w.first[:0]
 	}
-	w.keys[key] = struct{}{}
+	w.keys = append(w.keys, key)
+	switch {
+	case w.index != nil:
+		w.index[key] = struct{}{}
+	case len(w.keys) == 16:
+		w.index = make(map[string]struct{}, 64)
+		for _, key := range w.keys {
+			w.index[key] = struct{}{}
+		}
+	}
+}
+
+func (w *writing) has(key string) bool {
+	if w.index != nil {
+		_, has := w.index[key]
+		return has
+	}
+	return slices.Contains(w.keys, key)
 }
 
 func (w *writing) beginAll() {
@@ -606,7 +626,7 @@ func (w *writing) finish() {
 		}
 		return
 	}
-	for key := range w.keys {
+	for _, key := range w.keys {
 		t.doubt(key)
 	}
 	keep := &writing{tracking: t, keys: w.keys, all: w.all, unknown: w.unknown, changes: w.changes}
@@ -626,7 +646,7 @@ func (w *writing) finish() {
 }
 
 func (w *writing) end(doubted bool) {
-	for key := range w.keys {
+	for _, key := range w.keys {
 		w.tracking.end(key)
 	}
 	if w.all {
@@ -644,7 +664,7 @@ func (w *writing) contradict() {
 	if !m.on || !m.noLoop {
 		return
 	}
-	for key := range w.keys {
+	for _, key := range w.keys {
 		if id := m.redirectsTo(w.conn); id != 0 {
 			w.tracking.redirect(w.conn, id, invalidation{key: key}, w)
 		} else {

@@ -14,38 +14,16 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/copies"
 	"github.com/lockstep-cache/lockstep/resp"
 	"github.com/lockstep-cache/lockstep/store/memstore"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
-// A history of copies: writers count keys up, and clients that track keep what they read,
+// A history of copies: writers count keys up (internal/copies), and clients that track keep what they read,
 // for as long as they are not told otherwise. After a round trip that begins when a write
 // has been acknowledged, nobody may hold anything older. What a key holds says how many
 // writes it has behind it, so older is smaller.
-
-const copiedKeys = 6
-
-func keyOf(i int) string { return fmt.Sprint("k", i) }
-
-// acknowledged is the largest value of each key that a writer was told is written.
-type acknowledged [copiedKeys]atomic.Int64
-
-func (a *acknowledged) add(key int, value int64) {
-	for {
-		old := a[key].Load()
-		if old >= value || a[key].CompareAndSwap(old, value) {
-			return
-		}
-	}
-}
-
-func (a *acknowledged) snapshot() (values [copiedKeys]int64) {
-	for i := range a {
-		values[i] = a[i].Load()
-	}
-	return values
-}
 
 // copier is a client with a cache of its own.
 type copier struct {
@@ -135,7 +113,7 @@ func (c *copier) read(rnd *rand.Rand) bool {
 	var keys []string
 	var in strings.Builder
 	for range 1 + rnd.IntN(4) {
-		key := keyOf(rnd.IntN(copiedKeys))
+		key := copies.Key(rnd.IntN(copies.Keys))
 		if _, has := c.copies[key]; has {
 			c.found.Add(1)
 			continue
@@ -174,8 +152,8 @@ func (c *copier) read(rnd *rand.Rand) bool {
 
 // check makes a round trip, and tells whether nothing that is left is older than what had
 // been acknowledged before it began.
-func (c *copier) check(acked *acknowledged) bool {
-	least := acked.snapshot()
+func (c *copier) check(ledger *copies.Ledger) bool {
+	least := ledger.Snapshot()
 	for _, p := range []*peer{c.p, c.told} {
 		if _, err := io.WriteString(p, "PING\r\n"); err != nil {
 			return false
@@ -187,68 +165,11 @@ func (c *copier) check(acked *acknowledged) bool {
 			break
 		}
 	}
-	for i, value := range least {
-		if got, has := c.copies[keyOf(i)]; has && got < value {
-			c.t.Errorf("%q: a copy of %s is %d after a round trip, and %d had been acknowledged before it", c.mode, keyOf(i), got, value)
-			return false
-		}
+	if key, ok := copies.Check(least, c.copies); !ok {
+		c.t.Errorf("%q: a copy of %s is %d after a round trip; before it %v had been acknowledged", c.mode, key, c.copies[key], least)
+		return false
 	}
 	return true
-}
-
-// write counts keys up until it is told to end. An unknown outcome may have been applied.
-func write(t *testing.T, p *peer, rnd *rand.Rand, acked *acknowledged, mine []int, next map[int]int64, progress chan<- struct{}, end <-chan struct{}) {
-	for n := 1; ; n++ {
-		if n%50 == 0 {
-			select {
-			case progress <- struct{}{}:
-			default:
-			}
-		}
-		select {
-		case <-end:
-			return
-		default:
-		}
-		// Keys that are this writer's alone are set, alone, together, or in a run.
-		var in strings.Builder
-		var sets []map[int]int64
-		for range 1 + rnd.IntN(3) {
-			set := map[int]int64{}
-			for range 1 + rnd.IntN(2) {
-				key := mine[rnd.IntN(len(mine))]
-				next[key]++
-				set[key] = next[key]
-			}
-			command := "SET"
-			if len(set) > 1 || rnd.IntN(3) == 0 {
-				command = "MSET"
-			}
-			in.WriteString(command)
-			for key, value := range set {
-				fmt.Fprintf(&in, " %s %d", keyOf(key), value)
-			}
-			in.WriteString("\r\n")
-			sets = append(sets, set)
-		}
-		if _, err := io.WriteString(p, in.String()); err != nil {
-			t.Error(err)
-			return
-		}
-		for _, set := range sets {
-			v, err := p.replies.Decode()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if v.Kind == resp.Error {
-				continue
-			}
-			for key, value := range set {
-				acked.add(key, value)
-			}
-		}
-	}
 }
 
 // TestNoCopyIsOlderThanWhatWasAcknowledged over histories with clients that read, that do not
@@ -275,7 +196,7 @@ func (r copiesRig) options(t *testing.T) Options {
 }
 
 func (r copiesRig) run(t *testing.T, addr string) {
-	var acked acknowledged
+	var ledger copies.Ledger
 	end := make(chan struct{})
 	progress := make(chan struct{}, 1) // some writes have been made
 	var writers, clients sync.WaitGroup
@@ -283,7 +204,9 @@ func (r copiesRig) run(t *testing.T, addr string) {
 		mine := []int{2 * i, 2*i + 1}
 		p := dial(t, addr)
 		writers.Go(func() {
-			write(t, p, rand.New(rand.NewPCG(r.seed, uint64(i))), &acked, mine, map[int]int64{}, progress, end)
+			if err := copies.Write(p, rand.New(rand.NewPCG(r.seed, uint64(i))), &ledger, mine, end, progress); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 	var checks, found atomic.Int64
@@ -303,7 +226,7 @@ func (r copiesRig) run(t *testing.T, addr string) {
 						return
 					default:
 					}
-					ok = c.read(rnd) && c.check(&acked)
+					ok = c.read(rnd) && c.check(&ledger)
 					checks.Add(1)
 					found.Add(c.found.Swap(0))
 				}
@@ -344,10 +267,7 @@ func (r copiesRig) run(t *testing.T, addr string) {
 	close(end)
 	writers.Wait()
 	clients.Wait()
-	total := int64(0)
-	for i := range acked {
-		total += acked[i].Load()
-	}
+	total := ledger.Total()
 	t.Logf("%d writes, %d round trips, %d answers from copies", total, checks.Load(), found.Load())
 	if total == 0 || checks.Load() == 0 || found.Load() == 0 {
 		t.Error("nothing has happened")
