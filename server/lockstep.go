@@ -56,6 +56,9 @@ func setVersion(r *request) {
 		condition = lockstep.IfAbsent()
 	}
 	version, err := r.keys.cache.Set(r.ctx, r.key(), stringOf(r.args[2]), condition)
+	if mayBeMade(err) {
+		r.writing.changed(r.key(), false, end{})
+	}
 	found, conflicts := errors.AsType[*lockstep.ConflictError](err)
 	switch {
 	case err == nil:

@@ -96,7 +96,10 @@ func TestEventsFollowTheCommit(t *testing.T) {
 			t.Fatalf("%s, %v", v, err)
 		}
 	}
-	w.ask("SET k 1", "+OK\r\n")
+	w.send("LOCKSTEP.SETV k 1 0\r\n")
+	if v, err := w.replies.Decode(); err != nil || v.Kind != resp.Integer {
+		t.Fatalf("%s, %v", v, err)
+	}
 	told := func(key string) {
 		t.Helper()
 		if v, err := p.replies.Decode(); err != nil || v.Elems[2].Text != "__keyspace@0__:"+key || v.Elems[3].Text != "set" {
