@@ -52,14 +52,8 @@ type outbox struct {
 	pushers sync.WaitGroup // grows only while over is false, under mu
 }
 
-// put appends a message, which is whole, and has it sent. It tells whether it has been
+// putLocked appends a message, which is whole, and has it sent. It tells whether it has been
 // taken: not where the connection is about to be closed.
-func (o *outbox) put(message []byte) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.putLocked(message)
-}
-
 func (o *outbox) putLocked(message []byte) bool {
 	if !o.appendLocked(message) {
 		return false
@@ -72,7 +66,7 @@ func (o *outbox) putLocked(message []byte) bool {
 	return true
 }
 
-// appendLocked is put without having it sent.
+// appendLocked is putLocked without having it sent.
 func (o *outbox) appendLocked(message []byte) bool {
 	if o.over {
 		return false
