@@ -179,6 +179,10 @@ func (c *conn) run() (ours bool) {
 		}
 		c.runGroup()
 		c.settle()
+		if ran {
+			c.rested, c.shrunk = time.Now(), false
+			c.publish() // before the replies: who has one may ask elsewhere what is said of it
+		}
 		if c.flush() != nil {
 			return false
 		}
@@ -186,8 +190,6 @@ func (c *conn) run() (ours bool) {
 			return true
 		}
 		if ran {
-			c.rested, c.shrunk = time.Now(), false
-			c.publish()
 			// Who reads at once finds nothing, sleeps, and has to be woken. Where others are
 			// ready to run, the next request has come by the time of this one's turn.
 			runtime.Gosched()
