@@ -39,7 +39,7 @@ func TestServeHTTP(t *testing.T) {
 	leave := make(chan time.Time)
 	left := sync.OnceFunc(func() { close(leave) })
 	defer left()
-	defer func() { leaveAfter, askedEvery = time.After, time.Second }()
+	t.Cleanup(func() { leaveAfter, askedEvery = time.After, time.Second }) // when the server has ended
 	askedEvery = 10 * time.Millisecond
 	leaveAfter = func(time.Duration) <-chan time.Time { return leave }
 	database := dbtest.StartPostgres(t)
