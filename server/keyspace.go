@@ -27,13 +27,13 @@ func newKeyspace(o Options, t *tracking) (*keyspace, error) {
 	if o.Cache.StaleIfError != 0 || o.Cache.Clone != nil {
 		return nil, errors.New("server: Options.Cache has StaleIfError or Clone: a reply cannot say that it is stale, and values cannot be changed")
 	}
-	t.listen(&o.Cache.Hooks)
+	listen(t, &o.Cache.Hooks, func(key string) string { return key })
 	t.server.tellEnds(&o.Cache.Hooks)
 	opened, err := lockstep.New(o.Store, o.Cache)
 	if err != nil {
 		return nil, fmt.Errorf("server: Options.Cache: %w", err)
 	}
-	tables, err := openTables(o.Tables)
+	tables, err := openTables(o.Tables, t)
 	if err != nil {
 		return nil, errors.Join(err, opened.Close(context.Background()))
 	}

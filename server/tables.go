@@ -57,7 +57,7 @@ type tables struct {
 	byName map[string]*servedTable
 }
 
-func openTables(all []Table) (*tables, error) {
+func openTables(all []Table, tracked *tracking) (*tables, error) {
 	ts := &tables{byName: map[string]*servedTable{}}
 	for _, o := range all {
 		err := func() error {
@@ -74,12 +74,14 @@ func openTables(all []Table) (*tables, error) {
 			case o.Store.Columns() == nil:
 				return errors.New("its Store knows no columns")
 			}
+			t := &servedTable{name: o.Name, columns: map[string]sqlrows.Column{}, seed: maphash.MakeSeed(),
+				readOnly: o.ReadOnly || o.Store.Capabilities().ReadOnly}
+			listen(tracked, &o.Cache.Hooks, t.of)
 			cache, err := lockstep.New[sqlrows.Key, sqlrows.Row](o.Store, o.Cache)
 			if err != nil {
 				return fmt.Errorf("Cache: %w", err)
 			}
-			t := &servedTable{name: o.Name, cache: cache, columns: map[string]sqlrows.Column{}, seed: maphash.MakeSeed(),
-				readOnly: o.ReadOnly || o.Store.Capabilities().ReadOnly}
+			t.cache = cache
 			for _, c := range o.Store.Columns() {
 				t.columns[c.Name] = c
 			}

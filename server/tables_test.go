@@ -463,3 +463,69 @@ func TestTablesThatCannotBeServed(t *testing.T) {
 	}
 	p.ask("EXISTS k t:1", ":2\r\n")
 }
+
+// overseenTable is a table whose watch is played.
+type overseenTable struct {
+	TableStore
+	events chan lockstep.Event[sqlrows.Key]
+}
+
+func (s overseenTable) Capabilities() lockstep.Capabilities[sqlrows.Key, sqlrows.Row] {
+	caps := s.TableStore.Capabilities()
+	caps.Watch = func(ctx context.Context, f func(lockstep.Event[sqlrows.Key])) error {
+		for {
+			select {
+			case e := <-s.events:
+				f(e)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return caps
+}
+
+// TestRowsThatOthersChangeAreInvalidated where their table is watched, by the names that
+// clients have for them.
+func TestRowsThatOthersChangeAreInvalidated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.db")
+	plain, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	for _, text := range usersSchema("SQLite") {
+		if _, err := plain.Exec(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db, err := sqlitestore.OpenDatabase(t.Context(), path, sqlitestore.DatabaseOptions{AllowUnsafeDurability: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	users, err := sqlitestore.NewTable[sqlrows.Key, sqlrows.Row](t.Context(), db, "users", sqlitestore.TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := overseenTable{users, make(chan lockstep.Event[sqlrows.Key])}
+	_, addr := start(t, Options{Store: openStore(t), Tables: []Table{{Name: "users", Store: store}}})
+	p := dial(t, addr)
+	p.hello("")
+	read := func(name string) {
+		t.Helper()
+		p.ask("HGET users:1 name", fmt.Sprintf("$%d\r\n%s\r\n", len(name), name))
+	}
+	read("Ann")
+	p.want(invalidated("users:1")) // nobody watches yet
+	store.events <- lockstep.Event[sqlrows.Key]{}
+	p.want(allInvalidated)
+	read("Ann")
+	p.ask("PING", pong)
+	if _, err := plain.Exec("UPDATE users SET name = 'Eve', version = version + 1 WHERE id = 1"); err != nil {
+		t.Fatal(err)
+	}
+	store.events <- lockstep.Event[sqlrows.Key]{Changed: []lockstep.Changed[sqlrows.Key]{{Key: "1"}}}
+	p.want(invalidated("users:1"))
+	read("Eve")
+}

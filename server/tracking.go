@@ -473,12 +473,13 @@ func (t *tracking) leave(f *follower, prefixes []string) {
 	}
 }
 
-// listen has connections be told of what others have changed, where the cache knows.
-func (t *tracking) listen(hooks *lockstep.Hooks[string]) {
+// listen has connections be told of what others have changed, where the cache knows. name
+// is what clients call a row.
+func listen[K comparable](t *tracking, hooks *lockstep.Hooks[K], name func(K) string) {
 	program := hooks.Outside
 	var mu sync.Mutex
 	blind := false // all keys are busy while nobody sees what others change
-	hooks.Outside = func(e lockstep.OutsideEvent[string]) {
+	hooks.Outside = func(e lockstep.OutsideEvent[K]) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
@@ -491,7 +492,7 @@ func (t *tracking) listen(hooks *lockstep.Hooks[string]) {
 		}
 		blind = e.Blind || blind && !e.All
 		for _, key := range e.Keys {
-			t.changed(key)
+			t.changed(name(key))
 		}
 		if program != nil {
 			program(e)

@@ -69,9 +69,11 @@ func TestServeHTTP(t *testing.T) {
 			}
 		}
 	}
+	redis.want("GET a", "1")
 	database.Stop()
 	until("503 not ready: the server has lost its claim")
 	is("/healthz", "200 live")
+	redis.want("GET a", "1") // from memory
 	database.Start()
 	until("200 ready")
 
