@@ -198,9 +198,11 @@ func (r *request) everything(begin func(n int), withNames, withValues bool) {
 // the hash has. Without put nothing is written. Taking all of its fields out of a hash deletes
 // its key, and a key's end stays as it is.
 func (r *request) alter(e *edit, decide func(found []piece) (put bool, err error)) bool {
-	if t, _ := r.keys.tables.find(r.key()); t != nil {
-		if err := t.allows(e); err != nil {
-			return r.sound(err)
+	if len(r.keys.tables.all) > 0 {
+		if t, _ := r.keys.tables.find(r.key()); t != nil {
+			if err := t.allows(e); err != nil {
+				return r.sound(err)
+			}
 		}
 	}
 	err := r.keys.change(r.ctx, r.key(), func(old row) (next, error) {

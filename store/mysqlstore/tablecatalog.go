@@ -24,6 +24,7 @@ type tableColumn struct {
 	autoIncrement       bool
 	computed            bool // its default is not the same in every row, where the server tells which it was
 	generated           bool
+	renewed             bool // ON UPDATE
 	keyPlace            int  // in the primary key, from 1; 0: not in it
 	prefix              bool // the key has only the column's beginning
 	server              *server

@@ -52,7 +52,8 @@
 //
 // A program that knows the columns only when it runs maps a table to rows.Key and rows.Row
 // ([github.com/lockstep-cache/lockstep/store/rows]): all of its columns, as text. A BOOLEAN is
-// a TINYINT(1), and so a whole number. Types that are not in this list have no text, and a
+// a TINYINT(1), and so a whole number. A column ON UPDATE CURRENT_TIMESTAMP is only read, or
+// writing the others would keep it as it is. Types that are not in this list have no text, and a
 // table with such a column is refused. On MySQL a NOT NULL column whose default is an
 // expression other than CURRENT_TIMESTAMP has to be given in a new row.
 package mysqlstore

@@ -129,6 +129,7 @@ FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER 
 				decimals: int(number(row[9])), charset: text(row[10]), collation: text(row[11]),
 				autoIncrement: strings.Contains(extra, "auto_increment"),
 				generated:     text(row[13]) != "" || strings.Contains(extra, "virtual generated") || strings.Contains(extra, "stored generated"),
+				renewed:       strings.Contains(extra, "on update"),
 				server:        sv,
 			}
 			c.hasDefault = row[1] != nil || c.autoIncrement
@@ -172,7 +173,7 @@ func (s *shape) table() mapping.Table {
 	for i := range s.columns {
 		c := &s.columns[i]
 		t.Columns = append(t.Columns, mapping.Column{
-			Name: c.name, KeyPlace: c.keyPlace, NotNull: c.notNull, HasDefault: c.hasDefault, Default: c.defaults, Generated: c.generated, Given: c.given(), Type: c,
+			Name: c.name, KeyPlace: c.keyPlace, NotNull: c.notNull, HasDefault: c.hasDefault, Default: c.defaults, Generated: c.generated, Renewed: c.renewed, Given: c.given(), Type: c,
 		})
 	}
 	return t

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/internal/rowstest"
 	"github.com/lockstep-cache/lockstep/store/mysqlstore"
@@ -39,6 +40,36 @@ func TestRowsAreText(t *testing.T) {
 			},
 			Versioned: versioned,
 		})
+	}
+}
+
+// TestAColumnThatIsRenewedIsLeftToTheDatabase: what is read of it would be written again, and
+// nothing would renew it.
+func TestAColumnThatIsRenewedIsLeftToTheDatabase(t *testing.T) {
+	dsn := dbtest.MariaDB(t)
+	pool := connect(t, dsn)
+	execute(t, pool, `CREATE TABLE t (id BIGINT PRIMARY KEY, name TEXT, touched DATETIME NOT NULL DEFAULT '2020-01-01' ON UPDATE CURRENT_TIMESTAMP)`)
+	s, err := mysqlstore.NewTableIn[rows.Key, rows.Row](t.Context(), openDatabase(t, dsn), "t", mysqlstore.TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := s.Columns()[2]; !c.Fixed || c.Name != "touched" {
+		t.Errorf("%+v", c)
+	}
+	cache, err := lockstep.New[rows.Key, rows.Row](s, lockstep.Options[rows.Key, rows.Row]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cache.Close(t.Context()) })
+	const old = "7:touched,20:2020-01-01T00:00:00Z,"
+	for i, name := range []string{"3:Ann,", "3:Bob,"} {
+		if _, err := cache.Set(t.Context(), "1", rows.Row("h4:name,"+name+old)); err != nil {
+			t.Fatal(err)
+		}
+		r, err := cache.Get(t.Context(), "1")
+		if err != nil || !strings.HasPrefix(string(r), "h2:id,1:1,4:name,"+name+"7:touched,20:20") || strings.HasSuffix(string(r), old) != (i == 0) {
+			t.Errorf("%q, %v", r, err)
+		}
 	}
 }
 

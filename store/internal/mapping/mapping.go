@@ -43,6 +43,8 @@ type Column struct {
 	HasDefault bool
 	Default    string // in SQL, where it can stand in an INSERT
 	Generated  bool   // the database alone writes it
+	// Renewed: the database writes it whenever a row is changed, unless the statement does.
+	Renewed bool
 	// Given: the database fills it in a row that comes without it.
 	Given bool
 	Type  Type

@@ -84,7 +84,7 @@ func (f *fit) rowFields(versionColumn string) (fields []dbtag.Field, mistakes []
 			mistakes = append(mistakes, fmt.Errorf("column %s: %w", col.Name, err))
 			continue
 		}
-		df := dbtag.Field{Tag: dbtag.Tag{Column: col.Name, Version: col.Name == version}, Name: col.Name, Type: reflect.PointerTo(form.Type)}
+		df := dbtag.Field{Tag: dbtag.Tag{Column: col.Name, Version: col.Name == version, ReadOnly: col.Renewed && col.Name != version}, Name: col.Name, Type: reflect.PointerTo(form.Type)}
 		if df.Version {
 			df.Type = form.Type
 		}
