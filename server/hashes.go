@@ -472,26 +472,15 @@ func hscan(r *request) {
 	if !ok {
 		return
 	}
-	count, like := int64(10), liker([]byte("*"))
-	if h != "" { // as Redis has it: options are not looked at where there is nothing
-		for rest := r.args[3:]; len(rest) > 0; rest = rest[2:] {
-			switch {
-			case len(rest) > 1 && is(rest[0], "count"):
-				if count, ok = r.number(rest[1]); !ok {
-					return
-				}
-				if count < 1 {
-					r.error(syntaxError)
-					return
-				}
-			case len(rest) > 1 && is(rest[0], "match"):
-				like = liker(rest[1])
-			default:
-				r.error(syntaxError)
-				return
-			}
-		}
+	options := r.args[3:]
+	if h == "" { // as Redis has it: they are not looked at where there is nothing
+		options = nil
 	}
+	o, ok := r.scanOptions(options, false)
+	if !ok {
+		return
+	}
+	count, like := o.count, o.like
 	var (
 		fields []walk
 		n      int

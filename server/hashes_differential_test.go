@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/resp"
 )
 
@@ -160,34 +158,11 @@ func randomHashScripts(rnd *rand.Rand, n int) (all []string) {
 // TestHashesAreRedis sends commands about hashes to a real Redis and to a Server over a
 // database, in both versions of the protocol. Each script goes as one pipeline.
 func TestHashesAreRedis(t *testing.T) {
-	u, err := url.Parse(dbtest.StartRedis(t, "databases 1").URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	password, _ := u.User.Password()
-	redis := target{u.Host, password}
-	_, addr := start(t, Options{Store: openStore(t), Users: func(name string) (User, bool) {
-		return User{Passwords: []PasswordHash{HashPassword(password)}}, name == defaultUser
-	}})
-	ours := target{addr, password}
-	needed := make([]int, len(permittedOfHashes))
-	requests, scripts := 0, 0
+	c := newComparison(t, permittedOfHashes)
 	for i, version := range []string{"2", "3"} {
-		begin := func(g target) [][]byte {
-			return [][]byte{resp.AppendRequest(nil, "HELLO", version, "AUTH", defaultUser, g.password), resp.AppendRequest(nil, "FLUSHALL")}
-		}
 		for _, script := range append(append([]string(nil), hashScripts...), randomHashScripts(rand.New(rand.NewPCG(11, uint64(i))), 150)...) {
-			lines := strings.Split(script, "; ")
-			requests += len(lines)
-			scripts++
-			compare(t, permittedOfHashes, needed, redis, ours, begin, lines)
+			c.pipeline(t, version, script)
 		}
 	}
-	for i, d := range permittedOfHashes {
-		t.Logf("%6d  %s", needed[i], d.reason)
-		if needed[i] == 0 && !d.chance {
-			t.Errorf("%q is permitted, and not needed", d.reason)
-		}
-	}
-	t.Logf("%d requests in %d scripts, %d permitted differences", requests, scripts, len(permittedOfHashes))
+	c.report(t)
 }

@@ -188,6 +188,38 @@ func randomKey(r *request) {
 	r.w.BulkString(chosen)
 }
 
+// scanOptions are those of SCAN and HSCAN, which has no TYPE.
+type scanOptions struct {
+	count int64
+	like  func(key string) bool
+	kind  string // "": any
+}
+
+// scanOptions reads them, or answers what is wrong.
+func (r *request) scanOptions(args [][]byte, typed bool) (o scanOptions, ok bool) {
+	o = scanOptions{count: 10, like: liker([]byte("*"))}
+	for rest := args; len(rest) > 0; rest = rest[2:] {
+		switch {
+		case len(rest) > 1 && is(rest[0], "count"):
+			if o.count, ok = r.number(rest[1]); !ok {
+				return o, false
+			}
+			if o.count < 1 {
+				r.error(syntaxError)
+				return o, false
+			}
+		case len(rest) > 1 && is(rest[0], "match"):
+			o.like = liker(rest[1])
+		case len(rest) > 1 && typed && is(rest[0], "type"):
+			o.kind = string(rest[1])
+		default:
+			r.error(syntaxError)
+			return o, false
+		}
+	}
+	return o, true
+}
+
 // SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
 func scan(r *request) {
 	number, ok := parseCursor(string(r.args[1]))
@@ -195,35 +227,18 @@ func scan(r *request) {
 		r.error("ERR invalid cursor")
 		return
 	}
-	count := int64(10)
-	like, wanted := liker([]byte("*")), ""
-	for rest := r.args[2:]; len(rest) > 0; rest = rest[2:] {
-		switch {
-		case len(rest) > 1 && is(rest[0], "count"):
-			if count, ok = r.number(rest[1]); !ok {
-				return
-			}
-			if count < 1 {
-				r.error(syntaxError)
-				return
-			}
-		case len(rest) > 1 && is(rest[0], "match"):
-			like = liker(rest[1])
-		case len(rest) > 1 && is(rest[0], "type"):
-			wanted = string(rest[1])
-		default:
-			r.error(syntaxError)
-			return
-		}
+	o, ok := r.scanOptions(r.args[2:], true)
+	if !ok {
+		return
 	}
-	keys, values, next, err := r.keys.page(r.ctx, r.keys.cursors.find(number), int(min(count, scanPage)))
+	keys, values, next, err := r.keys.page(r.ctx, r.keys.cursors.find(number), int(min(o.count, scanPage)))
 	if err != nil {
 		r.fail(err)
 		return
 	}
 	var found []string
 	for i, key := range keys {
-		if like(key) && (wanted == "" || is([]byte(wanted), values[i].typeName())) {
+		if o.like(key) && (o.kind == "" || is([]byte(o.kind), values[i].typeName())) {
 			found = append(found, key)
 		}
 	}

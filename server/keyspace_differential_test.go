@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/resp"
 	"github.com/lockstep-cache/lockstep/store/codec"
 	"github.com/lockstep-cache/lockstep/store/sqlitestore"
@@ -169,34 +167,11 @@ func randomKeyScripts(rnd *rand.Rand, n int) (all []string) {
 // TestKeysAreRedis sends commands about keys to a real Redis and to a Server over a
 // database, in both versions of the protocol. Each script goes as one pipeline.
 func TestKeysAreRedis(t *testing.T) {
-	u, err := url.Parse(dbtest.StartRedis(t, "databases 1").URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	password, _ := u.User.Password()
-	redis := target{u.Host, password}
-	_, addr := start(t, Options{Store: openStore(t), Users: func(name string) (User, bool) {
-		return User{Passwords: []PasswordHash{HashPassword(password)}}, name == defaultUser
-	}})
-	ours := target{addr, password}
-	needed := make([]int, len(permittedOfKeys))
-	requests, scripts := 0, 0
+	c := newComparison(t, permittedOfKeys)
 	for i, version := range []string{"2", "3"} {
-		begin := func(g target) [][]byte {
-			return [][]byte{resp.AppendRequest(nil, "HELLO", version, "AUTH", defaultUser, g.password), resp.AppendRequest(nil, "FLUSHALL")}
-		}
 		for _, script := range append(append([]string(nil), keyScripts...), randomKeyScripts(rand.New(rand.NewPCG(5, uint64(i))), 150)...) {
-			lines := strings.Split(script, "; ")
-			requests += len(lines)
-			scripts++
-			compare(t, permittedOfKeys, needed, redis, ours, begin, lines)
+			c.pipeline(t, version, script)
 		}
 	}
-	for i, d := range permittedOfKeys {
-		t.Logf("%6d  %s", needed[i], d.reason)
-		if needed[i] == 0 && !d.chance {
-			t.Errorf("%q is permitted, and not needed", d.reason)
-		}
-	}
-	t.Logf("%d requests in %d scripts, %d permitted differences", requests, scripts, len(permittedOfKeys))
+	c.report(t)
 }

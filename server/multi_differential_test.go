@@ -4,13 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/url"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/resp"
 )
 
@@ -101,33 +99,14 @@ func sent(script []string) []string {
 // TestTransactionsAreRedis sends transactions to a real Redis and to a Server over a
 // database, in both versions of the protocol. Each script goes as one pipeline.
 func TestTransactionsAreRedis(t *testing.T) {
-	u, err := url.Parse(dbtest.StartRedis(t, "databases 1").URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	password, _ := u.User.Password()
-	redis := target{u.Host, password}
-	_, addr := start(t, Options{Store: openStore(t), Users: func(name string) (User, bool) {
-		return User{Passwords: []PasswordHash{HashPassword(password)}}, name == defaultUser
-	}})
-	ours := target{addr, password}
-	needed := make([]int, len(permittedOfMulti))
-	requests, scripts := 0, 0
+	c := newComparison(t, permittedOfMulti)
 	for i, version := range []string{"2", "3"} {
-		begin := func(g target) [][]byte {
-			return [][]byte{resp.AppendRequest(nil, "HELLO", version, "AUTH", defaultUser, g.password), resp.AppendRequest(nil, "FLUSHALL")}
-		}
 		for _, script := range append(append([]string(nil), multiScripts...), randomMultiScripts(rand.New(rand.NewPCG(13, uint64(i))), 150)...) {
-			lines := strings.Split(script, "; ")
-			requests += len(lines)
-			scripts++
-			compare(t, permittedOfMulti, needed, redis, ours, begin, lines)
+			c.pipeline(t, version, script)
 		}
 		for _, script := range watchScripts {
-			lines := strings.Split(script, "; ")
-			requests += len(lines)
-			scripts++
-			want, got := inTurn(t, redis, version, lines), inTurn(t, ours, version, lines)
+			lines := c.lines(script)
+			want, got := inTurn(t, c.redis, version, lines), inTurn(t, c.ours, version, lines)
 			for j := range want {
 				if a, b := string(got[j].AppendTo(nil)), string(want[j].AppendTo(nil)); a != b {
 					t.Errorf("%q in %q: %q and Redis %q", lines[j], script, a, b)
@@ -135,13 +114,7 @@ func TestTransactionsAreRedis(t *testing.T) {
 			}
 		}
 	}
-	for i, d := range permittedOfMulti {
-		t.Logf("%6d  %s", needed[i], d.reason)
-		if needed[i] == 0 && !d.chance {
-			t.Errorf("%q is permitted, and not needed", d.reason)
-		}
-	}
-	t.Logf("%d requests in %d scripts, %d permitted differences", requests, scripts, len(permittedOfMulti))
+	c.report(t)
 }
 
 // watchScripts are two connections', the second one's lines behind a bar.
