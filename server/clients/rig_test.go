@@ -76,7 +76,8 @@ type process struct {
 func serve(t testing.TB, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, args: args, addrs: []string{"127.0.0.1:0"}, env: append(os.Environ(),
-		"LOCKSTEP_STORE=sqlite:"+filepath.Join(t.TempDir(), "keys.db"), "LOCKSTEP_REDIS_PASSWORD="+password)}
+		"LOCKSTEP_STORE=sqlite:"+filepath.Join(t.TempDir(), "keys.db"), "LOCKSTEP_REDIS_PASSWORD="+password,
+		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0")} // or each would take a second to end
 	p.start()
 	t.Cleanup(p.stop)
 	return p

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/lockstep-cache/lockstep/internal/copies"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
@@ -21,42 +22,22 @@ var nothing = fault.MustParse("")
 
 // A history of rueidis's own caches: writers count keys up, and clients read them by
 // DoCache. A read that begins when its client has made a round trip on its connection may
-// not find what is older than any write acknowledged before the round trip began. What a
-// key holds says how many writes it has behind it, so older is smaller.
-//
-// Values come from a cache, from the server, and from another goroutine's request that was
-// under way: all are held to the same.
+// not find what is older than any write acknowledged before the round trip began. Values
+// come from a cache, from the server, and from another goroutine's request that was under
+// way: all are held to the same.
 
-const historyKeys = 6
+// hashKey is a hash, and the others are strings.
+const hashKey = copies.Keys - 1
 
-// historyKey names a string for an even number, and a hash for an odd one.
-func historyKey(i int) string { return fmt.Sprint("k", i) }
-
-// acknowledged is the largest value of each key that a writer was told is written.
-type acknowledged [historyKeys]atomic.Int64
-
-func (a *acknowledged) snapshot() (values [historyKeys]int64) {
-	for i := range a {
-		values[i] = a[i].Load()
-	}
-	return values
-}
-
-// write counts keys that nobody else writes, alone and in pipelines, until the end. One
-// whose outcome is unknown may have been applied, and is not counted as acknowledged.
-func (a *acknowledged) write(ctx context.Context, t *testing.T, c rueidis.Client, rnd *rand.Rand, mine []int, progress chan<- struct{}, end <-chan struct{}) {
-	var next [historyKeys]int64
-	for n := 1; ; n++ {
+// write counts keys that nobody else writes, alone and in pipelines, until the end, as
+// copies.Write does without rueidis and hashes.
+func write(ctx context.Context, t *testing.T, c rueidis.Client, rnd *rand.Rand, ledger *copies.Ledger, mine []int, end <-chan struct{}) {
+	var next [copies.Keys]int64
+	for {
 		select {
 		case <-end:
 			return
 		default:
-		}
-		if n%40 == 0 {
-			select {
-			case progress <- struct{}{}:
-			default:
-			}
 		}
 		var commands rueidis.Commands
 		var keys []int
@@ -65,16 +46,16 @@ func (a *acknowledged) write(ctx context.Context, t *testing.T, c rueidis.Client
 			key := mine[rnd.IntN(len(mine))]
 			next[key]++
 			value := fmt.Sprint(next[key])
-			if key%2 == 0 {
-				commands = append(commands, c.B().Set().Key(historyKey(key)).Value(value).Build())
+			if key == hashKey {
+				commands = append(commands, c.B().Hset().Key(copies.Key(key)).FieldValue().FieldValue("n", value).Build())
 			} else {
-				commands = append(commands, c.B().Hset().Key(historyKey(key)).FieldValue().FieldValue("n", value).Build())
+				commands = append(commands, c.B().Set().Key(copies.Key(key)).Value(value).Build())
 			}
 			keys, values = append(keys, key), append(values, next[key])
 		}
 		for i, r := range c.DoMulti(ctx, commands...) {
 			if err := r.Error(); err == nil {
-				a[keys[i]].Store(values[i])
+				ledger[keys[i]].Store(values[i])
 			} else if _, is := rueidis.IsRedisErr(err); !is {
 				t.Error(err)
 				return
@@ -84,27 +65,24 @@ func (a *acknowledged) write(ctx context.Context, t *testing.T, c rueidis.Client
 }
 
 // read makes round trips, and reads.
-func (a *acknowledged) read(ctx context.Context, t *testing.T, c rueidis.Client, rnd *rand.Rand, hits *atomic.Int64, end <-chan struct{}) {
+func read(ctx context.Context, t *testing.T, c rueidis.Client, rnd *rand.Rand, ledger *copies.Ledger, hits *atomic.Int64, end <-chan struct{}) {
 	for {
 		select {
 		case <-end:
 			return
 		default:
 		}
-		least := a.snapshot()
+		least := ledger.Snapshot()
 		if err := c.Do(ctx, c.B().Ping().Build()).Error(); err != nil {
 			continue // it was cut off for being slow, and connects again
 		}
 		var commands []rueidis.CacheableTTL
 		var keys []int
 		for range 1 + rnd.IntN(4) {
-			key := rnd.IntN(historyKeys)
-			var command rueidis.Cacheable
-			switch {
-			case key%2 == 1:
-				command = c.B().Hget().Key(historyKey(key)).Field("n").Cache()
-			default:
-				command = c.B().Get().Key(historyKey(key)).Cache()
+			key := rnd.IntN(copies.Keys)
+			command := c.B().Get().Key(copies.Key(key)).Cache()
+			if key == hashKey {
+				command = c.B().Hget().Key(copies.Key(key)).Field("n").Cache()
 			}
 			keys = append(keys, key)
 			commands = append(commands, rueidis.CT(command, time.Hour))
@@ -124,7 +102,7 @@ func (a *acknowledged) read(ctx context.Context, t *testing.T, c rueidis.Client,
 				hits.Add(1)
 			}
 			if want := least[keys[i]]; n < want {
-				t.Errorf("%s is %d (from the cache: %v) after a round trip, and %d had been acknowledged before it", historyKey(keys[i]), n, r.IsCacheHit(), want)
+				t.Errorf("%s is %d (from the cache: %v) after a round trip, and %d had been acknowledged before it", copies.Key(keys[i]), n, r.IsCacheHit(), want)
 				return
 			}
 		}
@@ -161,7 +139,7 @@ func history(t *testing.T, addr string, auth string, duration time.Duration) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	ctx := t.Context()
-	var acked acknowledged
+	var ledger copies.Ledger
 	var hits atomic.Int64
 	end, progress := make(chan struct{}), make(chan struct{}, 1)
 	var all sync.WaitGroup
@@ -175,14 +153,26 @@ func history(t *testing.T, addr string, auth string, duration time.Duration) {
 		}
 		return c
 	}
-	for i := range historyKeys / 2 {
-		c := connect(rueidis.ClientOption{DisableCache: i == 0})
-		if c == nil {
-			break
+	for i, mine := range [][]int{{0, 1}, {2, 3}} {
+		conn, err := net.Dial("tcp", addr)
+		ok(t, err)
+		defer conn.Close()
+		if auth != "" {
+			answer := make([]byte, len("+OK\r\n"))
+			_, _ = io.WriteString(conn, "AUTH '"+auth+"'\r\n")
+			_, err := io.ReadFull(conn, answer)
+			same(t, "AUTH", string(answer), err, "+OK\r\n")
 		}
+		all.Go(func() {
+			if err := copies.Write(conn, rand.New(rand.NewPCG(seed, uint64(i))), &ledger, mine, end, progress); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if c := connect(rueidis.ClientOption{}); c != nil {
 		defer c.Close()
 		all.Go(func() {
-			acked.write(ctx, t, c, rand.New(rand.NewPCG(seed, uint64(i))), []int{2 * i, 2*i + 1}, progress, end)
+			write(ctx, t, c, rand.New(rand.NewPCG(seed, 2)), &ledger, []int{copies.Keys - 2, hashKey}, end)
 		})
 	}
 	for i, tracking := range [][]string{nil, nil, nil, {"BCAST"}, {"PREFIX", "k", "BCAST"}, {"OPTOUT"}} {
@@ -203,7 +193,7 @@ func history(t *testing.T, addr string, auth string, duration time.Duration) {
 				var readers sync.WaitGroup
 				for range 3 {
 					mine := rand.New(rand.NewPCG(rnd.Uint64(), 0))
-					readers.Go(func() { acked.read(ctx, t, c, mine, &hits, leave) })
+					readers.Go(func() { read(ctx, t, c, mine, &ledger, &hits, leave) })
 				}
 				select {
 				case <-end:
@@ -222,12 +212,8 @@ func history(t *testing.T, addr string, auth string, duration time.Duration) {
 	time.Sleep(duration) // the length of the history; nothing is waited for
 	close(end)
 	all.Wait()
-	total := int64(0)
-	for i := range acked {
-		total += acked[i].Load()
-	}
-	t.Logf("%d writes, %d answers from caches", total, hits.Load())
-	if total == 0 || hits.Load() == 0 {
+	t.Logf("%d writes, %d answers from caches", ledger.Total(), hits.Load())
+	if ledger.Total() == 0 || hits.Load() == 0 {
 		t.Error("nothing has happened")
 	}
 }
@@ -237,9 +223,9 @@ func history(t *testing.T, addr string, auth string, duration time.Duration) {
 func TestNoCacheOfRueidisIsOlderThanWhatWasAcknowledged(t *testing.T) {
 	t.Run("faults", func(t *testing.T) {
 		addr, _ := within(t, "commit *: latency 0ms..2ms; load *: latency 0ms..1ms; commit 3%: lose reply; commit 2%: lose reply, late; commit 2%: lose request; commit 3%: fail; load 1%: fail; settle 20%: fail")
-		history(t, addr, "", 1500*time.Millisecond)
+		history(t, addr, "", time.Second)
 	})
 	t.Run("serve", func(t *testing.T) {
-		history(t, serve(t).addr(), password, 1500*time.Millisecond)
+		history(t, serve(t).addr(), password, time.Second)
 	})
 }

@@ -47,7 +47,7 @@ func TestRueidis(t *testing.T) {
 		}
 
 		// A pipeline, in which an error of one command is its own.
-		const n = 300
+		const n = 100
 		var commands rueidis.Commands
 		for i := range n {
 			key := fmt.Sprint("k", i)
