@@ -196,6 +196,67 @@ func TestRueidisReceives(t *testing.T) {
 	})
 }
 
+// TestRueidisCacheForgets what any kind of write changes, when its connection has made a
+// round trip; and goes on answering from the cache until then.
+func TestRueidisCacheForgets(t *testing.T) {
+	p := serve(t)
+	ctx := limited(t)
+	writer := newRueidis(t, p.addr())
+	do := func(words ...string) rueidis.Completed {
+		return writer.B().Arbitrary(words...).Build()
+	}
+	c := newRueidis(t, p.addr(), func(o *rueidis.ClientOption) { o.PipelineMultiplex = -1 })
+	read := func() (found string, hits int) {
+		t.Helper()
+		all := c.DoMultiCache(ctx, rueidis.CT(c.B().Get().Key("a").Cache(), time.Hour),
+			rueidis.CT(c.B().Hgetall().Key("h").Cache(), time.Hour), rueidis.CT(c.B().Strlen().Key("a").Cache(), time.Hour))
+		text, err := all[0].ToString()
+		if err != nil && !rueidis.IsRedisNil(err) {
+			t.Fatal(err)
+		}
+		hash, err := all[1].AsStrMap()
+		ok(t, err)
+		for _, r := range all {
+			if r.IsCacheHit() {
+				hits++
+			}
+		}
+		return fmt.Sprintf("%s %s", text, hash["f"]), hits
+	}
+	for _, w := range []struct {
+		name   string
+		writes []rueidis.Completed
+		want   string
+	}{
+		{"MSET", []rueidis.Completed{do("MSET", "a", "3", "b", "3")}, "3 1"},
+		{"EXEC", []rueidis.Completed{do("MULTI"), do("SET", "a", "4"), do("HSET", "h", "f", "4"), do("EXEC")}, "4 4"},
+		{"RENAME", []rueidis.Completed{do("SET", "b", "5"), do("RENAME", "b", "a")}, "5 1"},
+		{"COPY", []rueidis.Completed{do("SET", "b", "6"), do("COPY", "b", "a", "REPLACE")}, "6 1"},
+		{"DEL", []rueidis.Completed{do("DEL", "a", "h")}, " "},
+		{"EXPIRE", []rueidis.Completed{do("EXPIRE", "a", "0")}, " 1"},
+		{"HDEL", []rueidis.Completed{do("HDEL", "h", "f")}, "1 "},
+		{"FLUSHALL", []rueidis.Completed{do("FLUSHALL")}, " "},
+		{"LOCKSTEP.SETV", []rueidis.Completed{do("DEL", "a"), do("LOCKSTEP.SETV", "a", "7", "0")}, "7 1"},
+	} {
+		t.Run(w.name, func(t *testing.T) {
+			ok(t, errors.Join(writer.Do(ctx, do("SET", "a", "1")).Error(), writer.Do(ctx, do("HSET", "h", "f", "1")).Error(), c.Do(ctx, c.B().Ping().Build()).Error()))
+			read()
+			found, hits := read()
+			same(t, "before", found, nil, "1 1")
+			same(t, "hits", hits, nil, 3)
+			ok(t, writer.Dedicated(func(d rueidis.DedicatedClient) error {
+				for _, r := range d.DoMulti(ctx, w.writes...) {
+					ok(t, r.Error())
+				}
+				return nil
+			}))
+			ok(t, c.Do(ctx, c.B().Ping().Build()).Error())
+			found, _ = read()
+			same(t, "after", found, nil, w.want)
+		})
+	}
+}
+
 // TestRueidisOutlivesARestart: what it had cached is forgotten with the connection.
 func TestRueidisOutlivesARestart(t *testing.T) {
 	p := serve(t)
