@@ -115,6 +115,15 @@ func (s *claimed) Capabilities() lockstep.Capabilities[string, server.Value] {
 			return begin(ctx)
 		}
 	}
+	// A transaction of several tables is begun by any of their stores.
+	if apply := c.Apply; apply != nil {
+		c.Apply = func(ctx context.Context, txn lockstep.Txn, set lockstep.ChangeSet[string, server.Value]) (lockstep.Outcome[server.Value], error) {
+			if !s.held.Load() {
+				return lockstep.Outcome[server.Value]{}, errUnclaimed
+			}
+			return apply(ctx, txn, set)
+		}
+	}
 	return c
 }
 

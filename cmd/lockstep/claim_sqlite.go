@@ -25,7 +25,8 @@ func (g *sqliteGuest) claim(ctx context.Context, table string) (_ claim, err err
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.ToSlash(path) + "-" + url.PathEscape(table) + ".served"
+	// keys and KEYS are one table.
+	file := filepath.ToSlash(path) + "-" + url.PathEscape(strings.ToLower(table)) + ".served"
 	if !strings.HasPrefix(file, "/") {
 		file = "/" + file // a drive's letter
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -11,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/resp"
+	"github.com/lockstep-cache/lockstep/server"
 )
 
 // impatient has nobody wait for the claim of a dead program.
@@ -46,6 +49,11 @@ func TestASecondServerOfATableIsRefused(t *testing.T) {
 				stdout, stderr, status := command(t, "serve", "--redis", "127.0.0.1:0")
 				if status != exitFailed || stdout != "" || !strings.Contains(stderr, "another server serves this table") {
 					t.Errorf("status %d, %q, %q", status, stdout, stderr)
+				}
+				if k.scheme == "sqlite" { // to which both are one table
+					if _, stderr, status := command(t, "serve", "--redis", "127.0.0.1:0", "--keys-table", "LOCKSTEP_KEYS"); status != exitFailed || !strings.Contains(stderr, "another server serves this table") {
+						t.Errorf("in capitals: status %d, %q", status, stderr)
+					}
 				}
 				ctx, stop := context.WithCancel(t.Context())
 				other, ended := &log{}, make(chan int)
@@ -104,6 +112,41 @@ func TestAServerThatHasLostItsClaim(t *testing.T) {
 				c.want("GET a", "3")
 			})
 		})
+	}
+}
+
+// TestWithoutTheClaimATransactionThatAnotherTableHasBegunIsRefused: whose store begins one
+// that concerns two tables is a matter of chance.
+func TestWithoutTheClaimATransactionThatAnotherTableHasBegunIsRefused(t *testing.T) {
+	at, err := parseStore(emptyStore(t, sqliteKind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := at.visit(t.Context(), "keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.close()
+	store, err := g.keys(t.Context(), "keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &claimed{Store: store}
+	txn, err := store.Capabilities().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer txn.Rollback(t.Context())
+	set := lockstep.ChangeSet[string, server.Value]{Changes: []lockstep.Change[string, server.Value]{{Key: "a", Value: server.NewString("1")}}}
+	for _, held := range []bool{false, true} {
+		s.held.Store(held)
+		o, err := s.Capabilities().Apply(t.Context(), txn, set)
+		if err == nil {
+			err = o.Err
+		}
+		if (err == nil) != held || !held && !errors.Is(err, errUnclaimed) {
+			t.Errorf("held: %t; %v", held, err)
+		}
 	}
 }
 
