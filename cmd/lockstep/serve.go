@@ -119,6 +119,8 @@ func (v *serveVerb) check() error {
 		}
 	}
 	switch {
+	case v.KeysTable == "":
+		return usagef("--keys-table names no table")
 	case v.MaxBytes > 0 && v.MaxEntries > 0:
 		return usagef("--max-entries and --max-bytes exclude each other")
 	case v.Leave > 0 && v.HTTP == "":

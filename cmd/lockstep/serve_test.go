@@ -108,6 +108,7 @@ func TestServeRefuses(t *testing.T) {
 		{"--drain -5s", "--drain"},
 		{"--http 9121", "--http 9121: it must be HOST:PORT"},
 		{"--leave 1s", "--leave is for --http"},
+		{"--keys-table=", "--keys-table names no table"},
 		{"--password-file " + empty, "first line"},
 		{"--password-file " + empty + "x", "--password-file"},
 		{"--store nosuch:x", "--store"},

@@ -171,8 +171,8 @@ func TestASettingThatIsUnsafe(t *testing.T) {
 		pg: {"synchronous_commit", pg + "&allow-unsafe-durability=true"}, maria: {"innodb_flush_log_at_trx_commit", maria + "?allow-unsafe-durability=true"},
 	} {
 		_, stderr, status := command(t, "demo", "--store", store)
-		if status != exitUsage || !strings.Contains(stderr, c.setting) {
-			t.Errorf("status %d, %q does not name %s", status, stderr, c.setting)
+		if status != exitUsage || !strings.Contains(stderr, c.setting) || !strings.Contains(stderr, "the option allow-unsafe-durability=true accepts") {
+			t.Errorf("status %d, %q does not name %s, and the option", status, stderr, c.setting)
 		}
 		silent(t, store, stderr)
 		at, err := parseStore(c.accepted)

@@ -159,6 +159,11 @@ func (u storeURL) visit(ctx context.Context, prefix string) (guest, error) {
 	return g, u.error(err)
 }
 
+// optionNames has errors name the option of a URL where a store names a program's.
+var optionNames = strings.NewReplacer("DatabaseOptions.AllowUnsafeDurability", unsafeOption, "AllowUnsafeDurability", unsafeOption)
+
+const unsafeOption = "the option allow-unsafe-durability=true"
+
 // error says which store an error is about. What is invalid is the command line's
 // fault, and anything else the moment's.
 func (u storeURL) error(err error) error {
@@ -167,7 +172,7 @@ func (u storeURL) error(err error) error {
 		return nil
 	case errors.Is(err, lockstep.ErrInvalid):
 		what := strings.TrimPrefix(err.Error(), lockstep.ErrInvalid.Error()+": ")
-		return usagef("--store %s: %s", u.text, strings.TrimPrefix(what, u.kind.scheme+": "))
+		return usagef("--store %s: %s", u.text, optionNames.Replace(strings.TrimPrefix(what, u.kind.scheme+": ")))
 	}
 	return fmt.Errorf("--store %s: %w", u.text, err)
 }
