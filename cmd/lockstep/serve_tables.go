@@ -51,7 +51,13 @@ func (f *tableFlag) UnmarshalText(text []byte) error {
 
 // tables opens those that exist, and are served.
 func (v *serveVerb) tables(ctx context.Context, g guest, logger *slog.Logger) (all []server.Table, err error) {
+	names := map[string]string{}
 	for _, f := range v.Table {
+		// That users and public.users are one table only the database knows.
+		if name, twice := names[strings.ToLower(f.table)]; twice {
+			return nil, usagef("--table %s=%s: that table is served as %s already; each name would have a memory of its own, which does not hear of the other's writes", f.name, f.table, name)
+		}
+		names[strings.ToLower(f.table)] = f.name
 		store, err := g.rows(ctx, f)
 		if err != nil {
 			return nil, fmt.Errorf("--table %s=%s: %w", f.name, f.table, err)

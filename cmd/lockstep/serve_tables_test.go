@@ -56,7 +56,8 @@ func TestServeTables(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer db.Close()
-			for _, text := range []string{"CREATE TABLE users (id INT NOT NULL PRIMARY KEY, name VARCHAR(20), version BIGINT NOT NULL)", "INSERT INTO users VALUES (42, 'Ann', 7)"} {
+			for _, text := range []string{"CREATE TABLE users (id INT NOT NULL PRIMARY KEY, name VARCHAR(20), version BIGINT NOT NULL)", "INSERT INTO users VALUES (42, 'Ann', 7)",
+				"CREATE TABLE logs (id INT NOT NULL PRIMARY KEY, name VARCHAR(20))", "INSERT INTO logs VALUES (42, 'Ann')"} {
 				if _, err := db.Exec(text); err != nil {
 					t.Fatal(err)
 				}
@@ -68,7 +69,7 @@ func TestServeTables(t *testing.T) {
 			ended := make(chan int, 1)
 			t.Setenv(variable("store"), c.store)
 			go func() {
-				status := run(ctx, []string{"serve", "--redis", "127.0.0.1:0", "--table", "users=" + c.table, "--table", "fixed=" + c.table + ",read-only,no-version"}, w, &stderr)
+				status := run(ctx, []string{"serve", "--redis", "127.0.0.1:0", "--table", "users=" + c.table, "--table", "fixed=logs,read-only,no-version"}, w, &stderr)
 				w.CloseWithError(errors.New(stderr.String()))
 				ended <- status
 			}()
@@ -76,7 +77,7 @@ func TestServeTables(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := fmt.Sprintf(", table lockstep_keys, and %[1]s as users:…, and %[1]s as fixed:… (read-only).\n", c.table); !strings.HasSuffix(line, want) {
+			if want := fmt.Sprintf(", table lockstep_keys, and %s as users:…, and logs as fixed:… (read-only).\n", c.table); !strings.HasSuffix(line, want) {
 				t.Errorf("%q", line)
 			}
 			_, rest, _ := strings.Cut(line, " on ")
@@ -106,6 +107,10 @@ func TestServeTables(t *testing.T) {
 	}
 	_, stderr, status := command(t, "serve", "--store", "sqlite:"+filepath.Join(t.TempDir(), "x.db"), "--table", "users=nosuch")
 	if status == 0 || !strings.Contains(stderr, "--table users=nosuch: ") || !strings.Contains(stderr, "there is no table nosuch") {
+		t.Errorf("%d %s", status, stderr)
+	}
+	_, stderr, status = command(t, "serve", "--store", "sqlite:"+file, "--table", "a=users,read-only", "--table", "b=Users")
+	if status != exitUsage || !strings.Contains(stderr, "--table b=Users: that table is served as a already") {
 		t.Errorf("%d %s", status, stderr)
 	}
 }
