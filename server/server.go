@@ -239,10 +239,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return s.closeKeys(ctx)
 	case <-ctx.Done():
 		s.mu.Lock()
-		defer s.mu.Unlock()
 		for _, c := range s.conns {
 			c.nc.Close()
 		}
+		s.mu.Unlock() // what closeKeys waits for may look for a connection
 		s.end()
 		_ = s.closeKeys(ctx) // it has no time either
 		return context.Cause(ctx)

@@ -1,0 +1,64 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/memstore"
+	"github.com/lockstep-cache/lockstep/store/storetest/fault"
+)
+
+// TestShutdownEndsThoughAnInvalidationIsRedirected: its time is over, a write is in doubt, and
+// what that ends with is to be told by way of another connection.
+func TestShutdownEndsThoughAnInvalidationIsRedirected(t *testing.T) {
+	script, err := fault.ParseScript("commit 1: lose reply")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := fault.Inject[string, Value](memstore.New(memstore.Options[string, Value]{}), script, 1)
+	quiet := slog.New(slog.DiscardHandler)
+	s, err := New(Options{Store: store, Logger: quiet, Cache: lockstep.Options[string, Value]{Logger: quiet}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(listener) }()
+	addr := listener.Addr().String()
+	to, p, w := dial(t, addr), dial(t, addr), dial(t, addr)
+	to.ask("CLIENT ID", ":1\r\n")
+	p.hello("BCAST REDIRECT 1")
+	block := store.Block(fault.BeforeSettle)
+	defer block.Pass()
+	w.send("SET k v\r\n")
+	if v, err := w.replies.Decode(); err != nil || !strings.HasPrefix(v.Text, "UNKNOWN ") {
+		t.Fatalf("%s, %v", v, err)
+	}
+	ended := errors.New("no time")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(ended)
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(ctx) }()
+	select {
+	case err := <-down:
+		if !errors.Is(err, ended) {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Shutdown does not return though its context has ended")
+	}
+	block.Pass()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	s.under.Wait()
+}
