@@ -240,15 +240,15 @@ func clientUnblock(c *conn, args [][]byte) {
 }
 
 // follow is called before a command reads keys. It puts the connection down for them, as
-// its mode has it.
-func (c *conn) follow(cmd *command, args [][]byte) {
+// its mode has it, and returns those.
+func (c *conn) follow(cmd *command, args [][]byte) []string {
 	m := &c.out.mode
 	if !m.on || !cmd.tracked || m.optIn && !c.follows.caching || m.optOut && c.follows.caching {
-		return
+		return nil
 	}
 	keys := cmd.keys.of(args)
 	if len(keys) == 0 {
-		return
+		return nil
 	}
 	c.startReading()
 	t := c.server.tracking
@@ -269,6 +269,7 @@ func (c *conn) follow(cmd *command, args [][]byte) {
 		names = append(names, name)
 	}
 	c.followEnds(names, m.bcast)
+	return names
 }
 
 // followEnds has copies of rows that end be invalidated when they do, and no later than

@@ -205,12 +205,16 @@ func exec(c *conn, _ [][]byte) {
 	}
 	defer c.endMulti() // afterwards: CLIENT LIST tells of MULTI inside EXEC
 	t := &execution{conn: c, queue: m.queue, watched: c.watched}
+	var read []string
 	for _, q := range m.queue {
-		c.follow(q.cmd, q.args)
+		read = append(read, c.follow(q.cmd, q.args)...)
 	}
 	w := c.newWriting()
 	c.alone.writing = w // see do
 	err := w.run(func() error { return t.transact(w) })
+	if err == nil {
+		w.reread(read)
+	}
 	if errors.Is(err, errTouched) && !errors.Is(err, lockstep.ErrUnknownOutcome) {
 		c.w.NullArray()
 		return

@@ -657,7 +657,17 @@ func (w *writing) end(doubted bool) {
 
 // contradict tells a writer who does not want to hear of his own writes (NOLOOP) of one that
 // was not plainly done: what he has kept of it may be wrong.
-func (w *writing) contradict() {
+func (w *writing) contradict() { w.tellWriter(w.keys) }
+
+// reread is for the keys that an EXEC has read: those that it has written, too, are told to
+// its connection though that does not want to hear of them (NOLOOP). Its copies are of what it
+// has written, which took it off, and nobody would tell it what the next one writes.
+func (w *writing) reread(keys []string) {
+	w.tellWriter(slices.DeleteFunc(keys, func(key string) bool { return !w.has(key) }))
+}
+
+// tellWriter tells the writer where it does not hear of its writes otherwise.
+func (w *writing) tellWriter(keys []string) {
 	o := &w.conn.out
 	o.mu.Lock()
 	m := o.mode
@@ -665,7 +675,7 @@ func (w *writing) contradict() {
 	if !m.on || !m.noLoop {
 		return
 	}
-	for _, key := range w.keys {
+	for _, key := range keys {
 		if id := m.redirectsTo(w.conn); id != 0 {
 			w.tracking.redirect(w.conn, id, invalidation{key: key}, w)
 		} else {

@@ -62,3 +62,33 @@ func TestShutdownEndsThoughAnInvalidationIsRedirected(t *testing.T) {
 	}
 	s.under.Wait()
 }
+
+// TestCopyOfWhatAnExecHasWrittenAndReadIsInvalidated for who does not want to hear of his own
+// writes, too: he has read the value, and would keep it.
+func TestCopyOfWhatAnExecHasWrittenAndReadIsInvalidated(t *testing.T) {
+	for _, mode := range []string{"NOLOOP", "OPTIN NOLOOP", "OPTOUT NOLOOP"} {
+		_, addr, p := startTracked(t, Options{}, "", mode)
+		w := dial(t, addr)
+		if strings.HasPrefix(mode, "OPTIN") {
+			p.ask("CLIENT CACHING YES", "+OK\r\n")
+		}
+		p.send("MULTI\r\nSET k 1\r\nGET k\r\nEXEC\r\n")
+		for _, want := range []string{"+OK\r\n", "+QUEUED\r\n", "+QUEUED\r\n", "*2\r\n+OK\r\n$1\r\n1\r\n"} {
+			p.want(want)
+		}
+		p.want(invalidated("k"))
+		w.ask("SET k 2", "+OK\r\n")
+		p.ask("PING", pong)
+		// What he has written without reading it, and read without writing it, is as ever.
+		if strings.HasPrefix(mode, "OPTIN") {
+			p.ask("CLIENT CACHING YES", "+OK\r\n")
+		}
+		p.send("MULTI\r\nSET k 3\r\nGET l\r\nEXEC\r\n")
+		for _, want := range []string{"+OK\r\n", "+QUEUED\r\n", "+QUEUED\r\n", "*2\r\n+OK\r\n_\r\n"} {
+			p.want(want)
+		}
+		p.ask("PING", pong)
+		w.ask("SET l 1", "+OK\r\n")
+		p.want(invalidated("l"))
+	}
+}
