@@ -225,12 +225,20 @@ func exec(c *conn, _ [][]byte) {
 	c.executing = true
 	defer func() { c.executing = false }()
 	c.w.Array(len(m.queue))
+	tracks := false // by a command of these: nobody was down for what those behind it have read
 	for i, q := range m.queue {
 		before := c.w.Len()
-		if q.cmd.keyed == nil {
+		switch {
+		case q.cmd.keyed == nil:
 			q.cmd.run(c, q.args)
-		} else {
+			tracks = tracks || q.cmd.full == "client|tracking" || q.cmd.full == "client|caching"
+		default:
 			c.w.Raw(t.reply(i))
+			if tracks {
+				for _, key := range c.follow(q.cmd, q.args) {
+					c.again(key)
+				}
+			}
 		}
 		c.executed(q.cmd, c.w.Bytes()[min(before, c.w.Len()):])
 	}

@@ -92,3 +92,34 @@ func TestCopyOfWhatAnExecHasWrittenAndReadIsInvalidated(t *testing.T) {
 		p.want(invalidated("l"))
 	}
 }
+
+// TestWhatAnExecReadsAfterItHasTurnedTrackingOnIsNotKept: with Redis it is tracked.
+func TestWhatAnExecReadsAfterItHasTurnedTrackingOnIsNotKept(t *testing.T) {
+	for _, c := range []struct{ before, inside string }{
+		{"PING", "CLIENT TRACKING ON"},
+		{"PING", "CLIENT TRACKING ON BCAST PREFIX k"},
+		{"CLIENT TRACKING ON OPTIN", "CLIENT CACHING YES"},
+		{"CLIENT TRACKING ON OPTIN", "CLIENT TRACKING ON"},
+		{"CLIENT TRACKING ON BCAST PREFIX x", "CLIENT TRACKING ON BCAST PREFIX k"},
+	} {
+		_, addr := start(t, Options{Store: memstore.New(memstore.Options[string, Value]{})})
+		p, w := dial(t, addr), dial(t, addr)
+		w.ask("SET k 1", "+OK\r\n")
+		p.exchange("HELLO 3", c.before)
+		p.exchange("MULTI", "GET before", c.inside, "GET k", "EXEC")
+		w.ask("SET k 2", "+OK\r\n")
+		p.send("PING\r\n")
+		for told := false; ; told = true {
+			v, err := p.replies.Decode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.Text == "PONG" {
+				if !told {
+					t.Errorf("%s, MULTI, %s, GET k, EXEC: k was written, and nobody said so", c.before, c.inside)
+				}
+				break
+			}
+		}
+	}
+}
