@@ -39,7 +39,7 @@ func (c *tableColumn) Text() (mapping.TextForm, error) {
 	case jsons:
 		return mapping.TextString("JSON"), nil
 	}
-	return mapping.TextForm{}, fmt.Errorf("its type %s has no text of its own here", c.declared)
+	return mapping.TextForm{}, fmt.Errorf("its type %s has no text of its own; there are whole numbers, floats, DECIMAL, text, ENUM, SET, BINARY and BLOB, DATETIME, TIMESTAMP, DATE, UUID and JSON", c.declared)
 }
 
 var currentTimestamp = regexp.MustCompile(`(?i)^current_timestamp(\(\d?\))?$`)

@@ -37,5 +37,5 @@ func (c *tableColumn) Text() (mapping.TextForm, error) {
 	case jsons:
 		return mapping.TextString("JSON"), nil
 	}
-	return mapping.TextForm{}, fmt.Errorf("its type %s has no text of its own here", c.declared)
+	return mapping.TextForm{}, fmt.Errorf("its type %s has no text of its own; there are whole numbers, floats, numeric, boolean, text and its like, enumerations, bytea, timestamp, date, uuid and JSON", c.declared)
 }
