@@ -1,6 +1,7 @@
 // Package server speaks the Redis protocol with many clients at once, over a cache whose
 // writes are in the database when they are answered. It has the commands about connections,
-// strings, hashes, keys and channels, transactions, and client-side caching.
+// strings, hashes, keys and channels, transactions, and client-side caching. There are no
+// lists, sets, sorted sets, streams and scripts, and one database, 0.
 //
 // # What a command about keys says
 //
@@ -45,10 +46,11 @@
 // Where Options.Tables names tables that exist, their rows are hashes: users:42. A column that
 // is NULL is a field that is not there, and what a column does not take is an error that names
 // it. KEYS and SCAN tell of them, after the keys; DBSIZE, RANDOMKEY and FLUSHALL do not touch
-// them, nor do commands about strings, ends, RENAME and COPY.
+// them, nor do commands about strings, ends, RENAME and COPY. A table has one name: two would
+// have two caches, neither of which hears of the other's writes.
 //
 // DBSIZE, KEYS and RANDOMKEY read the whole table. A hash is one row: HGET looks through it,
-// some 6 ns a field, and a write of any of its fields writes all of it.
+// and a write of any of its fields writes all of it.
 //
 // # A connection's life
 //
@@ -80,7 +82,8 @@
 // connection, or the connection is closed; and values and invalidations come in order on
 // each. So after a round trip on its own connection a client holds nothing that is older
 // than any write acknowledged before the round trip began. That includes writes of unknown
-// outcome, and rows that end; it does not include what other programs write.
+// outcome, and rows that end; what other programs write it is told when the cache hears of
+// it, by a watch for one.
 //
 // With REDIRECT, invalidations come on another connection than values, and a client must
 // not keep a value whose invalidation has come since it asked for it.
@@ -89,7 +92,7 @@
 //
 //	a peer that                                is bounded by
 //	-----------------------------------------  ------------------------------------------------------
-//	says nothing                               Options.IdleTimeout, if any, and 2 KiB or so of memory
+//	says nothing                               Options.IdleTimeout, if any, and 8 KiB or so of memory
 //	does not end its TLS handshake             ten seconds
 //	does not say who it is                     Options.AuthTimeout, 10 arguments, 16 KiB for each
 //	sends a request a byte at a time           Options.RequestTimeout

@@ -30,7 +30,9 @@ type Table struct {
 	Name string
 
 	// Store is where the rows are. Commands that name several keys are transactions, for
-	// which it has to be in the same database as the others. The server does not close it.
+	// which it has to be in the same database as the others. Two Tables over one table would
+	// have two caches, neither of which hears of the other's writes. The server does not
+	// close it.
 	Store TableStore
 
 	// ReadOnly refuses all commands that write.
