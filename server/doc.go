@@ -102,6 +102,7 @@
 //	                                           writers may wait, once; it is closed then
 //	does not read its replies                  Options.WriteTimeout, 1 MiB of replies and the one that
 //	                                           is being built; it is read from no further until then
+//	asks for one value again and again         Limits.MaxRequest for the values of one reply (MGET, HMGET)
 //	connects again and again                   Options.MaxClients
 //
 // # What fails

@@ -155,6 +155,13 @@ func hmget(r *request) {
 	if left > 0 && h != "" && !r.sound(w.broken()) {
 		return
 	}
+	size := 0
+	for _, i := range number {
+		size += len(values[i])
+	}
+	if !r.answerable(size) {
+		return
+	}
 	r.w.Array(len(asked))
 	for _, i := range number {
 		if there[i] {

@@ -20,7 +20,9 @@ type keyspace struct {
 	// longest is how many bytes a string may grow to, so that what is too long is refused
 	// before it is built.
 	longest int
-	cursors *cursors
+	// mostReply is how many bytes of values one reply may have.
+	mostReply int
+	cursors   *cursors
 }
 
 func newKeyspace(o Options, t *tracking) (*keyspace, error) {
@@ -43,7 +45,7 @@ func newKeyspace(o Options, t *tracking) (*keyspace, error) {
 		longest = lockstep.DefaultMaxValueBytes
 	}
 	return &keyspace{
-		tables: tables, view: &cached{cache: cache, tables: tables, seed: maphash.MakeSeed()}, cache: cache, longest: longest - 1, cursors: &cursors{},
+		tables: tables, view: &cached{cache: cache, tables: tables, seed: maphash.MakeSeed()}, cache: cache, longest: longest - 1, mostReply: t.server.most(), cursors: &cursors{},
 	}, nil
 }
 

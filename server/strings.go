@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -54,6 +55,13 @@ func mget(r *request) {
 	found, err := r.keys.many(r.ctx, names)
 	if err != nil {
 		r.fail(err)
+		return
+	}
+	size := 0
+	for _, name := range names {
+		size += len(found[name])
+	}
+	if !r.answerable(size) {
 		return
 	}
 	r.w.Array(len(names))
@@ -343,6 +351,16 @@ func msetNX(r *request) {
 	default:
 		r.fail(err)
 	}
+}
+
+// answerable refuses a reply whose values come to more than one may have: a request that names
+// one key again and again is short, and would have us build any number of copies of its value.
+func (r *request) answerable(size int) bool {
+	if size > r.keys.mostReply {
+		r.error(fmt.Sprintf("ERR too large: the reply would have more than %d bytes (Limits.MaxRequest)", r.keys.mostReply))
+		return false
+	}
+	return true
 }
 
 const tooLong = reply("ERR string exceeds maximum allowed size (proto-max-bulk-len)")

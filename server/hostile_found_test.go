@@ -1,0 +1,33 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-cache/lockstep/resp"
+	"github.com/lockstep-cache/lockstep/store/memstore"
+)
+
+// TestShortRequestDoesNotBuildAnEndlessReply: one that names a large value again and again, which
+// would take all memory that there is.
+func TestShortRequestDoesNotBuildAnEndlessReply(t *testing.T) {
+	const limit = 64 << 10
+	_, addr := start(t, Options{Store: memstore.New(memstore.Options[string, Value]{}), Limits: resp.Limits{MaxRequest: limit}})
+	p := dial(t, addr)
+	value := strings.Repeat("x", limit/4)
+	p.ask("SET k "+value, "+OK\r\n")
+	p.ask("HSET h f "+value, ":1\r\n")
+	refused := fmt.Sprintf("-ERR too large: the reply would have more than %d bytes (Limits.MaxRequest)\r\n", limit)
+	for request, want := range map[string]string{
+		"MGET" + strings.Repeat(" k", 1000):    refused,
+		"HMGET h" + strings.Repeat(" f", 1000): refused,
+		"MGET k k k":                           "*3\r\n" + strings.Repeat(text(value), 3),
+		"HMGET h f f f":                        "*3\r\n" + strings.Repeat(text(value), 3),
+	} {
+		p.ask(request, want)
+		p.ask("MULTI", "+OK\r\n")
+		p.ask(request, "+QUEUED\r\n")
+		p.ask("EXEC", "*1\r\n"+want)
+	}
+}
