@@ -239,6 +239,11 @@ func clientUnblock(c *conn, args [][]byte) {
 	}
 }
 
+// longestTracked bounds what the table takes, whose keys are counted (Options.TrackedKeys): one
+// that is longer is not put down, and its value is followed by an invalidation. No store takes
+// such keys by itself; to name them costs a peer nothing.
+const longestTracked = 8 << 10
+
 // follow is called before a command reads keys. It puts the connection down for them, as
 // its mode has it, and returns those.
 func (c *conn) follow(cmd *command, args [][]byte) []string {
@@ -256,6 +261,10 @@ func (c *conn) follow(cmd *command, args [][]byte) []string {
 	for _, key := range keys {
 		name := string(key)
 		busy := false
+		if !m.bcast && len(name) > longestTracked {
+			c.again(name)
+			continue
+		}
 		if !m.bcast {
 			busy = t.register(c.follows.follower, name)
 		} else if slices.ContainsFunc(c.follows.prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {

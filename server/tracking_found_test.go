@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/memstore"
+	sqlrows "github.com/lockstep-cache/lockstep/store/rows"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
@@ -121,5 +123,77 @@ func TestWhatAnExecReadsAfterItHasTurnedTrackingOnIsNotKept(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// overseenTable is overseen for a table.
+type overseenTable struct {
+	*memstore.Store[sqlrows.Key, sqlrows.Row]
+	events chan lockstep.Event[sqlrows.Key]
+	lose   chan error
+}
+
+func (overseenTable) Columns() []sqlrows.Column { return []sqlrows.Column{{Name: "id", KeyPlace: 1}} }
+
+func (s overseenTable) Capabilities() lockstep.Capabilities[sqlrows.Key, sqlrows.Row] {
+	caps := s.Store.Capabilities()
+	caps.Watch = func(ctx context.Context, f func(lockstep.Event[sqlrows.Key])) error {
+		for {
+			select {
+			case e := <-s.events:
+				f(e)
+			case err := <-s.lose:
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return caps
+}
+
+// TestCopyOfARowThatOthersHaveChangedIsInvalidated where its table is watched.
+func TestCopyOfARowThatOthersHaveChangedIsInvalidated(t *testing.T) {
+	store := overseenTable{memstore.New(memstore.Options[sqlrows.Key, sqlrows.Row]{}), make(chan lockstep.Event[sqlrows.Key]), make(chan error)}
+	_, addr := start(t, Options{Store: memstore.New(memstore.Options[string, Value]{}), Tables: []Table{{Name: "t", Store: store,
+		Cache: lockstep.Options[sqlrows.Key, sqlrows.Row]{Logger: slog.New(slog.DiscardHandler)}}}})
+	p := dial(t, addr)
+	p.hello("")
+	p.ask("HGET t:1 id", "_\r\n")
+	p.want(invalidated("t:1")) // nobody watches yet
+	store.events <- lockstep.Event[sqlrows.Key]{}
+	p.want(allInvalidated)
+	p.ask("HGET t:1 id", "_\r\n")
+	p.ask("PING", pong)
+	store.events <- lockstep.Event[sqlrows.Key]{Changed: []lockstep.Changed[sqlrows.Key]{{Key: "1"}}}
+	p.want(invalidated("t:1"))
+	p.ask("HGET t:1 id", "_\r\n")
+	store.events <- lockstep.Event[sqlrows.Key]{All: true}
+	p.want(allInvalidated)
+	p.ask("HGET t:1 id", "_\r\n")
+	store.lose <- errors.New("lost")
+	p.want(allInvalidated)
+	p.ask("HGET t:1 id", "_\r\n")
+	p.want(invalidated("t:1"))
+	store.events <- lockstep.Event[sqlrows.Key]{}
+	p.want(allInvalidated)
+	p.ask("HGET t:1 id", "_\r\n")
+	p.ask("PING", pong)
+}
+
+// TestKeysOfMegabytesAreNotHeldForTracking, of which a million would be: what they hold is
+// followed by an invalidation.
+func TestKeysOfMegabytesAreNotHeldForTracking(t *testing.T) {
+	s, addr := start(t, Options{Store: memstore.New(memstore.Options[string, Value]{})})
+	p := dial(t, addr)
+	p.hello("")
+	long := strings.Repeat("k", 1<<20)
+	p.send(fmt.Sprintf("*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", len(long), long))
+	p.want("_\r\n")
+	p.want(invalidated(long))
+	p.ask("GET k", "_\r\n")
+	p.ask("PING", pong)
+	if keys, _, _ := s.tracking.size(); keys != 1 {
+		t.Errorf("%d keys are tracked", keys)
 	}
 }
