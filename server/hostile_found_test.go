@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/lockstep-cache/lockstep/resp"
@@ -30,4 +31,22 @@ func TestShortRequestDoesNotBuildAnEndlessReply(t *testing.T) {
 		p.ask(request, "+QUEUED\r\n")
 		p.ask("EXEC", "*1\r\n"+want)
 	}
+}
+
+// TestWhoIsReadOnlyByNowDoesNotAdministerByExec what he has queued before.
+func TestWhoIsReadOnlyByNowDoesNotAdministerByExec(t *testing.T) {
+	var readOnly atomic.Bool
+	s, addr := start(t, Options{
+		Store: memstore.New(memstore.Options[string, Value]{}),
+		Users: func(name string) (User, bool) {
+			return User{NoPassword: true, ReadOnly: readOnly.Load()}, name == defaultUser
+		},
+	})
+	p, other := dial(t, addr), dial(t, addr)
+	other.ask("PING", pong)
+	p.exchange("MULTI", "CLIENT KILL TYPE normal", "SET k v", "PING")
+	readOnly.Store(true)
+	s.UsersChanged()
+	p.ask("EXEC", "*3\r\n-"+notAnyMore+"\r\n-"+notAnyMore+"\r\n+PONG\r\n")
+	other.ask("PING", pong)
 }

@@ -229,6 +229,8 @@ func exec(c *conn, _ [][]byte) {
 	for i, q := range m.queue {
 		before := c.w.Len()
 		switch {
+		case q.cmd.keyed == nil && !c.may(q.cmd):
+			c.w.Error(notAnyMore)
 		case q.cmd.keyed == nil:
 			q.cmd.run(c, q.args)
 			tracks = tracks || q.cmd.full == "client|tracking" || q.cmd.full == "client|caching"
@@ -309,11 +311,14 @@ func (t *execution) transact(w *writing) error {
 
 func (t *execution) run(r *request) {
 	if !t.conn.may(r.cmd) {
-		r.error("NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command is no longer allowed for the following reason: no permission to execute the command")
+		r.error(notAnyMore)
 		return
 	}
 	r.cmd.keyed(r)
 }
+
+// notAnyMore is the reply to a command that its user might send and may not run by now.
+const notAnyMore = "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command is no longer allowed for the following reason: no permission to execute the command"
 
 // look reads what the commands are going to read, together, and compares what is watched.
 func (t *execution) look(ctx context.Context, in rows) error {
