@@ -66,6 +66,43 @@ func TestOutsideIsToldOfWhatTheWatchTells(t *testing.T) {
 	})
 }
 
+// watchedReplaceable is both: a server that is started again ends the watch, too.
+type watchedReplaceable struct {
+	watched
+	replaced *replaceable
+}
+
+func (s watchedReplaceable) Capabilities() lockstep.Capabilities[string, int] {
+	caps := s.watched.Capabilities()
+	caps.Replaced = s.replaced.Capabilities().Replaced
+	return caps
+}
+
+// A server that is replaced while nobody watches does not end that: who is told would take it
+// that changes are seen again.
+func TestOutsideStaysBlindWhenTheServerIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o outsiders
+		store := memstore.New(memstore.Options[string, int]{})
+		s := watchedReplaceable{watched{store, make(chan lockstep.Event[string]), make(chan error)}, &replaceable{Store: store, listeners: map[int]func(){}}}
+		cachetest.Open(t, s, options{Hooks: lockstep.Hooks[string]{Outside: o.hook}})
+		o.want(t, "[] true true")
+		s.replaced.replace()
+		o.want(t)
+		s.tell(lockstep.Event[string]{})
+		o.want(t, "[] true false")
+		s.replaced.replace()
+		o.want(t, "[] true false")
+		s.lose <- errors.New("lost")
+		synctest.Wait()
+		o.want(t, "[] true true")
+		s.replaced.replace()
+		o.want(t)
+		s.tell(lockstep.Event[string]{})
+		o.want(t, "[] true false")
+	})
+}
+
 // A condition that does not hold says that somebody else has written.
 func TestOutsideIsToldOfConflicts(t *testing.T) {
 	var o outsiders

@@ -10,7 +10,11 @@ package lockstep
 func (c *Cache[K, V]) replaced() {
 	c.counts.replacements.Add(1)
 	c.gate.InvalidateAll()
-	c.tellOutside(OutsideEvent[K]{All: true})
+	// While nobody watches the table that has been told of every row, and an event without
+	// Blind would say that somebody does again.
+	if c.can.Watch == nil || c.counts.watching.Load() {
+		c.tellOutside(OutsideEvent[K]{All: true})
+	}
 	c.events.Push(func() {
 		c.options.Logger.Warn("lockstep: the store's server is another than before, or was started again; memory was emptied")
 	})

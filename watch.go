@@ -58,8 +58,8 @@ func (c *Cache[K, V]) watch() {
 		mu.Unlock()
 		if live {
 			c.gate.HoldAll()
+			c.counts.watching.Store(false) // before it is told: see replaced
 			c.tellOutside(OutsideEvent[K]{All: true, Blind: true})
-			c.counts.watching.Store(false)
 			delay = firstWatchDelay
 		}
 		if c.life.Err() != nil {
