@@ -1,13 +1,11 @@
 package server
 
 import (
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/resp"
 )
 
@@ -291,8 +289,7 @@ func (c *conn) followEnds(names []string, announced bool) {
 	}
 	for _, name := range names {
 		switch left, err := keys.left(ctx, name); {
-		case errors.Is(err, lockstep.ErrNotFound):
-		case err != nil:
+		case err != nil, left < 0:
 			c.again(name) // the command may yet read it
 		case left > 0:
 			c.server.tracking.lapses(name, time.Now().Add(left), announced)

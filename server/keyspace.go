@@ -22,6 +22,7 @@ type keyspace struct {
 	longest int
 	// mostReply is how many bytes of values one reply may have.
 	mostReply int
+	absent    time.Duration // see left
 	cursors   *cursors
 }
 
@@ -45,7 +46,7 @@ func newKeyspace(o Options, t *tracking) (*keyspace, error) {
 		longest = lockstep.DefaultMaxValueBytes
 	}
 	return &keyspace{
-		tables: tables, view: &cached{cache: cache, tables: tables, seed: maphash.MakeSeed()}, cache: cache, longest: longest - 1, mostReply: t.server.most(), cursors: &cursors{},
+		tables: tables, view: &cached{cache: cache, tables: tables, seed: maphash.MakeSeed()}, cache: cache, longest: longest - 1, mostReply: t.server.most(), absent: absentFor(o.Cache), cursors: &cursors{},
 	}, nil
 }
 

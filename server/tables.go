@@ -48,6 +48,7 @@ type servedTable struct {
 	cache    *lockstep.Cache[sqlrows.Key, sqlrows.Row]
 	columns  map[string]sqlrows.Column
 	readOnly bool
+	absent   time.Duration // see left
 
 	turns turn.Table // as those of cached
 	seed  maphash.Seed
@@ -59,7 +60,7 @@ type tables struct {
 	byName map[string]*servedTable
 }
 
-func openTables(all []Table, tracked *tracking) (*tables, error) {
+func openTables(all []Table, tracking *tracking) (*tables, error) {
 	ts := &tables{byName: map[string]*servedTable{}}
 	for _, o := range all {
 		err := func() error {
@@ -77,8 +78,8 @@ func openTables(all []Table, tracked *tracking) (*tables, error) {
 				return errors.New("its Store knows no columns")
 			}
 			t := &servedTable{name: o.Name, columns: map[string]sqlrows.Column{}, seed: maphash.MakeSeed(),
-				readOnly: o.ReadOnly || o.Store.Capabilities().ReadOnly}
-			listen(tracked, &o.Cache.Hooks, t.of)
+				readOnly: o.ReadOnly || o.Store.Capabilities().ReadOnly, absent: absentFor(o.Cache)}
+			listen(tracking, &o.Cache.Hooks, t.of)
 			cache, err := lockstep.New[sqlrows.Key, sqlrows.Row](o.Store, o.Cache)
 			if err != nil {
 				return fmt.Errorf("Cache: %w", err)
@@ -277,14 +278,30 @@ func (t *servedTable) allows(e *edit) error {
 	return nil
 }
 
-// left is how long memory may still answer for a key.
+// left is how long memory may still answer for a key, or 0 for as long as nobody writes it;
+// below zero, it asks the database each time.
 func (k *keyspace) left(ctx context.Context, key string) (time.Duration, error) {
 	if t, of := k.tables.find(key); t != nil {
 		e, err := t.cache.GetEntry(ctx, of)
+		if errors.Is(err, lockstep.ErrNotFound) {
+			return t.absent, nil
+		}
 		return e.TTL, err
 	}
 	e, err := k.cache.GetEntry(ctx, key)
+	if errors.Is(err, lockstep.ErrNotFound) {
+		return k.absent, nil
+	}
 	return e.TTL, err
+}
+
+// absentFor is how long a cache remembers that there is no row, as left has it. When it has
+// begun to is not known: a copy may be as old twice over.
+func absentFor[K comparable, V any](o lockstep.Options[K, V]) time.Duration {
+	if o.NegativeTTL != 0 {
+		return o.NegativeTTL
+	}
+	return o.TTL
 }
 
 // tablePlace is where a SCAN is that has come to the tables.

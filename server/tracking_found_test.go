@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
@@ -195,5 +196,30 @@ func TestKeysOfMegabytesAreNotHeldForTracking(t *testing.T) {
 	p.ask("PING", pong)
 	if keys, _, _ := s.tracking.size(); keys != 1 {
 		t.Errorf("%d keys are tracked", keys)
+	}
+}
+
+// TestCopiesOfNothingEnd when memory does not remember any longer that there is no row.
+func TestCopiesOfNothingEnd(t *testing.T) {
+	for _, c := range []struct{ ttl, negative, want time.Duration }{{time.Minute, 0, time.Minute}, {time.Minute, time.Second, time.Second}, {0, time.Second, time.Second}, {time.Minute, -1, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			s, err := New(Options{Store: memstore.New(memstore.Options[string, Value]{}), Cache: lockstep.Options[string, Value]{TTL: c.ttl, NegativeTTL: c.negative}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Shutdown(context.Background())
+			theirs, ours := net.Pipe()
+			s.accept(ours)
+			p := newPeer(t, theirs)
+			_ = p.SetDeadline(time.Time{})
+			defer p.Close()
+			p.hello("")
+			begin := time.Now()
+			p.ask("GET k", "_\r\n")
+			p.want(invalidated("k"))
+			if got := time.Since(begin); got != c.want {
+				t.Errorf("TTL %v, NegativeTTL %v: it was told after %v", c.ttl, c.negative, got)
+			}
+		})
 	}
 }
