@@ -246,10 +246,12 @@ func (t *tracking) beginAll(w *writing) {
 }
 
 func (t *tracking) endAll(doubted bool) {
+	// First: who has been told finds no key busy. Whatever was read before is followed by an
+	// invalidation of its own.
+	t.everyShard(func(s *trackingShard) { s.busy-- })
 	if doubted {
 		t.tellAll(nil)
 	}
-	t.everyShard(func(s *trackingShard) { s.busy-- })
 }
 
 func (t *tracking) everyShard(f func(s *trackingShard)) {
