@@ -47,8 +47,11 @@ type tracking struct {
 	undelivered   map[*outbox]struct{}
 
 	alarms alarms
-	// doubts are the goroutines that wait for unknown outcomes.
-	doubts sync.WaitGroup
+	// doubts are the goroutines that wait for unknown outcomes. They grow only while over is
+	// false, under doubtsMu.
+	doubtsMu sync.Mutex
+	doubts   sync.WaitGroup
+	over     bool
 }
 
 const trackingShards = 64
@@ -522,9 +525,27 @@ func (t *tracking) size() (keys, items, prefixes int) {
 	return keys, items, int(t.broadcasts.Load())
 }
 
-// close waits for what waits for unknown outcomes. The server's life is over.
+// outlast runs what waits for unknown outcomes: beside its caller, or, where the server's life
+// is over, which nothing waits beyond, at once.
+func (t *tracking) outlast(wait func()) {
+	t.doubtsMu.Lock()
+	over := t.over
+	if !over {
+		t.doubts.Go(wait)
+	}
+	t.doubtsMu.Unlock()
+	if over {
+		wait()
+	}
+}
+
+// close waits for what waits for unknown outcomes. The server's life is over; connections may
+// not be, where Shutdown has given up.
 func (t *tracking) close() {
 	t.alarms.stop()
+	t.doubtsMu.Lock()
+	t.over = true
+	t.doubtsMu.Unlock()
 	t.doubts.Wait()
 }
 
@@ -633,7 +654,7 @@ func (w *writing) finish() {
 		t.doubt(key)
 	}
 	keep := &writing{tracking: t, keys: w.keys, all: w.all, unknown: w.unknown, changes: w.changes}
-	t.doubts.Go(func() {
+	t.outlast(func() {
 		applied := true
 		for _, err := range keep.unknown {
 			if lost, ok := errors.AsType[*lockstep.WriteError](err); ok {

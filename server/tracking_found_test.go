@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,5 +222,35 @@ func TestCopiesOfNothingEnd(t *testing.T) {
 				t.Errorf("TTL %v, NegativeTTL %v: it was told after %v", c.ttl, c.negative, got)
 			}
 		})
+	}
+}
+
+// TestShutdownThatGivesUpBesideWrites whose outcomes nobody knows because of that: they do not
+// meet in what Shutdown waits for, which a sync.WaitGroup that begins anew would answer with a
+// panic.
+func TestShutdownThatGivesUpBesideWrites(t *testing.T) {
+	for range 200 {
+		s, err := New(Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.end()
+		var writers sync.WaitGroup
+		for range 4 {
+			writers.Go(func() {
+				for range 20 {
+					w := &writing{tracking: s.tracking}
+					w.begin("k")
+					w.fail(lockstep.ErrUnknownOutcome)
+					w.finish()
+				}
+			})
+		}
+		s.tracking.close()
+		writers.Wait()
+		s.tracking.close()
+		if s.tracking.isBusy("k") {
+			t.Fatal("a doubt is left")
+		}
 	}
 }
