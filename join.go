@@ -203,6 +203,7 @@ func (j *Joined) Commit(ctx context.Context) error {
 	if err != nil {
 		return j.refused(ctx, err)
 	}
+	leave = sync.OnceFunc(leave)
 	defer leave()
 	why := j.failure()
 	if why == nil && ctx.Err() != nil {
@@ -210,6 +211,7 @@ func (j *Joined) Commit(ctx context.Context) error {
 	}
 	e := j.begin(errJoinedOver, false)
 	if e == nil {
+		leave() // the deadline has begun the end, and waits for its turn to go on
 		return j.refused(ctx, errJoinedOver)
 	}
 	if len(e.stakes) == 0 {

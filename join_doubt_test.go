@@ -296,3 +296,30 @@ func TestAJoinedTransactionDoesNotPassAWriteInDoubtNorWaitForIt(t *testing.T) {
 		}
 	})
 }
+
+// slowlyAsked is a context that takes its time to say that it goes on.
+type slowlyAsked struct {
+	context.Context
+	takes time.Duration
+}
+
+func (c slowlyAsked) Err() error {
+	time.Sleep(c.takes)
+	return c.Context.Err()
+}
+
+// The deadline fell between Commit's turn and its beginning of the end. Commit waited for the
+// deadline to have ended the transaction, and the deadline for Commit's turn.
+func TestCommitDoesNotWaitForADeadlineThatWaitsForIt(t *testing.T) {
+	inJoin(t, options{}, func(d *duo) {
+		_, j := d.joined("k", 2, lockstep.JoinTimeout(time.Minute))
+		ctx, cancel := context.WithTimeout(d.ctx, time.Hour)
+		defer cancel()
+		d.notApplied(j.Commit(slowlyAsked{ctx, 2 * time.Minute}), lockstep.ErrUnavailable)
+		if err := ctx.Err(); err != nil {
+			t.Errorf("Commit was answered when its context ended: %v", err)
+		}
+		synctest.Wait()
+		d.settledTo("k", 1)
+	})
+}
