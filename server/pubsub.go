@@ -1,6 +1,8 @@
 package server
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -58,11 +60,18 @@ const (
 func (t topics) prefix() string { return [...]string{"", "p", "s"}[t] }
 
 // hub knows who has subscribed to what. A message is put into all outboxes under its
-// lock, so that all who get two messages get them in the same order.
+// lock, so that all who get two messages get them in the same order. Patterns are matched
+// without it: that takes as long as peers have made them and the channel, and must keep
+// nobody but the publisher.
 type hub struct {
 	mu     sync.Mutex
 	topics [kindsOfTopics]map[string]map[*conn]struct{}
+	known  []string // the patterns, in a slice that is not changed; nil if there is none that is right
 }
+
+// longestPattern bounds a pattern that is subscribed to, and with it what every publisher
+// has to do for those of others. Redis has no such bound.
+const longestPattern = 1024
 
 // subscriptions are a connection's own, by name.
 type subscriptions [kindsOfTopics]map[string]struct{}
@@ -90,6 +99,10 @@ func (c *conn) subscribe(kind topics, names [][]byte) {
 	if c.subs[kind] == nil {
 		c.subs[kind] = map[string]struct{}{}
 	}
+	if kind == patterns && slices.ContainsFunc(names, func(name []byte) bool { return len(name) > longestPattern }) {
+		c.w.Error(fmt.Sprintf("ERR a pattern has at most %d bytes here", longestPattern))
+		return
+	}
 	if c.flush() != nil {
 		c.dropped = true
 		return
@@ -115,6 +128,7 @@ func (c *conn) subscribe(kind topics, names [][]byte) {
 		if listeners == nil {
 			listeners = map[*conn]struct{}{}
 			h.topics[kind][string(name)] = listeners
+			h.forget(kind)
 		}
 		listeners[c] = struct{}{}
 	}
@@ -164,8 +178,32 @@ func (h *hub) remove(c *conn, kind topics, names [][]byte) {
 		delete(listeners, c)
 		if len(listeners) == 0 {
 			delete(h.topics[kind], string(name))
+			h.forget(kind)
 		}
 	}
+}
+
+// forget is for a name that has come or gone. The caller has the lock.
+func (h *hub) forget(kind topics) {
+	if kind == patterns {
+		h.known = nil
+	}
+}
+
+// matching returns the patterns that a channel matches.
+func (h *hub) matching(channel []byte) (found []string) {
+	h.mu.Lock()
+	if h.known == nil {
+		h.known = slices.Collect(maps.Keys(h.topics[patterns]))
+	}
+	known := h.known
+	h.mu.Unlock()
+	for _, pattern := range known {
+		if glob([]byte(pattern), channel, false) {
+			found = append(found, pattern)
+		}
+	}
+	return found
 }
 
 // forsake ends all subscriptions without a word.
@@ -224,6 +262,10 @@ func (m *message) in(version resp.Version) []byte {
 // publish sends a message, and returns to how many. The publisher, which may be nil, gets
 // his own between his replies.
 func (h *hub) publish(from *conn, kind topics, channel, text []byte) (receivers int64) {
+	var matched []string
+	if kind == channels {
+		matched = h.matching(channel)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	send := func(listeners map[*conn]struct{}, m *message) {
@@ -240,18 +282,11 @@ func (h *hub) publish(from *conn, kind topics, channel, text []byte) (receivers 
 		}
 	}
 	send(h.topics[kind][string(channel)], &message{kind: kind.prefix() + "message", parts: [][]byte{channel, text}})
-	if kind == shards {
-		return receivers
-	}
-	for pattern, listeners := range h.topics[patterns] {
-		if matches(pattern, channel) {
-			send(listeners, &message{kind: "pmessage", parts: [][]byte{[]byte(pattern), channel, text}})
-		}
+	for _, pattern := range matched { // whose last listener may be gone by now
+		send(h.topics[patterns][pattern], &message{kind: "pmessage", parts: [][]byte{[]byte(pattern), channel, text}})
 	}
 	return receivers
 }
-
-func matches(pattern string, channel []byte) bool { return glob([]byte(pattern), channel, false) }
 
 // PUBLISH channel message
 func publish(c *conn, args [][]byte) {
@@ -271,12 +306,10 @@ func (c *conn) channels(kind topics, args [][]byte) {
 	}
 	h := &c.server.hub
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	var found []string
-	for name := range h.topics[kind] {
-		if len(args) == 2 || glob(args[2], []byte(name), false) {
-			found = append(found, name)
-		}
+	found := slices.Collect(maps.Keys(h.topics[kind]))
+	h.mu.Unlock()
+	if len(args) == 3 {
+		found = slices.DeleteFunc(found, func(name string) bool { return !glob(args[2], []byte(name), false) })
 	}
 	slices.Sort(found)
 	c.w.Array(len(found))

@@ -262,3 +262,19 @@ func BenchmarkPublish(b *testing.B) {
 	}
 	all.Wait()
 }
+
+// TestALongPatternIsRefused, with all others of its request: each publisher would have to
+// match it, at a cost of its length times the channel's.
+func TestALongPatternIsRefused(t *testing.T) {
+	_, addr := start(t, Options{})
+	p := dial(t, addr)
+	longest := strings.Repeat("a", longestPattern)
+	p.ask("PSUBSCRIBE b* "+longest+"a", "-ERR a pattern has at most 1024 bytes here\r\n")
+	p.ask("PUBSUB NUMPAT", ":0\r\n")
+	p.ask("PSUBSCRIBE "+longest, "*3\r\n$10\r\npsubscribe\r\n$1024\r\n"+longest+"\r\n:1\r\n")
+	other := dial(t, addr)
+	other.ask("PUBLISH "+longest+" m", ":1\r\n")
+	p.want("*4\r\n$8\r\npmessage\r\n$1024\r\n" + longest + "\r\n$1024\r\n" + longest + "\r\n$1\r\nm\r\n")
+	p.ask("PUNSUBSCRIBE", "*3\r\n$12\r\npunsubscribe\r\n$1024\r\n"+longest+"\r\n:0\r\n")
+	other.ask("PUBLISH "+longest+" m", ":0\r\n")
+}
