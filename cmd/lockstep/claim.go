@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/server"
 )
 
 // A server that answers from memory has to be the only writer of its table, unless the
@@ -42,8 +41,8 @@ const (
 )
 
 // claimed is a store over a table that is claimed.
-type claimed struct {
-	lockstep.Store[string, server.Value]
+type claimed[K comparable, V any] struct {
+	lockstep.Store[K, V]
 	take   func(ctx context.Context) (claim, error)
 	logger *slog.Logger
 	held   atomic.Bool
@@ -54,11 +53,11 @@ type claimed struct {
 
 // claimTable claims the table of a store, which is returned as it is where the table is
 // watched. release is for a store that was never given to a cache.
-func claimTable(ctx context.Context, store lockstep.Store[string, server.Value], take func(ctx context.Context) (claim, error), logger *slog.Logger) (_ lockstep.Store[string, server.Value], release func(), err error) {
+func claimTable[K comparable, V any](ctx context.Context, store lockstep.Store[K, V], take func(ctx context.Context) (claim, error), logger *slog.Logger) (_ lockstep.Store[K, V], release func(), err error) {
 	if store.Capabilities().Watch != nil {
 		return store, func() {}, nil
 	}
-	s := &claimed{Store: store, take: take, logger: logger}
+	s := &claimed[K, V]{Store: store, take: take, logger: logger}
 	for deadline := time.Now().Add(claimPatience); ; {
 		s.first, err = take(ctx)
 		if err == nil {
@@ -84,7 +83,10 @@ func claimTable(ctx context.Context, store lockstep.Store[string, server.Value],
 	}, nil
 }
 
-func (s *claimed) takeFirst() claim {
+// holds tells whether the table is this server's.
+func (s *claimed[K, V]) holds() bool { return s.held.Load() }
+
+func (s *claimed[K, V]) takeFirst() claim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := s.first
@@ -95,7 +97,7 @@ func (s *claimed) takeFirst() claim {
 // errUnclaimed is what a write is told meanwhile.
 var errUnclaimed = fmt.Errorf("%w: this server has lost its claim to the table, which another one may serve, and writes nothing until it has it again", lockstep.ErrUnavailable)
 
-func (s *claimed) Commit(ctx context.Context, sets []lockstep.ChangeSet[string, server.Value]) ([]lockstep.Outcome[server.Value], error) {
+func (s *claimed[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V]) ([]lockstep.Outcome[V], error) {
 	if !s.held.Load() {
 		return nil, errUnclaimed
 	}
@@ -104,7 +106,7 @@ func (s *claimed) Commit(ctx context.Context, sets []lockstep.ChangeSet[string, 
 
 // Capabilities has the claim in the place of a watch, of which the cache asks the same: as
 // long as it lasts, memory may answer.
-func (s *claimed) Capabilities() lockstep.Capabilities[string, server.Value] {
+func (s *claimed[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	c := s.Store.Capabilities()
 	c.Watch = s.watch
 	if begin := c.Begin; begin != nil {
@@ -117,9 +119,9 @@ func (s *claimed) Capabilities() lockstep.Capabilities[string, server.Value] {
 	}
 	// A transaction of several tables is begun by any of their stores.
 	if apply := c.Apply; apply != nil {
-		c.Apply = func(ctx context.Context, txn lockstep.Txn, set lockstep.ChangeSet[string, server.Value]) (lockstep.Outcome[server.Value], error) {
+		c.Apply = func(ctx context.Context, txn lockstep.Txn, set lockstep.ChangeSet[K, V]) (lockstep.Outcome[V], error) {
 			if !s.held.Load() {
-				return lockstep.Outcome[server.Value]{}, errUnclaimed
+				return lockstep.Outcome[V]{}, errUnclaimed
 			}
 			return apply(ctx, txn, set)
 		}
@@ -128,7 +130,7 @@ func (s *claimed) Capabilities() lockstep.Capabilities[string, server.Value] {
 }
 
 // watch returns when another server has the table, or when ctx ends.
-func (s *claimed) watch(ctx context.Context, f func(lockstep.Event[string])) error {
+func (s *claimed[K, V]) watch(ctx context.Context, f func(lockstep.Event[K])) error {
 	c := s.takeFirst()
 	if c == nil { // it is not the first time
 		var err error
@@ -137,7 +139,7 @@ func (s *claimed) watch(ctx context.Context, f func(lockstep.Event[string])) err
 		}
 		s.logger.Info("the table is this server's again")
 	}
-	f(lockstep.Event[string]{})
+	f(lockstep.Event[K]{})
 	for {
 		s.held.Store(true)
 		err := c.hold(ctx)
@@ -154,13 +156,13 @@ func (s *claimed) watch(ctx context.Context, f func(lockstep.Event[string])) err
 			return err
 		}
 		// Somebody may have had it in between.
-		f(lockstep.Event[string]{All: true})
+		f(lockstep.Event[K]{All: true})
 		s.logger.Info("the table is this server's again")
 	}
 }
 
 // retake takes the claim again as soon as the database can be asked.
-func (s *claimed) retake(ctx context.Context) (claim, error) {
+func (s *claimed[K, V]) retake(ctx context.Context) (claim, error) {
 	for {
 		c, err := s.take(ctx)
 		if err == nil || errors.Is(err, errClaimed) || ctx.Err() != nil {

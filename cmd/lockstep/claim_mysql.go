@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -18,6 +19,17 @@ type mysqlClaim struct {
 	conn *sql.Conn
 	name string
 	id   int64
+}
+
+// identity has a NUL between the schema and the table, which no name has.
+func (g *mysqlGuest) identity(ctx context.Context, table string) (name string, err error) {
+	schema, plain, qualified := strings.Cut(strings.ReplaceAll(table, "`", ""), ".")
+	if !qualified {
+		schema, plain = g.config.DBName, schema
+	}
+	err = g.pool.QueryRowContext(ctx, `SELECT CONCAT(table_schema, CHAR(0), table_name) FROM information_schema.tables
+WHERE table_schema = ? AND table_name = ? ORDER BY BINARY table_name = ? DESC LIMIT 1`, schema, plain, plain).Scan(&name)
+	return name, err
 }
 
 func (g *mysqlGuest) claim(ctx context.Context, table string) (_ claim, err error) {
@@ -36,7 +48,11 @@ func (g *mysqlGuest) claim(ctx context.Context, table string) (_ claim, err erro
 	if c.conn, err = c.db.Conn(ctx); err != nil {
 		return nil, err
 	}
-	c.name = claimName(g.config.DBName, table)
+	schema, name, qualified := strings.Cut(table, "\x00")
+	if !qualified {
+		schema, name = g.config.DBName, table
+	}
+	c.name = claimName(schema, name)
 	var got sql.NullInt64
 	if err := c.conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 0), CONNECTION_ID()", c.name).Scan(&got, &c.id); err != nil {
 		return nil, err

@@ -16,6 +16,11 @@ type postgresClaim struct {
 	pid  uint32
 }
 
+func (g *postgresGuest) identity(ctx context.Context, table string) (name string, err error) {
+	err = g.pool.QueryRow(ctx, `SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`, table).Scan(&name)
+	return name, err
+}
+
 func (g *postgresGuest) claim(ctx context.Context, table string) (_ claim, err error) {
 	if g.pooled {
 		return unclaimable{}, nil

@@ -17,6 +17,11 @@ type sqliteClaim struct {
 	conn *sql.Conn
 }
 
+// identity: users and Users are one table.
+func (g *sqliteGuest) identity(_ context.Context, table string) (string, error) {
+	return strings.ToLower(table), nil
+}
+
 func (g *sqliteGuest) claim(ctx context.Context, table string) (_ claim, err error) {
 	path, err := filepath.EvalSymlinks(g.url.Path) // one database by two names is one
 	if err == nil {

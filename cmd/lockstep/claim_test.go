@@ -131,7 +131,7 @@ func TestWithoutTheClaimATransactionThatAnotherTableHasBegunIsRefused(t *testing
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &claimed{Store: store}
+	s := &claimed[string, server.Value]{Store: store}
 	txn, err := store.Capabilities().Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

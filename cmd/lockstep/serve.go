@@ -25,7 +25,7 @@ type serveVerb struct {
 	Config    string      `placeholder:"FILE" help:"Take settings from this file, one a line: the name of a flag without --, =, and its value, as in max-clients = 500. A line that begins with # is a comment. Flags and the environment go before it."`
 	Store     storeFlag   `default:"sqlite:lockstep.db" placeholder:"URL" help:"Where the keys are: ${stores}. Without --store, the file lockstep.db in this directory, which is made if it is not there."`
 	KeysTable string      `default:"lockstep_keys" placeholder:"NAME" help:"The table of the keys in that database; it is made if it is not there. Default: lockstep_keys."`
-	Table     []tableFlag `sep:"none" placeholder:"NAME=TABLE" help:"Serve the rows of a table that exists as hashes: with --table users=public.users, HGETALL users:42 is the row whose primary key is 42. Behind the table, each after a comma: read-only; version=COLUMN, a column of 64 bits that counts the row's versions (a NOT NULL one that is called version is taken without it); no-version. Several by several flags. What others write there, another server too, is seen at once if the table is watched (lockstep watch), and after --ttl otherwise."`
+	Table     []tableFlag `sep:"none" placeholder:"NAME=TABLE" help:"Serve the rows of a table that exists as hashes: with --table users=public.users, HGETALL users:42 is the row whose primary key is 42. Behind the table, each after a comma: read-only; version=COLUMN, a column of 64 bits that counts the row's versions (a NOT NULL one that is called version is taken without it); no-version. Several by several flags. What others write there is seen at once if the table is watched (lockstep watch), and after --ttl otherwise."`
 
 	Redis    []string      `placeholder:"HOST:PORT" help:"Where Redis clients connect; several with a comma, or by several flags. Default, without --redis-tls: 127.0.0.1:6379, which only this machine reaches. An address that others reach needs a password."`
 	RedisTLS []string      `name:"redis-tls" placeholder:"HOST:PORT" help:"The same for clients that speak TLS, as redis-cli --tls does. One that others reach needs a password or --tls-ca."`
@@ -64,7 +64,7 @@ func (serveVerb) Help() string {
 	return "Serves the Redis protocol over a SQL database: a SET is committed there when it says OK, and a GET is answered from memory. Try it: redis-cli set greeting hello. " +
 		"There are strings, hashes and keys, with their ends, transactions, channels, client-side caching, and tables of yours, whose rows are hashes (--table); there are no lists, sets, sorted sets, streams and scripts. " +
 		"A write that the database was not there for says -UNAVAILABLE, and was not done; one of which nobody knows says -UNKNOWN; any other error is one of a write that was not done. " +
-		"Only one process may serve a table of keys, for others would not hear of its writes: a second one is refused, unless the table is watched (lockstep watch).\n\n" +
+		"Only one process may serve a table, for others would not hear of its writes: a second one is refused, unless the table is watched (lockstep watch), or one of --table that is read-only or has a --ttl.\n\n" +
 		"Each flag can be set in the environment, in capitals and with LOCKSTEP_ before it: LOCKSTEP_MAX_CLIENTS=500 is --max-clients 500. " +
 		"Passwords are in the environment or in files, and nowhere else. SIGTERM ends the server when what it has accepted is answered; a second one ends it at once."
 }
@@ -200,17 +200,21 @@ func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError
 	}
 	defer release()
 	options := v.options()
-	if options.Tables, err = v.tables(ctx, g, logger); err != nil {
+	tables, tablesHeld, releaseTables, err := v.tables(ctx, g, logger)
+	defer releaseTables()
+	if err != nil {
 		return url.error(err)
 	}
+	options.Tables = tables
 	options.Store, options.Users, options.Logger, options.Cache.Logger = store, users.find, logger, logger
 	s, err := server.New(options)
 	if err != nil {
 		return usagef("%v", err)
 	}
 	h := &health{server: s, logger: logger}
-	if c, ok := store.(*claimed); ok {
-		h.holds = c.held.Load
+	h.holds = tablesHeld
+	if c, ok := store.(interface{ holds() bool }); ok {
+		h.holds = func() bool { return c.holds() && tablesHeld() }
 	}
 	var web net.Listener
 	if v.HTTP != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/lockstep-cache/lockstep"
@@ -49,18 +50,52 @@ func (f *tableFlag) UnmarshalText(text []byte) error {
 	}
 }
 
-// tables opens those that exist, and are served.
-func (v *serveVerb) tables(ctx context.Context, g guest, logger *slog.Logger) (all []server.Table, err error) {
+// claimedTable is a table that is claimed.
+type claimedTable struct {
+	lockstep.Store[rows.Key, rows.Row]
+	table server.TableStore
+}
+
+func (t claimedTable) Columns() []rows.Column { return t.table.Columns() }
+
+// tables opens those that exist, and are served. One that is written here, and of whose
+// changes nobody tells, is claimed as the keys' table is; with a TTL others may write to it.
+// release is for claims that no cache has come to hold; holds tells whether all are held.
+func (v *serveVerb) tables(ctx context.Context, g guest, logger *slog.Logger) (all []server.Table, holds func() bool, release func(), err error) {
+	var releases []func()
+	var held []func() bool
+	release = func() {
+		for _, r := range releases {
+			r()
+		}
+	}
+	holds = func() bool {
+		return !slices.ContainsFunc(held, func(h func() bool) bool { return !h() })
+	}
 	names := map[string]string{}
 	for _, f := range v.Table {
-		// That users and public.users are one table only the database knows.
-		if name, twice := names[strings.ToLower(f.table)]; twice {
-			return nil, usagef("--table %s=%s: that table is served as %s already; each name would have a memory of its own, which does not hear of the other's writes", f.name, f.table, name)
-		}
-		names[strings.ToLower(f.table)] = f.name
 		store, err := g.rows(ctx, f)
 		if err != nil {
-			return nil, fmt.Errorf("--table %s=%s: %w", f.name, f.table, err)
+			return nil, holds, release, fmt.Errorf("--table %s=%s: %w", f.name, f.table, err)
+		}
+		identity, err := g.identity(ctx, f.table)
+		if err != nil {
+			return nil, holds, release, fmt.Errorf("--table %s=%s: %w", f.name, f.table, err)
+		}
+		if name, twice := names[identity]; twice {
+			return nil, holds, release, usagef("--table %s=%s: that table is served as %s already; each name would have a memory of its own, which does not hear of the other's writes", f.name, f.table, name)
+		}
+		names[identity] = f.name
+		if !f.readOnly && v.TTL == 0 {
+			claimed, r, err := claimTable(ctx, lockstep.Store[rows.Key, rows.Row](store), func(ctx context.Context) (claim, error) { return g.claim(ctx, identity) }, logger)
+			if err != nil {
+				return nil, holds, release, fmt.Errorf("--table %s=%s: %w", f.name, f.table, err)
+			}
+			releases = append(releases, r)
+			if c, ok := claimed.(interface{ holds() bool }); ok {
+				held = append(held, c.holds)
+				store = claimedTable{claimed, store}
+			}
 		}
 		o := lockstep.Options[rows.Key, rows.Row]{
 			MaxEntries: int(v.MaxEntries), MaxBytes: int64(v.MaxBytes), TTL: v.TTL, AuditInterval: v.AuditInterval,
@@ -74,7 +109,7 @@ func (v *serveVerb) tables(ctx context.Context, g guest, logger *slog.Logger) (a
 		}
 		all = append(all, server.Table{Name: f.name, Store: store, ReadOnly: f.readOnly, Cache: o})
 	}
-	return all, nil
+	return all, holds, release, nil
 }
 
 // tableNames are the tables, for people.

@@ -42,13 +42,14 @@ func TestTableFlags(t *testing.T) {
 
 // TestServeTables, of each database, by the command's own flags.
 func TestServeTables(t *testing.T) {
+	impatient(t)
 	t.Setenv(passwordVariable, "")
 	file := filepath.Join(t.TempDir(), "app.db")
 	pg, maria := dbtest.Postgres(t), dbtest.MariaDB(t)
-	for _, c := range []struct{ name, driver, source, store, table string }{
-		{"SQLite", "sqlite", file, "sqlite:" + file + "?allow-unsafe-durability=true", "users"},
-		{"PostgreSQL", "pgx", pg, pg, "public.users"},
-		{"MariaDB", "mysql", maria, mysqlURL(t, maria), "users"},
+	for _, c := range []struct{ name, driver, source, store, table, other string }{
+		{"SQLite", "sqlite", file, "sqlite:" + file + "?allow-unsafe-durability=true", "users", "Users"},
+		{"PostgreSQL", "pgx", pg, pg, "public.users", "users"},
+		{"MariaDB", "mysql", maria, mysqlURL(t, maria), "users", "`users`"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			db, err := sql.Open(c.driver, c.source)
@@ -92,6 +93,20 @@ func TestServeTables(t *testing.T) {
 				_, _ = io.WriteString(conn, ask[0]+"\r\n")
 				if v, err := replies.Decode(); err != nil || string(v.AppendTo(nil)) != ask[1] {
 					t.Errorf("%s: %s, %v", ask[0], v, err)
+				}
+			}
+			// The table has other names, and it has this server.
+			for _, more := range []struct {
+				flags  []string
+				status int
+				says   string
+			}{
+				{[]string{"--table", "a=" + c.table + ",read-only", "--table", "b=" + c.other}, exitUsage, "--table b=" + c.other + ": that table is served as a already"},
+				{[]string{"--table", "a=" + c.other}, exitFailed, "--table a=" + c.other + ": lockstep: unavailable: another server serves this table"},
+			} {
+				_, stderr, status := command(t, append([]string{"serve", "--redis", "127.0.0.1:0", "--keys-table", "others"}, more.flags...)...)
+				if status != more.status || !strings.Contains(stderr, more.says) {
+					t.Errorf("%s: %d, %s", more.flags, status, stderr)
 				}
 			}
 			var name string

@@ -58,6 +58,8 @@ type guest interface {
 	// claim takes such a table for this program alone; errClaimed says that another one has
 	// it.
 	claim(ctx context.Context, table string) (claim, error)
+	// identity is the name of a table that exists, however it was spelled: what claim takes.
+	identity(ctx context.Context, table string) (string, error)
 	// rows is a store over a table that exists, for the server.
 	rows(ctx context.Context, table tableFlag) (server.TableStore, error)
 	// close closes the database, and leaves in it what is there.
