@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,6 +86,13 @@ func clientTracking(c *conn, args [][]byte) {
 	}
 }
 
+// Bounds of what a connection may list for BCAST: each write looks for a prefix of each
+// length that there is, and each prefix is compared with the others. Redis has none.
+const (
+	longestPrefix = 1024
+	mostPrefixes  = 1024
+)
+
 // startFollowing has the connection track, or answers with an error.
 func (c *conn) startFollowing(m mode, prefixes []string) bool {
 	const first = " before disabling tracking for this client, and then re-enabling it with a different mode."
@@ -100,6 +108,10 @@ func (c *conn) startFollowing(m mode, prefixes []string) bool {
 		c.w.Error("ERR You can't specify both OPTIN mode and OPTOUT mode")
 	case m.optIn && old.optOut, m.optOut && old.optIn:
 		c.w.Error("ERR You can't switch OPTIN/OPTOUT mode" + first)
+	case len(c.follows.prefixes)+len(prefixes) > mostPrefixes:
+		c.w.Error(fmt.Sprintf("ERR a client has at most %d prefixes here", mostPrefixes))
+	case slices.ContainsFunc(prefixes, func(prefix string) bool { return len(prefix) > longestPrefix }):
+		c.w.Error(fmt.Sprintf("ERR a prefix has at most %d bytes here", longestPrefix))
 	case m.bcast && !c.apart(prefixes):
 	default:
 		if m.bcast && len(prefixes) == 0 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"hash/maphash"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +37,7 @@ type tracking struct {
 	mu        sync.Mutex
 	followers map[*follower]struct{}            // all that track, in whatever mode
 	prefixes  map[string]map[*follower]struct{} // those of BCAST
+	lengths   map[int]int                       // how many prefixes have that length
 	// broadcasts is the number of prefixes, for who has to know whether there are any.
 	broadcasts atomic.Int64
 
@@ -118,7 +118,7 @@ func (i invalidation) appendKeys(w *resp.Writer) {
 
 func newTracking(s *Server) *tracking {
 	t := &tracking{server: s, seed: maphash.MakeSeed(), followers: map[*follower]struct{}{},
-		prefixes: map[string]map[*follower]struct{}{}, undelivered: map[*outbox]struct{}{}}
+		prefixes: map[string]map[*follower]struct{}{}, lengths: map[int]int{}, undelivered: map[*outbox]struct{}{}}
 	for i := range t.shards {
 		t.shards[i].keys = map[string]*tracked{}
 	}
@@ -226,11 +226,14 @@ func (t *tracking) forget(e *tracked) {
 func (t *tracking) broadcast(key string, w *writing) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for prefix, followers := range t.prefixes {
-		if strings.HasPrefix(key, prefix) {
-			for f := range followers {
-				t.tell(f, invalidation{key: key}, w, true)
-			}
+	// By their lengths, of which there are few: a write must not cost what others have
+	// listed.
+	for n := range t.lengths {
+		if n > len(key) {
+			continue
+		}
+		for f := range t.prefixes[key[:n]] {
+			t.tell(f, invalidation{key: key}, w, true)
 		}
 	}
 }
@@ -457,6 +460,7 @@ func (t *tracking) join(f *follower, prefixes []string) {
 	for _, prefix := range prefixes {
 		if t.prefixes[prefix] == nil {
 			t.prefixes[prefix] = map[*follower]struct{}{}
+			t.lengths[len(prefix)]++
 			t.broadcasts.Add(1)
 		}
 		t.prefixes[prefix][f] = struct{}{}
@@ -472,6 +476,9 @@ func (t *tracking) leave(f *follower, prefixes []string) {
 			delete(followers, f)
 			if len(followers) == 0 {
 				delete(t.prefixes, prefix)
+				if t.lengths[len(prefix)]--; t.lengths[len(prefix)] == 0 {
+					delete(t.lengths, len(prefix))
+				}
 				t.broadcasts.Add(-1)
 			}
 		}

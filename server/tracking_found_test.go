@@ -254,3 +254,25 @@ func TestShutdownThatGivesUpBesideWrites(t *testing.T) {
 		}
 	}
 }
+
+// TestPrefixesAreBounded: a write looks for one of each length, whoever has listed them.
+func TestPrefixesAreBounded(t *testing.T) {
+	_, addr := start(t, Options{Store: memstore.New(memstore.Options[string, Value]{})})
+	p, writer := dial(t, addr), dial(t, addr)
+	p.hello("BCAST PREFIX zz")
+	long := strings.Repeat("a", longestPrefix)
+	p.ask("CLIENT TRACKING ON BCAST PREFIX "+long+"a", "-ERR a prefix has at most 1024 bytes here\r\n")
+	var many strings.Builder
+	for i := range mostPrefixes + 1 {
+		fmt.Fprintf(&many, " PREFIX %04d", i)
+	}
+	p.ask("CLIENT TRACKING ON BCAST"+many.String(), "-ERR a client has at most 1024 prefixes here\r\n")
+	p.ask("CLIENT TRACKING ON BCAST PREFIX b PREFIX cd PREFIX "+long, "+OK\r\n")
+	for _, key := range []string{"b", "c", "bc", "cd", "x", long, long + "b", long[1:]} {
+		writer.ask("SET "+key+" 1", "+OK\r\n")
+		if key[0] == 'b' || strings.HasPrefix(key, "cd") || len(key) >= longestPrefix {
+			p.want(invalidated(key))
+		}
+	}
+	p.ask("PING", pong)
+}

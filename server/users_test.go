@@ -5,8 +5,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"net/url"
+
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
 )
 
 // people is a list of users that changes.
