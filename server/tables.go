@@ -73,7 +73,7 @@ func openTables(all []Table, tracking *tracking) (*tables, error) {
 			case o.Store == nil:
 				return errors.New("it has no Store")
 			case o.Cache.StaleIfError != 0 || o.Cache.Clone != nil:
-				return errors.New("Cache has StaleIfError or Clone: a reply cannot say that it is stale, and values cannot be changed")
+				return errors.New("its Cache has StaleIfError or Clone: a reply cannot say that it is stale, and values cannot be changed")
 			case o.Store.Columns() == nil:
 				return errors.New("its Store knows no columns")
 			}
@@ -82,7 +82,7 @@ func openTables(all []Table, tracking *tracking) (*tables, error) {
 			listen(tracking, &o.Cache.Hooks, t.of)
 			cache, err := lockstep.New[sqlrows.Key, sqlrows.Row](o.Store, o.Cache)
 			if err != nil {
-				return fmt.Errorf("Cache: %w", err)
+				return fmt.Errorf("its Cache: %w", err)
 			}
 			t.cache = cache
 			for _, c := range o.Store.Columns() {

@@ -73,7 +73,7 @@ func (k Key) Split(n int) ([]string, error) {
 		parts[len(parts)-1] += string([]byte{c})
 	}
 	if len(parts) != n {
-		return nil, fmt.Errorf("the key has %d parts, and the primary key %d columns; there is a colon between two, and one in a part is \\:", len(parts), n)
+		return nil, fmt.Errorf("the key has %d parts, and the primary key %d columns; a colon is between two, and \\: is one in a part", len(parts), n)
 	}
 	return parts, nil
 }
