@@ -1,16 +1,12 @@
 package server
 
 import (
-	"context"
-	"errors"
 	"hash/maphash"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
-	"github.com/lockstep-cache/lockstep/resp"
 )
 
 // tracking knows which connections may have a copy of which key, and tells them when it is
@@ -85,35 +81,6 @@ type mode struct {
 	on, bcast, optIn, optOut, noLoop bool
 	redirect                         int64 // 0: to itself
 	broken                           bool  // redirect is not there any more; others change it
-}
-
-// invalidation is of one key, or of all; or it says that a connection is gone to which
-// they were to be sent.
-type invalidation struct {
-	key  string
-	all  bool
-	gone int64
-}
-
-// append appends the message, in RESP3.
-func (i invalidation) append(w *resp.Writer) {
-	w.Push(2)
-	if i.gone != 0 {
-		w.BulkString("tracking-redir-broken")
-		w.Integer(i.gone)
-		return
-	}
-	w.BulkString("invalidate")
-	i.appendKeys(w)
-}
-
-func (i invalidation) appendKeys(w *resp.Writer) {
-	if i.all {
-		w.Null()
-		return
-	}
-	w.Array(1)
-	w.BulkString(i.key)
 }
 
 func newTracking(s *Server) *tracking {
@@ -274,95 +241,6 @@ func (t *tracking) tellAll(w *writing) {
 	defer t.mu.Unlock()
 	for f := range t.followers {
 		t.tell(f, invalidation{all: true}, w, false)
-	}
-}
-
-// tell puts an invalidation into the outbox of who is to get it: who tracks, or the one
-// that he has named. What a connection itself has written it says by itself, behind its
-// reply (writing.own).
-func (t *tracking) tell(f *follower, i invalidation, w *writing, broadcast bool) {
-	c := f.conn.Load()
-	if c == nil {
-		return
-	}
-	o := &c.out
-	o.mu.Lock()
-	m := o.mode
-	own := w != nil && w.conn == c
-	switch {
-	case !m.on || m.bcast != broadcast && !i.all,
-		own && m.noLoop && !i.all:
-		o.mu.Unlock()
-		return
-	case own && m.redirectsTo(c) == 0:
-		w.own = append(w.own, i)
-		o.mu.Unlock()
-		return
-	}
-	if o.reading && !own {
-		o.again = append(o.again, i)
-	}
-	id := m.redirectsTo(c)
-	if id == 0 {
-		o.invalidateLocked(i, false)
-	}
-	o.mu.Unlock()
-	if id != 0 {
-		t.redirect(c, id, i, w)
-	}
-}
-
-// redirectsTo is where a connection has its invalidations sent, 0 for itself.
-func (m mode) redirectsTo(c *conn) int64 {
-	if m.redirect == c.id {
-		return 0
-	}
-	return m.redirect
-}
-
-// redirect tells another connection, or, if that is gone, the one that named it, which
-// may be the writer.
-func (t *tracking) redirect(c *conn, id int64, i invalidation, w *writing) {
-	if target := t.server.client(id); target != nil {
-		target.out.mu.Lock()
-		defer target.out.mu.Unlock()
-		target.out.invalidateLocked(i, true)
-		return
-	}
-	c.out.mu.Lock()
-	defer c.out.mu.Unlock()
-	c.out.mode.broken = true
-	switch {
-	case c.out.version != resp.RESP3:
-	case w != nil && w.conn == c:
-		w.own = append(w.own, invalidation{gone: id})
-	default:
-		c.out.messageLocked(invalidation{gone: id}.append)
-	}
-}
-
-// deliver waits until what was put down until now is with the kernel, and closes the
-// connections whose peers do not take it within Options.InvalidationTimeout. It is called
-// before the replies to writes leave.
-func (t *tracking) deliver(self *outbox) {
-	t.undeliveredMu.Lock()
-	var waiting []*outbox
-	for o := range t.undelivered {
-		if o != self { // it leaves with the replies, before them
-			waiting = append(waiting, o)
-		}
-	}
-	t.undeliveredMu.Unlock()
-	if len(waiting) == 0 {
-		return
-	}
-	over := make(chan struct{})
-	timer := time.AfterFunc(t.server.options.InvalidationTimeout, func() { close(over) })
-	defer timer.Stop()
-	for _, o := range waiting {
-		if !o.await(over) {
-			o.tooSlow()
-		}
 	}
 }
 
@@ -554,162 +432,4 @@ func (t *tracking) close() {
 	t.over = true
 	t.doubtsMu.Unlock()
 	t.doubts.Wait()
-}
-
-// writing is a write under way, as a context, so that whatever it calls finds it.
-type writing struct {
-	context.Context
-	tracking *tracking
-	conn     *conn // whose it is, or nil
-
-	keys    []string            // those that are busy because of it
-	index   map[string]struct{} // the same, where they are many
-	first   [1]string           // place for the one that most writes have
-	all     bool                // all are
-	failed  bool
-	cmd     *command // whose changes are noted, where noting
-	noting  bool
-	changes []keyChange
-	unknown []error // outcomes
-	own     []invalidation
-}
-
-type writingKey struct{}
-
-func (w *writing) Value(key any) any {
-	if key == (writingKey{}) {
-		return w
-	}
-	return w.Context.Value(key)
-}
-
-// writingOf returns the write that a context is part of, or nil.
-func writingOf(ctx context.Context) *writing {
-	w, _ := ctx.Value(writingKey{}).(*writing)
-	return w
-}
-
-// begin says that a key is about to be written.
-func (w *writing) begin(key string) {
-	if w.has(key) {
-		return
-	}
-	w.tracking.begin(key, w)
-	if w.keys == nil {
-		w.keys = w.first[:0]
-	}
-	w.keys = append(w.keys, key)
-	switch {
-	case w.index != nil:
-		w.index[key] = struct{}{}
-	case len(w.keys) == 16:
-		w.index = make(map[string]struct{}, 64)
-		for _, key := range w.keys {
-			w.index[key] = struct{}{}
-		}
-	}
-}
-
-func (w *writing) has(key string) bool {
-	if w.index != nil {
-		_, has := w.index[key]
-		return has
-	}
-	return slices.Contains(w.keys, key)
-}
-
-func (w *writing) beginAll() {
-	if !w.all {
-		w.tracking.beginAll(w)
-		w.all = true
-	}
-}
-
-// fail is told what the writer is answered with, if it is an error.
-func (w *writing) fail(err error) {
-	w.failed = true
-	if errors.Is(err, lockstep.ErrUnknownOutcome) {
-		w.unknown = append(w.unknown, err)
-	}
-}
-
-// run makes the write.
-func (w *writing) run(f func() error) error {
-	defer w.finish()
-	err := f()
-	if err != nil {
-		w.fail(err)
-	}
-	return err
-}
-
-// finish is for a write that the cache has answered. Keys whose outcome is unknown stay
-// busy until that is settled.
-func (w *writing) finish() {
-	t := w.tracking
-	if w.failed && w.conn != nil {
-		w.contradict()
-	}
-	if len(w.unknown) == 0 {
-		w.end(false)
-		if !w.failed {
-			t.server.tellChanges(w.changes)
-		}
-		return
-	}
-	for _, key := range w.keys {
-		t.doubt(key)
-	}
-	keep := &writing{tracking: t, keys: w.keys, all: w.all, unknown: w.unknown, changes: w.changes}
-	t.outlast(func() {
-		applied := true
-		for _, err := range keep.unknown {
-			if lost, ok := errors.AsType[*lockstep.WriteError](err); ok {
-				done, _, err := lost.Wait(t.server.life)
-				applied = applied && done && err == nil
-			}
-		}
-		keep.end(true) // whichever way it was settled: copies may be of before or after
-		if applied {
-			t.server.tellChanges(keep.changes)
-		}
-	})
-}
-
-func (w *writing) end(doubted bool) {
-	for _, key := range w.keys {
-		w.tracking.end(key)
-	}
-	if w.all {
-		w.tracking.endAll(doubted)
-	}
-}
-
-// contradict tells a writer who does not want to hear of his own writes (NOLOOP) of one that
-// was not plainly done: what he has kept of it may be wrong.
-func (w *writing) contradict() { w.tellWriter(w.keys) }
-
-// reread is for the keys that an EXEC has read: those that it has written, too, are told to
-// its connection though that does not want to hear of them (NOLOOP). Its copies are of what it
-// has written, which took it off, and nobody would tell it what the next one writes.
-func (w *writing) reread(keys []string) {
-	w.tellWriter(slices.DeleteFunc(keys, func(key string) bool { return !w.has(key) }))
-}
-
-// tellWriter tells the writer where it does not hear of its writes otherwise.
-func (w *writing) tellWriter(keys []string) {
-	o := &w.conn.out
-	o.mu.Lock()
-	m := o.mode
-	o.mu.Unlock()
-	if !m.on || !m.noLoop {
-		return
-	}
-	for _, key := range keys {
-		if id := m.redirectsTo(w.conn); id != 0 {
-			w.tracking.redirect(w.conn, id, invalidation{key: key}, w)
-		} else {
-			w.own = append(w.own, invalidation{key: key})
-		}
-	}
 }
