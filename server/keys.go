@@ -68,15 +68,23 @@ func del(r *request) {
 	r.w.Integer(n)
 }
 
-// EXISTS key [key ...], and TOUCH. A key that is named twice counts twice.
-func exists(r *request) {
-	names := make([]string, len(r.args)-1)
+// all reads the keys that are all of the arguments, or answers why it cannot.
+func (r *request) all() (names []string, found map[string]Value, ok bool) {
+	names = make([]string, len(r.args)-1)
 	for i, arg := range r.args[1:] {
 		names[i] = string(arg)
 	}
 	found, err := r.keys.many(r.ctx, names)
 	if err != nil {
 		r.fail(err)
+	}
+	return names, found, err == nil
+}
+
+// EXISTS key [key ...], and TOUCH. A key that is named twice counts twice.
+func exists(r *request) {
+	names, found, ok := r.all()
+	if !ok {
 		return
 	}
 	var n int64

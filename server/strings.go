@@ -48,13 +48,8 @@ func get(r *request) {
 
 // MGET key [key ...]
 func mget(r *request) {
-	names := make([]string, len(r.args)-1)
-	for i, arg := range r.args[1:] {
-		names[i] = string(arg)
-	}
-	found, err := r.keys.many(r.ctx, names)
-	if err != nil {
-		r.fail(err)
+	names, found, ok := r.all()
+	if !ok {
 		return
 	}
 	size := 0

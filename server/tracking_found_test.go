@@ -130,33 +130,14 @@ func TestWhatAnExecReadsAfterItHasTurnedTrackingOnIsNotKept(t *testing.T) {
 
 // overseenTable is overseen for a table.
 type overseenTable struct {
-	*memstore.Store[sqlrows.Key, sqlrows.Row]
-	events chan lockstep.Event[sqlrows.Key]
-	lose   chan error
+	overseen[sqlrows.Key, sqlrows.Row]
 }
 
 func (overseenTable) Columns() []sqlrows.Column { return []sqlrows.Column{{Name: "id", KeyPlace: 1}} }
 
-func (s overseenTable) Capabilities() lockstep.Capabilities[sqlrows.Key, sqlrows.Row] {
-	caps := s.Store.Capabilities()
-	caps.Watch = func(ctx context.Context, f func(lockstep.Event[sqlrows.Key])) error {
-		for {
-			select {
-			case e := <-s.events:
-				f(e)
-			case err := <-s.lose:
-				return err
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-	}
-	return caps
-}
-
 // TestCopyOfARowThatOthersHaveChangedIsInvalidated where its table is watched.
 func TestCopyOfARowThatOthersHaveChangedIsInvalidated(t *testing.T) {
-	store := overseenTable{memstore.New(memstore.Options[sqlrows.Key, sqlrows.Row]{}), make(chan lockstep.Event[sqlrows.Key]), make(chan error)}
+	store := overseenTable{overseen[sqlrows.Key, sqlrows.Row]{memstore.New(memstore.Options[sqlrows.Key, sqlrows.Row]{}), make(chan lockstep.Event[sqlrows.Key]), make(chan error)}}
 	_, addr := start(t, Options{Store: memstore.New(memstore.Options[string, Value]{}), Tables: []Table{{Name: "t", Store: store,
 		Cache: lockstep.Options[sqlrows.Key, sqlrows.Row]{Logger: slog.New(slog.DiscardHandler)}}}})
 	p := dial(t, addr)

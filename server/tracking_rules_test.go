@@ -436,15 +436,15 @@ func TestEveryWriteOfTheCacheIsNoted(t *testing.T) {
 }
 
 // overseen is a store whose table others write, and that is watched as the test says.
-type overseen struct {
-	*memstore.Store[string, Value]
-	events chan lockstep.Event[string]
+type overseen[K comparable, V any] struct {
+	*memstore.Store[K, V]
+	events chan lockstep.Event[K]
 	lose   chan error
 }
 
-func (s overseen) Capabilities() lockstep.Capabilities[string, Value] {
+func (s overseen[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 	caps := s.Store.Capabilities()
-	caps.Watch = func(ctx context.Context, f func(lockstep.Event[string])) error {
+	caps.Watch = func(ctx context.Context, f func(lockstep.Event[K])) error {
 		for {
 			select {
 			case e := <-s.events:
@@ -462,7 +462,7 @@ func (s overseen) Capabilities() lockstep.Capabilities[string, Value] {
 // TestWhatOthersChangeIsInvalidated where the table is watched; while it is not, whatever
 // is read is followed by an invalidation.
 func TestWhatOthersChangeIsInvalidated(t *testing.T) {
-	store := overseen{memstore.New(memstore.Options[string, Value]{}), make(chan lockstep.Event[string]), make(chan error)}
+	store := overseen[string, Value]{memstore.New(memstore.Options[string, Value]{}), make(chan lockstep.Event[string]), make(chan error)}
 	_, addr := start(t, Options{Store: store, Cache: lockstep.Options[string, Value]{Logger: slog.New(slog.DiscardHandler)}})
 	p := dial(t, addr)
 	p.hello("")
