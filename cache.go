@@ -37,6 +37,7 @@ type Cache[K comparable, V any] struct {
 	counts  counters
 	hasty   context.Context         // commits, for a store that is Immediate
 	parting context.Context         // life, for Parting
+	limits  *limits                 // of commits
 	apart   chan struct{}           // holds one for each set that is committed apart
 	usable  func(*entry[K, V]) bool // c.fresh, made once
 	// plainHits: a hit is nothing but the value, without Clone and without a hook.
@@ -85,6 +86,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		clock:  memory.NewClock(),
 		events: events.New(options.Logger),
 		id:     cacheIDs.Add(1),
+		limits: newLimits(options.CommitTimeout),
 		tasks:  newTasks(), joint: newTasks(), apart: make(chan struct{}, maxApart),
 	}
 	c.usable = c.fresh

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"time"
 )
 
 // The end of a transaction that does not travel in a batch, from when its outcome
@@ -35,7 +34,7 @@ type stake interface {
 // host is what there is of a cache without its types.
 type host struct {
 	life, closing, commits context.Context
-	timeout                time.Duration
+	limits                 *limits
 	logger                 *slog.Logger
 	counts                 *counters
 	tasks                  *tasks
@@ -109,7 +108,7 @@ func (e *ending) supervise() (ctx context.Context, stop func()) {
 	for i, p := range e.stakes {
 		lives[i] = p.host().life
 	}
-	return supervise(e.ctx, e.lead.timeout, lives, e.doubt)
+	return e.lead.limits.supervise(e.ctx, lives, e.doubt)
 }
 
 // conclude ends the transaction, whose outcome is err.
@@ -170,7 +169,7 @@ func (e *ending) settle(ask func(context.Context) (applied bool, err error)) err
 	for _, p := range e.stakes {
 		stops = append(stops, context.AfterFunc(p.host().life, letGo(p)))
 	}
-	patience := patience{life: wanted, timeout: e.lead.timeout, logger: e.lead.logger, hopeless: func() {
+	patience := patience{life: wanted, timeout: e.lead.limits.timeout, logger: e.lead.logger, hopeless: func() {
 		for _, p := range e.stakes {
 			stops = append(stops, context.AfterFunc(p.host().closing, letGo(p)))
 		}

@@ -185,7 +185,7 @@ func rollback(of host, txn Txn) error {
 	if txn == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(of.commits), of.timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(of.commits), of.limits.timeout)
 	defer cancel()
 	return guarded("Rollback", nil, func() error { return txn.Rollback(ctx) })
 }

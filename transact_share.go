@@ -47,7 +47,7 @@ func (j *jointShare[K, V]) host() host { return j.c.host() }
 func (c *Cache[K, V]) host() host {
 	return host{
 		life: c.life, closing: c.closing, commits: c.commits,
-		timeout: c.options.CommitTimeout, logger: c.options.Logger, counts: &c.counts, tasks: c.tasks,
+		limits: c.limits, logger: c.options.Logger, counts: &c.counts, tasks: c.tasks,
 	}
 }
 

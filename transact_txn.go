@@ -79,7 +79,7 @@ func (tx *Tx) makeWay(ctx context.Context) (again bool, err error) {
 		if err := tx.undo(); err != nil {
 			return false, notApplied(err)
 		}
-		wait, cancel := context.WithTimeout(ctx, p.host().timeout)
+		wait, cancel := context.WithTimeout(ctx, p.host().limits.timeout)
 		defer cancel()
 		if err := p.await(wait); err != nil {
 			if ctx.Err() != nil {

@@ -225,7 +225,7 @@ func (c *Cache[K, V]) commitBatch(under context.Context, ops []*commit.Op[K, *wr
 // One that ends the goroutine instead is settled here: as after a panic, nobody
 // knows.
 func (c *Cache[K, V]) send(under context.Context, ops []*commit.Op[K, *write[K, V]], sets []ChangeSet[K, V]) ([]Outcome[V], error) {
-	ctx, stop := supervise(under, c.options.CommitTimeout, []context.Context{c.life}, func(why, _ error) {
+	ctx, stop := c.limits.supervise(under, []context.Context{c.life}, func(why, _ error) {
 		for _, op := range ops {
 			c.doubt(op.Item, why)
 		}
@@ -271,38 +271,6 @@ func (c *Cache[K, V]) conclude(ops []*commit.Op[K, *write[K, V]], outcomes []Out
 	if len(aside) > 0 {
 		c.setAside(aside)
 	}
-}
-
-// supervise is for a commit under way: its context ends at its deadline, or with
-// the life of a cache that takes part. Its callers are answered in any case: doubt
-// is told why nobody knows and, for what has not been sent, why it is not applied.
-// stop ends it, and may be called again.
-func supervise(parent context.Context, timeout time.Duration, lives []context.Context, doubt func(why, unsent error)) (ctx context.Context, stop func()) {
-	ctx, cancel := context.WithTimeout(parent, timeout)
-	overdue := time.AfterFunc(overdueAfter(timeout), func() {
-		why := fmt.Errorf("the commit did not return within %v (CommitTimeout)", timeout)
-		doubt(why, fmt.Errorf("%w: %w", ErrUnavailable, why))
-	})
-	stops := make([]func() bool, len(lives))
-	for i, life := range lives {
-		stops[i] = context.AfterFunc(life, func() {
-			doubt(errors.New("the cache was closed during the commit"), ErrClosed)
-			cancel()
-		})
-	}
-	return ctx, func() {
-		overdue.Stop()
-		for _, stop := range stops {
-			stop()
-		}
-		cancel()
-	}
-}
-
-// overdueAfter is how long a commit's callers wait. The eighth is for a store that
-// honours the deadline: it may then say what happened.
-func overdueAfter(timeout time.Duration) time.Duration {
-	return time.Duration(saturate(int64(timeout), timeout/8))
 }
 
 // outcome is set i's, where err stands for all of them.
