@@ -1,6 +1,7 @@
 package lockstep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 // The options are IfVersion or IfAbsent, Lifetime or ExpiresAt, and TTL. Without an end,
 // a row that had one stays from now on.
 func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, options ...WriteOption) (Version, error) {
-	o, err := gather(options, ofSet)
+	o, err := c.gather(options, ofSet)
 	if err != nil {
 		return 0, c.refuse(err)
 	}
@@ -30,7 +31,7 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, options ...WriteO
 // Delete removes the row, and tells whether there was one. Deleting an absent row
 // is no error. The option is IfVersion.
 func (c *Cache[K, V]) Delete(ctx context.Context, key K, options ...WriteOption) (existed bool, err error) {
-	o, err := gather(options, ofDelete)
+	o, err := c.gather(options, ofDelete)
 	if err != nil {
 		return false, c.refuse(err)
 	}
@@ -72,7 +73,7 @@ func (c *Cache[K, V]) SetMany(ctx context.Context, values map[K]V) error {
 	for key, value := range values {
 		changes = append(changes, Change[K, V]{Key: key, Value: value})
 	}
-	return c.several(ctx, changes)
+	return c.several(ctx, "SetMany", changes)
 }
 
 // DeleteMany removes the rows in one transaction. Keys without a row, and keys
@@ -86,11 +87,11 @@ func (c *Cache[K, V]) DeleteMany(ctx context.Context, keys []K) error {
 			changes = append(changes, Change[K, V]{Key: key, Delete: true})
 		}
 	}
-	return c.several(ctx, changes)
+	return c.several(ctx, "DeleteMany", changes)
 }
 
-func (c *Cache[K, V]) several(ctx context.Context, changes []Change[K, V]) error {
-	if err := c.admit(ctx); err != nil {
+func (c *Cache[K, V]) several(ctx context.Context, call string, changes []Change[K, V]) error {
+	if err := cmp.Or(c.options.Mode.permitsWrite(call), c.admit(ctx)); err != nil {
 		return c.refuse(err)
 	}
 	if len(changes) == 0 {
@@ -121,7 +122,7 @@ func (c *Cache[K, V]) several(ctx context.Context, changes []Change[K, V]) error
 // Writes that were queued before it come before it, and those queued after it
 // after; they wait for it.
 func (c *Cache[K, V]) DeleteAll(ctx context.Context) error {
-	if err := c.admit(ctx); err != nil {
+	if err := cmp.Or(c.options.Mode.permitsWrite("DeleteAll"), c.admit(ctx)); err != nil {
 		return c.refuse(err)
 	}
 	if !c.can.DeleteAll || c.can.ReadOnly {
@@ -202,7 +203,7 @@ func (c *Cache[K, V]) refuse(err error) error {
 // keeps it: an update changes the value, where Set makes a new row of it.
 func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, exists bool) (V, error), options ...WriteOption) (V, error) {
 	var none V
-	o, err := gather(options, ofUpdate)
+	o, err := c.gather(options, ofUpdate)
 	if err != nil {
 		return none, c.refuse(err)
 	}

@@ -21,7 +21,8 @@
 //	committed                           nil and the version          holds what the database now holds;
 //	                                                                 after a transaction of several caches,
 //	                                                                 or one that the program began (Join),
-//	                                                                 nothing, and the next read loads it
+//	                                                                 and in Mode WriteAround always, nothing,
+//	                                                                 and the next read loads it
 //	refused before it was queued        not applied: ErrInvalid,     untouched
 //	                                    ErrTooLarge, ErrUnsupported,
 //	                                    ErrInTransaction, ErrClosed

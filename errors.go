@@ -27,8 +27,9 @@ var (
 	ErrUnavailable = errors.New("lockstep: unavailable")
 	// ErrUnknownOutcome says that a write may or may not have been committed.
 	ErrUnknownOutcome = errors.New("lockstep: outcome unknown")
-	// ErrUnsupported says that the store cannot do what was asked.
-	ErrUnsupported = errors.New("lockstep: not supported by the store")
+	// ErrUnsupported says that the store, or a cache in that Mode, cannot do what was
+	// asked.
+	ErrUnsupported = errors.New("lockstep: not supported")
 	// ErrInTransaction says that a cache, or Transact, was used directly with the
 	// context of a transaction, beside In(tx).
 	ErrInTransaction = errors.New("lockstep: used directly inside a transaction, beside In(tx)")

@@ -26,7 +26,7 @@ import (
 // function has returned, which the key would come too late for.
 func (c *Cache[K, V]) Insert(ctx context.Context, value V, options ...WriteOption) (K, Version, error) {
 	var none K
-	o, err := gather(options, ofInsert)
+	o, err := c.gather(options, ofInsert)
 	if err != nil {
 		return none, 0, c.refuse(err)
 	}

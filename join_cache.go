@@ -129,7 +129,7 @@ func (a InJoined[K, V]) read(ctx context.Context, keys ...K) (rows map[K]Row[V],
 //
 // It waits for a row that somebody else has locked as long as ctx allows.
 func (a InJoined[K, V]) Set(ctx context.Context, key K, value V, options ...WriteOption) (Version, error) {
-	o, err := gather(options, ofJoinedSet)
+	o, err := a.share.c.gather(options, ofJoinedSet)
 	if err != nil {
 		return 0, a.share.c.refuse(err)
 	}
@@ -143,7 +143,7 @@ func (a InJoined[K, V]) Set(ctx context.Context, key K, value V, options ...Writ
 // Delete removes the row, and tells whether there was one. An absent row is no error.
 // The option is IfVersion. Its errors are as Set's.
 func (a InJoined[K, V]) Delete(ctx context.Context, key K, options ...WriteOption) (existed bool, err error) {
-	o, err := gather(options, ofDelete)
+	o, err := a.share.c.gather(options, ofJoinedDelete)
 	if err != nil {
 		return false, a.share.c.refuse(err)
 	}

@@ -21,6 +21,10 @@ const (
 // Options configures a Cache. The zero value is a sound choice for most
 // programs.
 type Options[K comparable, V any] struct {
+	// Mode is the pattern that the cache follows. Zero means WriteThrough. Options that
+	// contradict it are refused.
+	Mode Mode
+
 	// MaxEntries bounds memory by the number of entries; absent rows that are
 	// remembered count. Zero means DefaultMaxEntries, unless MaxBytes is set. The
 	// bound is soft: it may be exceeded by a few hundred entries for a moment.
@@ -150,6 +154,12 @@ func (o Options[K, V]) resolve(advice BatchAdvice) (Options[K, V], error) {
 	if o.StaleIfError > 0 && o.TTL == 0 {
 		refuse("StaleIfError needs TTL, without which no copy expires")
 	}
+	if int(o.Mode) >= len(modeNames) {
+		refuse("there is no %v", o.Mode)
+	}
+	for _, name := range o.contradicted() {
+		refuse("%s contradicts Mode %v", name, o.Mode)
+	}
 	orDefault := func(field *int, values ...int) {
 		for _, v := range values {
 			if *field == 0 {
@@ -248,6 +258,8 @@ var (
 	ofTxSet     = taker{"Set in a transaction", optionSet{optIfVersion: true, optIfAbsent: true, optLifetime: true, optExpiresAt: true, optTTL: true}}
 
 	ofTxDelete = taker{"Delete in a transaction", optionSet{optIfVersion: true}}
+
+	ofJoinedDelete = taker{"Delete in a joined transaction", optionSet{optIfVersion: true}}
 
 	ofDelete = taker{"Delete", optionSet{optIfVersion: true}}
 )

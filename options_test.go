@@ -45,17 +45,21 @@ func TestOptionsThatCannotBeFollowed(t *testing.T) {
 		{options{CommitTimeout: time.Second, Batch: lockstep.Batch{MaxDelay: 2 * time.Second}}, []string{"Batch.MaxDelay", "CommitTimeout"}},
 		{options{MaxEntries: -1, QueueLimit: -1, MaxBytes: 5}, []string{"MaxEntries", "QueueLimit", "Weigher"}},
 	} {
-		t.Run(strings.Join(c.names, " and "), func(t *testing.T) {
-			cache, err := lockstep.New(memstore.New(memstore.Options[string, int]{}), c.options)
-			if cache != nil || !errors.Is(err, lockstep.ErrInvalid) {
-				t.Fatalf("New = %v, %v", cache, err)
-			}
-			for _, name := range c.names {
-				if !strings.Contains(err.Error(), name) {
-					t.Errorf("the error does not name %s: %v", name, err)
-				}
-			}
-		})
+		t.Run(strings.Join(c.names, " and "), func(t *testing.T) { refusedOptions(t, c.options, c.names...) })
+	}
+}
+
+// refusedOptions says that New refuses the options, and that its error has the names.
+func refusedOptions(t *testing.T, o options, names ...string) {
+	t.Helper()
+	cache, err := lockstep.New(memstore.New(memstore.Options[string, int]{}), o)
+	if cache != nil || !errors.Is(err, lockstep.ErrInvalid) {
+		t.Fatalf("New = %v, %v", cache, err)
+	}
+	for _, name := range names {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("the error does not name %s: %v", name, err)
+		}
 	}
 }
 

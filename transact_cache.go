@@ -150,7 +150,10 @@ func (a InTx[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
 // yet, and IfVersion is ErrInvalid. TTL has nothing to do where the transaction is one of
 // several caches, which leaves no copy in memory.
 func (a InTx[K, V]) Set(ctx context.Context, key K, value V, options ...WriteOption) error {
-	o, err := gather(options, ofTxSet)
+	if a.err != nil {
+		return a.err
+	}
+	o, err := a.share.c.gather(options, ofTxSet)
 	if err != nil {
 		return err
 	}
@@ -160,7 +163,10 @@ func (a InTx[K, V]) Set(ctx context.Context, key K, value V, options ...WriteOpt
 // Delete removes the row when the transaction commits. An absent row is no
 // error. The option is IfVersion, as for Set.
 func (a InTx[K, V]) Delete(ctx context.Context, key K, options ...WriteOption) error {
-	o, err := gather(options, ofTxDelete)
+	if a.err != nil {
+		return a.err
+	}
+	o, err := a.share.c.gather(options, ofTxDelete)
 	if err != nil {
 		return err
 	}

@@ -404,7 +404,7 @@ func (c *Cache[K, V]) publication(w *write[K, V], o Outcome[V], i int, key K, be
 		return gate.Drop[*entry[K, V]]()
 	case o.Err != nil:
 		return gate.Unchanged[*entry[K, V]]()
-	case o.Rows == nil:
+	case o.Rows == nil, c.options.Mode == WriteAround:
 		return gate.Drop[*entry[K, V]]()
 	}
 	ttl, keep := c.ttlOf(o.Rows[i])

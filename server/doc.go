@@ -13,7 +13,7 @@
 //	nobody knows whether it was applied   -UNKNOWN, and why; the key is then read from the database
 //	                                      until it is settled, and writes of it wait for that
 //	a value or a key that is too large    -ERR too large: …, which names the limit
-//	the store cannot do it                -ERR not supported by the store: …
+//	the store cannot do it                -ERR not supported: …
 //	a read of a key that memory has not,  -UNAVAILABLE, and why
 //	while the database is away
 //

@@ -1,0 +1,72 @@
+package lockstep
+
+import "fmt"
+
+// Mode is the pattern that a cache follows: what becomes of a write. The zero value is
+// WriteThrough.
+type Mode uint8
+
+const (
+	// WriteThrough: a write is committed in the database, and memory then holds the row.
+	WriteThrough Mode = iota
+	// WriteAround: a write is committed in the database, and its rows then leave memory:
+	// the next read loads them. It promises what WriteThrough promises. It is for rows
+	// that are written more often than they are read, which would take the places of
+	// others in memory, and for values that are too large to be kept before somebody asks
+	// for them. The write option TTL is ErrUnsupported, for no copy is left.
+	WriteAround
+	// ReadOnly: the cache reads, by way of memory, and every write is ErrUnsupported. Who
+	// writes the table by other means has to call Invalidate, or have the table watched;
+	// or TTL bounds for how long that stays unseen. Transactions may read. The options
+	// that are about writes alone are refused.
+	ReadOnly
+)
+
+var modeNames = [...]string{WriteThrough: "WriteThrough", WriteAround: "WriteAround", ReadOnly: "ReadOnly"}
+
+func (m Mode) String() string {
+	if int(m) < len(modeNames) {
+		return modeNames[m]
+	}
+	return fmt.Sprintf("Mode(%d)", uint8(m))
+}
+
+// permitsWrite is nil if the mode makes the write, which is a method's name.
+func (m Mode) permitsWrite(call string) error {
+	if m == ReadOnly {
+		return fmt.Errorf("%w: %s in Mode %v", ErrUnsupported, call, m)
+	}
+	return nil
+}
+
+// gather is gather for a cache of a mode.
+func (c *Cache[K, V]) gather(options []WriteOption, by taker) (writeOptions, error) {
+	if err := c.options.Mode.permitsWrite(by.name); err != nil {
+		return writeOptions{}, err
+	}
+	w, err := gather(options, by)
+	if err == nil && w.ttl > 0 && c.options.Mode == WriteAround {
+		err = fmt.Errorf("%w: %s with TTL in Mode %v, in which a write leaves no copy", ErrUnsupported, by.name, c.options.Mode)
+	}
+	return w, err
+}
+
+// contradicted names the options that cannot be followed in the mode.
+func (o *Options[K, V]) contradicted() (names []string) {
+	if o.Mode != ReadOnly {
+		return nil
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"MaxValueBytes", o.MaxValueBytes != 0}, {"CommitTimeout", o.CommitTimeout != 0},
+		{"QueueLimit", o.QueueLimit != 0}, {"Validate", o.Validate != nil},
+		{"Batch.MaxOps", o.Batch.MaxOps != 0}, {"Batch.MaxDelay", o.Batch.MaxDelay != 0}, {"Batch.InFlight", o.Batch.InFlight != 0},
+	} {
+		if f.set {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
