@@ -90,6 +90,8 @@ var (
 	errRest     = errors.New("idle") // gives buffers back, and goes on
 )
 
+var closingOf = map[error]closing{errIdle: closedIdle, errSlow: closedDrip, errStranger: closedStranger}
+
 func newConn(s *Server, nc net.Conn) *conn {
 	now := time.Now()
 	c := &conn{server: s, nc: nc, created: now, rested: now, counts: &s.counts.stripes[0]}
@@ -196,7 +198,10 @@ func (c *conn) run() (ours bool) {
 		}
 		switch err := c.fill(); err {
 		case nil:
-		case errDrained, errIdle, errSlow, errStranger:
+		case errDrained:
+			return true
+		case errIdle, errSlow, errStranger:
+			c.server.counts.closed[closingOf[err]].Add(1)
 			return true
 		default:
 			return false

@@ -100,6 +100,7 @@
 //	does not read its messages                 Options.OutputLimit, 32 MiB; publishers never wait
 //	does not take an invalidation              Options.InvalidationTimeout, 100 ms, for which
 //	                                           a write may wait; it is closed then
+//	takes each invalidation just in time       a second of that in ten seconds; it is closed then
 //	does not read its replies                  Options.WriteTimeout, 1 MiB of replies and the one that
 //	                                           is being built; it is read from no further until then
 //	asks for one value again and again         Limits.MaxRequest for the values of one reply (MGET, HMGET)

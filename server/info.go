@@ -90,14 +90,15 @@ var infoSections = []infoSection{
 // telling is an INFO that is being written.
 type telling struct {
 	*Server
-	text  strings.Builder
-	now   time.Time
-	since totals         // RESETSTAT
-	stats lockstep.Stats // of the cache, from its beginning
-	base  lockstep.Stats
-	rate  sample
-	peak  uint64
-	heap  uint64
+	text   strings.Builder
+	now    time.Time
+	since  totals           // RESETSTAT
+	closed [closings]uint64 // connections, from the beginning
+	stats  lockstep.Stats   // of the cache, from its beginning
+	base   lockstep.Stats
+	rate   sample
+	peak   uint64
+	heap   uint64
 }
 
 func (t *telling) field(name string, value any) {
@@ -165,7 +166,7 @@ func (s *Server) info(names [][]byte) string {
 	t.base, t.rate, t.peak = i.stats, i.rate, i.peak
 	base := i.base
 	i.mu.Unlock()
-	t.since = total.since(base)
+	t.closed, t.since = total.closed, total.since(base)
 	for _, section := range infoSections {
 		if !wanted(section) {
 			continue
@@ -403,6 +404,9 @@ func tellLockstep(t *telling) {
 	default:
 	}
 	t.field("lockstep_status", status)
+	for why, n := range t.closed {
+		t.field("lockstep_closed_"+closing(why).String(), n)
+	}
 	for _, f := range figures(s) {
 		t.field("lockstep_"+f.name, f.value)
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"time"
 
 	"github.com/lockstep-cache/lockstep/resp"
@@ -100,8 +101,9 @@ func (t *tracking) redirect(c *conn, id int64, i invalidation, w *writing) {
 }
 
 // deliver waits until what was put down until now is with the kernel, and closes the
-// connections whose peers do not take it within Options.InvalidationTimeout. It is called
-// before the replies to writes leave.
+// connections whose peers do not take it within Options.InvalidationTimeout, which is that
+// of all of them together, or have been late too often (lateness). It is called before the
+// replies to writes leave.
 func (t *tracking) deliver(self *outbox) {
 	t.undeliveredMu.Lock()
 	var waiting []*outbox
@@ -111,6 +113,8 @@ func (t *tracking) deliver(self *outbox) {
 		}
 	}
 	t.undeliveredMu.Unlock()
+	// All of them are waited for from here on, whichever comes first below.
+	waiting = slices.DeleteFunc(waiting, func(o *outbox) bool { return !o.waitBegins() })
 	if len(waiting) == 0 {
 		return
 	}
@@ -118,8 +122,6 @@ func (t *tracking) deliver(self *outbox) {
 	timer := time.AfterFunc(t.server.options.InvalidationTimeout, func() { close(over) })
 	defer timer.Stop()
 	for _, o := range waiting {
-		if !o.await(over) {
-			o.tooSlow()
-		}
+		o.await(over)
 	}
 }

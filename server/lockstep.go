@@ -139,6 +139,9 @@ func status(c *conn, _ [][]byte) {
 	clients := len(s.conns)
 	s.mu.Unlock()
 	all := []figure{{"status", state}, {"clients", clients}}
+	for why, n := range s.counts.totals().closed {
+		all = append(all, figure{"closed_" + closing(why).String(), n})
+	}
 	if s.keys != nil {
 		stats := s.keys.cache.Stats()
 		all = append(append(all, figure{"store", s.options.Store.Capabilities().Name}), figures(stats)...)

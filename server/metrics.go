@@ -113,6 +113,10 @@ func (m *metricWriter) connections(s *Server, t totals) {
 	m.counter("lockstep_connections_accepted_total", "Connections that were made.", t.accepted)
 	m.counter("lockstep_connections_rejected_total", "Connections that were closed because there were too many.", t.rejected)
 	m.counter("lockstep_tls_handshakes_failed_total", "TLS handshakes that failed.", t.shakes)
+	m.head("lockstep_connections_closed_total", counterType, "Connections that were closed because of their peers, by what they did: said nothing for too long, took too long for a request or to say who they are, did not read replies, messages or an invalidation, or were late with invalidations too often.")
+	for why, n := range t.closed {
+		m.value("lockstep_connections_closed_total", label("reason", closing(why).String()), float64(n))
+	}
 	m.counter("lockstep_received_bytes_total", "Bytes of requests.", t.in)
 	m.counter("lockstep_sent_bytes_total", "Bytes of replies and messages.", t.out)
 	following := s.tracking.clients()

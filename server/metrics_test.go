@@ -104,6 +104,7 @@ func TestMetricsAreWhatPrometheusReads(t *testing.T) {
 		{"lockstep_commit_duration_seconds", "", 3},
 		{"lockstep_write_duration_seconds", "", 3},
 		{"lockstep_channels", "shard", 0},
+		{"lockstep_connections_closed_total", "invalidations_late", 0},
 	} {
 		if got := value(c.name, c.label); got != c.want {
 			t.Errorf("%s of %q is %v, want %v", c.name, c.label, got, c.want)

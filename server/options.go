@@ -75,8 +75,9 @@ type Options struct {
 	// InvalidationTimeout is how long the replies to a write may be kept back by a
 	// connection that tracks keys (CLIENT TRACKING) and whose peer does not take what it is
 	// sent: until then the invalidation is with the kernel, or the connection is closed.
-	// It is that much only where the kernel's buffers are full. Zero means
-	// DefaultInvalidationTimeout.
+	// It is that much only where the kernel's buffers are full. Who has kept writers waiting
+	// for ten times as long together is closed, too; a hundredth of the time that goes by is
+	// forgiven. Zero means DefaultInvalidationTimeout.
 	InvalidationTimeout time.Duration
 
 	// TrackedKeys is of how many keys it is known who may have a copy. Beyond it some key is

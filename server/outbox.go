@@ -1,7 +1,9 @@
 package server
 
 import (
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +50,7 @@ type outbox struct {
 	again   []invalidation
 	told    uint64 // so many bytes of queued are known to have the last invalidation
 	owed    bool   // tracking.undelivered has it
+	late    lateness
 
 	pushers sync.WaitGroup // grows only while over is false, under mu
 }
@@ -73,6 +76,7 @@ func (o *outbox) appendLocked(message []byte) bool {
 	}
 	limit := o.conn.server.options.OutputLimit
 	if waiting := o.queued - o.sent + uint64(len(message)); waiting > uint64(limit) {
+		o.conn.server.counts.closed[closedOutput].Add(1)
 		o.conn.server.options.Logger.Warn("server: a client does not read what it is sent; its connection is closed",
 			"client", o.conn.id, "address", o.conn.nc.RemoteAddr(), "bytes", waiting, "OutputLimit", limit)
 		o.overLocked()
@@ -143,7 +147,11 @@ func (o *outbox) wrote(messages []byte) {
 }
 
 func (o *outbox) movedLocked() {
-	if o.owed && (o.sent >= o.told || o.closed) {
+	if o.late.full {
+		_ = o.chargeLocked() // whoever waits sees what it comes to
+		o.late.full = false
+	}
+	if o.owed && (o.sent >= o.told && !o.over || o.closed) {
 		o.owed = false
 		t := o.conn.server.tracking
 		t.undeliveredMu.Lock()
@@ -170,6 +178,9 @@ func (o *outbox) write(b []byte) error {
 		}
 		n, err := o.conn.nc.Write(b[:min(len(b), flushAt)])
 		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				o.conn.server.counts.closed[closedUnread].Add(1)
+			}
 			return err
 		}
 		o.conn.counts.writes.Add(1)
@@ -218,15 +229,12 @@ func (o *outbox) invalidateLocked(i invalidation, redirected bool) {
 }
 
 // await waits until the kernel has every invalidation that has been put down, or the
-// connection is closed, and tells whether that was before over.
-func (o *outbox) await(over <-chan struct{}) bool {
+// connection is closed. It closes it where that is not before over, or where it has been late
+// too often. It follows waitBegins.
+func (o *outbox) await(over <-chan struct{}) {
 	o.mu.Lock()
-	told := o.told
-	for {
-		if o.sent >= told && !o.over || o.closed {
-			o.mu.Unlock()
-			return true
-		}
+	told, inTime := o.told, true
+	for inTime && (o.sent < told || o.over) && !o.closed {
 		if o.moved == nil {
 			o.moved = make(chan struct{})
 		}
@@ -235,20 +243,33 @@ func (o *outbox) await(over <-chan struct{}) bool {
 		select {
 		case <-moved:
 		case <-over:
-			return false
+			inTime = false
 		}
 		o.mu.Lock()
+	}
+	spent := o.waitEndsLocked()
+	o.mu.Unlock()
+	switch {
+	case !inTime:
+		o.tooSlow()
+	case spent:
+		o.tooLate()
 	}
 }
 
 // tooSlow closes the connection of a peer that has not taken an invalidation in time.
 func (o *outbox) tooSlow() {
+	o.giveUp(closedSlow, "server: a client does not take an invalidation; its connection is closed")
+}
+
+func (o *outbox) giveUp(why closing, message string) {
 	o.mu.Lock()
 	first := !o.over
 	o.overLocked()
 	o.mu.Unlock()
 	if first {
-		o.conn.server.options.Logger.Warn("server: a client does not take an invalidation; its connection is closed",
+		o.conn.server.counts.closed[why].Add(1)
+		o.conn.server.options.Logger.Warn(message,
 			"client", o.conn.id, "address", o.conn.nc.RemoteAddr(), "InvalidationTimeout", o.conn.server.options.InvalidationTimeout)
 	}
 	o.cut()

@@ -36,9 +36,29 @@ type counts struct {
 	accepted atomic.Uint64 // connections
 	rejected atomic.Uint64 // connections, of which there were too many
 	shakes   atomic.Uint64 // TLS handshakes that failed
+	closed   [closings]atomic.Uint64
 
 	mu     sync.Mutex
 	errors map[string]uint64 // error replies, by code
+}
+
+// closing is why the server has closed a connection whose peer was there.
+type closing int
+
+const (
+	closedIdle     closing = iota // Options.IdleTimeout
+	closedDrip                    // Options.RequestTimeout
+	closedStranger                // Options.AuthTimeout
+	closedUnread                  // Options.WriteTimeout
+	closedOutput                  // Options.OutputLimit
+	closedSlow                    // Options.InvalidationTimeout
+	closedLate                    // see lateness
+	closings
+)
+
+// String is what INFO and the metrics call it.
+func (c closing) String() string {
+	return [closings]string{"idle", "request_timeout", "auth_timeout", "write_timeout", "output_limit", "invalidation_timeout", "invalidations_late"}[c]
 }
 
 // otherErrors is the code of errors that are there when there are too many codes already.
@@ -173,6 +193,7 @@ type totals struct {
 	calls                      uint64
 	in, out, reads, writes     uint64
 	accepted, rejected, shakes uint64
+	closed                     [closings]uint64
 	errors                     map[string]uint64
 }
 
@@ -194,6 +215,9 @@ func (n *counts) totals() totals {
 		t.reads += s.reads.Load()
 		t.writes += s.writes.Load()
 	}
+	for why := range n.closed {
+		t.closed[why] = n.closed[why].Load()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for code, count := range n.errors {
@@ -214,6 +238,9 @@ func (t totals) since(b totals) totals {
 	t.calls -= b.calls
 	t.in, t.out, t.reads, t.writes = t.in-b.in, t.out-b.out, t.reads-b.reads, t.writes-b.writes
 	t.accepted, t.rejected, t.shakes = t.accepted-b.accepted, t.rejected-b.rejected, t.shakes-b.shakes
+	for why := range t.closed {
+		t.closed[why] -= b.closed[why]
+	}
 	for code, count := range b.errors {
 		if t.errors[code] -= count; t.errors[code] == 0 {
 			delete(t.errors, code)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/resp"
 	"github.com/lockstep-cache/lockstep/store/memstore"
 	sqlrows "github.com/lockstep-cache/lockstep/store/rows"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
@@ -256,4 +257,47 @@ func TestPrefixesAreBounded(t *testing.T) {
 		}
 	}
 	p.ask("PING", pong)
+}
+
+// stuck is a connection whose end does not come before it is let go.
+type stuck struct {
+	net.Conn
+	let chan struct{}
+}
+
+func (s stuck) Close() error { <-s.let; return nil }
+
+// TestInvalidationThatWasNotTakenIsWaitedFor: there were too many, and so the connection is to be
+// closed; what had been on its way before arrives, and the writer must not take that for it.
+func TestInvalidationThatWasNotTakenIsWaitedFor(t *testing.T) {
+	s, err := New(Options{OutputLimit: 100, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, ours := net.Pipe()
+	defer theirs.Close()
+	let := make(chan struct{})
+	c := newConn(s, stuck{ours, let})
+	o := &c.out
+	o.mu.Lock()
+	o.version, o.pushing = resp.RESP3, true
+	o.invalidateLocked(invalidation{key: "k"}, false)
+	under := o.takeLocked()
+	o.invalidateLocked(invalidation{key: strings.Repeat("l", 100)}, false)
+	o.mu.Unlock()
+	o.wrote(under)
+	owed := func() bool {
+		s.tracking.undeliveredMu.Lock()
+		defer s.tracking.undeliveredMu.Unlock()
+		_, has := s.tracking.undelivered[o]
+		return has
+	}
+	if !owed() {
+		t.Error("nobody waits for the end of the connection")
+	}
+	close(let)
+	o.pushers.Wait()
+	if owed() {
+		t.Error("it is waited for though the connection is closed")
+	}
 }
