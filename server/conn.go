@@ -265,7 +265,7 @@ func (c *conn) flushAll() error {
 	defer o.turn.Unlock()
 	o.mu.Lock()
 	messages, again, m := o.takeLocked(), o.again, o.mode
-	o.reading, o.again, c.follows.reading = false, nil, false
+	o.reading, o.again, o.againSize, c.follows.reading = false, nil, 0, false
 	o.mu.Unlock()
 	if len(messages) > 0 {
 		if err := o.write(messages); err != nil {

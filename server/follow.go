@@ -325,7 +325,7 @@ func (c *conn) startReading() {
 func (c *conn) again(key string) {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
-	c.out.again = append(c.out.again, invalidation{key: key})
+	c.out.againLocked(invalidation{key: key})
 }
 
 // tellOwn appends invalidations of what the connection itself has written, behind the reply

@@ -59,7 +59,7 @@ func (t *tracking) tell(f *follower, i invalidation, w *writing, broadcast bool)
 		return
 	}
 	if o.reading && !own {
-		o.again = append(o.again, i)
+		o.againLocked(i)
 	}
 	id := m.redirectsTo(c)
 	if id == 0 {

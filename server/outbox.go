@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/lockstep-cache/lockstep/resp"
 )
@@ -46,8 +47,9 @@ type outbox struct {
 	mode mode
 	// reading: replies are being built of values that may be invalidated. What is, is
 	// kept in again, to be told once more behind them.
-	reading bool
-	again   []invalidation
+	reading   bool
+	again     []invalidation
+	againSize int // of the memory that it takes, roughly
 	told    uint64 // so many bytes of queued are known to have the last invalidation
 	owed    bool   // tracking.undelivered has it
 	late    lateness
@@ -226,6 +228,22 @@ func (o *outbox) invalidateLocked(i invalidation, redirected bool) {
 		t.undelivered[o] = struct{}{}
 		t.undeliveredMu.Unlock()
 	}
+}
+
+// againLocked has an invalidation follow the replies that are being built. These may wait for
+// the database, while there is no end of invalidations: where they come to OutputLimit, too,
+// one that everything is out of date is put in the place of all of them. The peer reads and
+// has done nothing wrong; all that it loses is its copies.
+func (o *outbox) againLocked(i invalidation) {
+	switch {
+	case len(o.again) == 1 && o.again[0].all:
+		return
+	case i.all, o.againSize > o.conn.server.options.OutputLimit:
+		o.again, o.againSize = []invalidation{{all: true}}, 0
+		return
+	}
+	o.again = append(o.again, i)
+	o.againSize += int(unsafe.Sizeof(i)) + len(i.key)
 }
 
 // await waits until the kernel has every invalidation that has been put down, or the

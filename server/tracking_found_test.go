@@ -301,3 +301,35 @@ func TestInvalidationThatWasNotTakenIsWaitedFor(t *testing.T) {
 		t.Error("it is waited for though the connection is closed")
 	}
 }
+
+// TestWhatFollowsAReplyIsBounded: it waits for the database, and writes go on. The peer is told
+// in one word what would be too many.
+func TestWhatFollowsAReplyIsBounded(t *testing.T) {
+	const limit, writes = 16 << 10, 1000
+	for _, redirected := range []bool{false, true} {
+		store, addr, p := startTracked(t, Options{OutputLimit: limit}, "", "BCAST")
+		w, reader, told := dial(t, addr), p, p
+		if redirected {
+			reader = dial(t, addr)
+			reader.hello("BCAST REDIRECT 1")
+			told.ask("CLIENT TRACKING OFF", "+OK\r\n")
+		}
+		block := store.Block(fault.AfterLoad, "slow")
+		defer block.Pass()
+		reader.send("GET slow\r\n")
+		<-block.Reached
+		for i := range writes {
+			key := fmt.Sprintf("k%d", i)
+			w.ask("SET "+key+" 1", "+OK\r\n")
+			told.want(invalidated(key))
+		}
+		block.Pass()
+		reader.want("_\r\n")
+		told.want(allInvalidated)
+		told.ask("PING", pong)
+		reader.ask("PING", pong)
+		// And then each is told by itself, as ever.
+		w.ask("SET k 1", "+OK\r\n")
+		told.want(invalidated("k"))
+	}
+}
