@@ -301,6 +301,11 @@ type Capabilities[K comparable, V any] struct {
 	// asked for; the pages together are not a snapshot.
 	Scan func(ctx context.Context, cursor any, limit int) (Page[K, V], error)
 
+	// Table identifies the table, for stores that can tell: equal, non-nil values are
+	// one table, of which two caches would not hear of each other's writes. It must be
+	// comparable.
+	Table any
+
 	// Database names the database, for stores whose rows can be changed in one
 	// transaction. Stores with equal, non-nil values accept each other's Txn. It
 	// must be comparable. A wrapper that wraps the Txn gives another value.

@@ -36,7 +36,7 @@ func newKeyspace(o Options, t *tracking) (*keyspace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: Options.Cache: %w", err)
 	}
-	tables, err := openTables(o.Tables, t)
+	tables, err := openTables(o.Tables, o.Store.Capabilities().Table, t)
 	if err != nil {
 		return nil, errors.Join(err, opened.Close(context.Background()))
 	}

@@ -49,10 +49,10 @@ type outbox struct {
 	// kept in again, to be told once more behind them.
 	reading   bool
 	again     []invalidation
-	againSize int // of the memory that it takes, roughly
-	told    uint64 // so many bytes of queued are known to have the last invalidation
-	owed    bool   // tracking.undelivered has it
-	late    lateness
+	againSize int    // of the memory that it takes, roughly
+	told      uint64 // so many bytes of queued are known to have the last invalidation
+	owed      bool   // tracking.undelivered has it
+	late      lateness
 
 	pushers sync.WaitGroup // grows only while over is false, under mu
 }

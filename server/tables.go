@@ -30,9 +30,10 @@ type Table struct {
 	Name string
 
 	// Store is where the rows are. Commands that name several keys are transactions, for
-	// which it has to be in the same database as the others. Two Tables over one table would
-	// have two caches, neither of which hears of the other's writes. The server does not
-	// close it.
+	// which it has to be in the same database as the others. Two Tables over one table, which
+	// would have two caches, neither of which hears of the other's writes, are refused; but of
+	// stores that do not share the value that the SQL stores call a Database nobody can tell.
+	// The server does not close it.
 	Store TableStore
 
 	// ReadOnly refuses all commands that write.
@@ -60,8 +61,12 @@ type tables struct {
 	byName map[string]*servedTable
 }
 
-func openTables(all []Table, tracking *tracking) (*tables, error) {
+func openTables(all []Table, keys any, tracking *tracking) (*tables, error) {
 	ts := &tables{byName: map[string]*servedTable{}}
+	served := map[any]string{} // what the tables are, and as what they are served
+	if keys != nil {
+		served[keys] = "keys that are not a table's"
+	}
 	for _, o := range all {
 		err := func() error {
 			_, twice := ts.byName[o.Name]
@@ -76,6 +81,12 @@ func openTables(all []Table, tracking *tracking) (*tables, error) {
 				return errors.New("its Cache has StaleIfError or Clone: a reply cannot say that it is stale, and values cannot be changed")
 			case o.Store.Columns() == nil:
 				return errors.New("its Store knows no columns")
+			}
+			if identity := o.Store.Capabilities().Table; identity != nil {
+				if as, twice := served[identity]; twice {
+					return fmt.Errorf("its Store is over the table that is served as %s: each would have a cache, which does not hear of the other's writes", as)
+				}
+				served[identity] = o.Name + ":…"
 			}
 			t := &servedTable{name: o.Name, columns: map[string]sqlrows.Column{}, seed: maphash.MakeSeed(),
 				readOnly: o.ReadOnly || o.Store.Capabilities().ReadOnly, absent: absentFor(o.Cache)}

@@ -19,6 +19,7 @@ import (
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/codec"
+	"github.com/lockstep-cache/lockstep/store/memstore"
 	"github.com/lockstep-cache/lockstep/store/mysqlstore"
 	"github.com/lockstep-cache/lockstep/store/pgstore"
 	sqlrows "github.com/lockstep-cache/lockstep/store/rows"
@@ -128,6 +129,8 @@ func usersSchema(name string) []string {
 	return []string{
 		fmt.Sprintf("CREATE TABLE users (id %s NOT NULL PRIMARY KEY, name %s NOT NULL, age %[1]s, score %[3]s, admin %[4]s, price DECIMAL(10,2), kind %[2]s DEFAULT 'plain', version %[1]s NOT NULL)", integer, text, double, boolean),
 		fmt.Sprintf("CREATE TABLE parts (tenant %[2]s%[3]s NOT NULL, place %[1]s NOT NULL, n %[1]s, PRIMARY KEY (tenant, place))", integer, text, collate),
+		fmt.Sprintf("CREATE TABLE fixed (id %s NOT NULL PRIMARY KEY, name %s NOT NULL)", integer, text),
+		"INSERT INTO fixed (id, name) VALUES (1, 'Ann'), (2, 'Bob')",
 		"INSERT INTO users (id, name, age, version) VALUES (1, 'Ann', 41, 5), (2, 'Bob', NULL, 5)",
 		"INSERT INTO parts (tenant, place, n) VALUES ('a:b', 5, 7)",
 	}
@@ -142,7 +145,7 @@ func serveTables(t *testing.T, e engine) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fixed, err := e.open("users", true)
+	fixed, err := e.open("fixed", true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -462,4 +465,29 @@ func TestTablesThatCannotBeServed(t *testing.T) {
 		t.Error(got)
 	}
 	p.ask("EXISTS k t:1", ":2\r\n")
+}
+
+// TestOneTableIsNotServedTwice, by whatever name it was opened.
+func TestOneTableIsNotServedTwice(t *testing.T) {
+	engines(t, func(string) []string {
+		return []string{"CREATE TABLE users (id INTEGER NOT NULL PRIMARY KEY, n INTEGER)"}
+	}, func(t *testing.T, e engine) {
+		other := map[string]string{"SQLite": `USERS`, "PostgreSQL": `public."users"`, "MariaDB": "`users`"}[e.name]
+		first, err := e.open("users", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := e.open(other, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = New(Options{Store: e.keys(), Tables: []Table{{Name: "a", Store: first}, {Name: "b", Store: second}}})
+		if want := `server: Options.Tables: table "b": its Store is over the table that is served as a:…`; err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v; want %s", err, want)
+		}
+	})
+	rows := overseenTable{overseen[sqlrows.Key, sqlrows.Row]{Store: memstore.New(memstore.Options[sqlrows.Key, sqlrows.Row]{})}}
+	if _, err := New(Options{Store: memstore.New(memstore.Options[string, Value]{}), Tables: []Table{{Name: "a", Store: rows}, {Name: "b", Store: rows}}}); err == nil || !strings.Contains(err.Error(), "served as a:…") {
+		t.Error(err)
+	}
 }

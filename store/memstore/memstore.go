@@ -179,6 +179,7 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Clone:      s.values.clone,
 		Settle:     s.settle,
 		Scan:       s.scan,
+		Table:      s,
 		Database:   s.db,
 		Begin:      s.db.begin,
 		Apply:      s.apply,

@@ -214,6 +214,7 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Clone:      s.rows.Clone,
 		Settle:     settle[V],
 		Scan:       s.scan,
+		Table:      s.clock, // of which there is one for each
 		Database:   s.db,
 		Begin:      s.db.begin,
 		Replaced:   s.db.which.Listen,

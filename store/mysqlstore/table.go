@@ -206,6 +206,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Versions: t.m.Versioned(),
 		Clone:    t.m.Clone,
 		Scan:     t.scan,
+		Table:    t.clock,
 		Replaced: t.db.which.Listen,
 	}
 	if t.outside != nil {

@@ -181,6 +181,7 @@ func (s *Store[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Clone:      s.rows.Clone,
 		Settle:     settle[V],
 		Scan:       s.scan,
+		Table:      s.floor, // of which there is one for each
 		Database:   s.db,
 		Begin:      s.db.begin,
 		Apply:      s.apply,

@@ -187,6 +187,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Versions: t.m.Versioned(),
 		Clone:    t.m.Clone,
 		Scan:     t.scan,
+		Table:    t.floor,
 		Replaced: t.db.server.Listen,
 	}
 	if t.outside != nil {

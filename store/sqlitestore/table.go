@@ -116,6 +116,7 @@ func (t *Table[K, V]) Capabilities() lockstep.Capabilities[K, V] {
 		Versions: t.m.Versioned(),
 		Clone:    t.m.Clone,
 		Scan:     t.scan,
+		Table:    t.clock,
 	}
 	if t.opts.ReadOnly {
 		return caps
