@@ -33,7 +33,7 @@
 //
 // LOCKSTEP.GETV and LOCKSTEP.SETV read and write a string by its row's version; a SETV
 // whose version is not the row's answers -CONFLICT, and the version found. LOCKSTEP.AUDIT
-// compares memory with the table, and LOCKSTEP.STATUS tells what the cache has done.
+// compares memory with the tables, and LOCKSTEP.STATUS tells what the caches have done.
 //
 // The commands between MULTI and EXEC are one transaction of the database: all of them are
 // committed or none, what they have read is checked, and the replies are of one moment. An

@@ -20,8 +20,10 @@ import (
 // meaning, or one that is said here. What this server has not, replicas for one, is as in a
 // Redis without any. What it does not know is left out.
 //
-//	keyspace_hits, keyspace_misses   reads that memory has answered, and that have asked the database
-//	evicted_keys, expired_keys       copies that have left memory; a row's life ends with expired
+//	keyspace_hits, keyspace_misses   reads that memory has answered, and that have asked the database,
+//	                                 of tables that are served, too
+//	evicted_keys, expired_keys       copies that have left memory, theirs, too; a row's life ends with
+//	                                 expired
 //	used_memory                      the live heap of the process; used_memory_peak, the most that
 //	                                 an INFO has seen
 //	maxmemory                        the bound in bytes; 0 where it is a number of keys
@@ -94,7 +96,8 @@ type telling struct {
 	now    time.Time
 	since  totals           // RESETSTAT
 	closed [closings]uint64 // connections, from the beginning
-	stats  lockstep.Stats   // of the cache, from its beginning
+	caches []served
+	stats  lockstep.Stats // of all caches together, from their beginning
 	base   lockstep.Stats
 	rate   sample
 	peak   uint64
@@ -102,6 +105,10 @@ type telling struct {
 }
 
 func (t *telling) field(name string, value any) {
+	t.text.WriteString(name + ":" + fieldText(value) + "\r\n")
+}
+
+func fieldText(value any) string {
 	switch v := value.(type) {
 	case bool:
 		value = 0
@@ -111,7 +118,7 @@ func (t *telling) field(name string, value any) {
 	case float64:
 		value = strconv.FormatFloat(v, 'f', 2, 64)
 	}
-	fmt.Fprintf(&t.text, "%s:%v\r\n", name, value)
+	return fmt.Sprint(value)
 }
 
 // bytes writes a size, and once more for people.
@@ -150,7 +157,8 @@ func (s *Server) info(names [][]byte) string {
 		return len(names) == 0 && section.usual
 	}
 	t := &telling{Server: s, now: time.Now(), heap: heapBytes()}
-	t.stats = s.cacheStats()
+	t.caches = s.caches()
+	t.stats = together(t.caches)
 	total := s.counts.totals()
 	i := &s.infos
 	i.mu.Lock()
@@ -182,17 +190,10 @@ func (s *Server) info(names [][]byte) string {
 
 // resetStat is CONFIG RESETSTAT.
 func (s *Server) resetStat() {
-	total, stats := s.counts.totals(), s.cacheStats()
+	total, stats := s.counts.totals(), together(s.caches())
 	s.infos.mu.Lock()
 	defer s.infos.mu.Unlock()
 	s.infos.base, s.infos.stats, s.infos.peak = total, stats, heapBytes()
-}
-
-func (s *Server) cacheStats() (stats lockstep.Stats) {
-	if s.keys != nil {
-		stats = s.keys.cache.Stats()
-	}
-	return stats
 }
 
 func tellServer(t *telling) {
@@ -389,14 +390,14 @@ func tellErrors(t *telling) {
 }
 
 func tellKeyspace(t *telling) {
-	if t.stats.Entries > 0 {
-		t.field("db0", fmt.Sprintf("keys=%d,expires=0,avg_ttl=0", t.stats.Entries))
+	if len(t.caches) > 0 && t.caches[0].stats.Entries > 0 {
+		t.field("db0", fmt.Sprintf("keys=%d,expires=0,avg_ttl=0", t.caches[0].stats.Entries))
 	}
 }
 
-// tellLockstep has what Redis has no names for. The numbers are those of lockstep.Stats.
+// tellLockstep has what Redis has no names for. The numbers are those of lockstep.Stats: of
+// the keys, a line for each; of each table that is served, all in one.
 func tellLockstep(t *telling) {
-	s := t.stats
 	status := "serving"
 	select {
 	case <-t.stop:
@@ -407,16 +408,27 @@ func tellLockstep(t *telling) {
 	for why, n := range t.closed {
 		t.field("lockstep_closed_"+closing(why).String(), n)
 	}
-	for _, f := range figures(s) {
+	var keys lockstep.Stats
+	if len(t.caches) > 0 {
+		keys = t.caches[0].stats
+	}
+	for _, f := range figures(keys) {
 		t.field("lockstep_"+f.name, f.value)
 	}
-	for _, l := range []struct {
-		name string
-		of   lockstep.Latency
-	}{{"load", s.LoadLatency}, {"commit", s.CommitLatency}, {"queue", s.QueueWait}, {"write", s.WriteLatency}} {
+	for _, l := range latencies(keys) {
 		t.field("lockstep_"+l.name+"_usec", fmt.Sprintf("count=%d,mean=%d,p50=%d,p99=%d,max=%d", l.of.Count, l.of.Mean.Microseconds(), l.of.P50.Microseconds(), l.of.P99.Microseconds(), l.of.Max.Microseconds()))
 	}
+	for _, c := range t.caches[min(len(t.caches), 1):] {
+		var line []string
+		for _, f := range c.all() {
+			line = append(line, f.name+"="+fieldText(f.value))
+		}
+		t.field("lockstep_table_"+fieldName.Replace(c.table), strings.Join(line, ","))
+	}
 }
+
+// fieldName is for names of tables, which may have any letter but a colon in them.
+var fieldName = strings.NewReplacer("\r", "_", "\n", "_")
 
 // port is the lowest that is listened on.
 func (s *Server) port() int {

@@ -13,7 +13,7 @@ func lockstepCommands() []command {
 	const g = "lockstep"
 	one := keys{1, 1, 1}
 	return []command{
-		{name: "lockstep.audit", alone: wholeTable, arity: 1, flags: "admin noscript", group: g, since: "7.0.0", keyed: audit, summary: "Compares every copy in memory with its row, and drops those that are wrong"},
+		{name: "lockstep.audit", alone: wholeTable, arity: -1, flags: "admin noscript", group: g, since: "7.0.0", keyed: audit, syntax: "[table]", summary: "Compares every copy in memory with its row, or those of one table, by the name it is served as ('' for the keys that are none's), and drops those that are wrong"},
 		{name: "lockstep.getv", arity: 2, flags: "readonly fast", categories: "string", group: g, keys: one, access: "RO access", since: "7.0.0", keyed: getVersion, syntax: "key", summary: "The string that a key holds, and the version of its row"},
 		{name: "lockstep.setv", alone: "the version that it answers with comes with the commit", arity: 4, flags: "write denyoom fast", categories: "string", group: g, keys: one, access: "OW update", since: "7.0.0", keyed: setVersion, shares: always, syntax: "key value version", summary: "Sets a string if its row has that version, or with version 0 if there is none, and answers with the new version"},
 		{name: "lockstep.status", arity: 1, flags: "loading stale", group: g, since: "7.0.0", run: status, tips: "nondeterministic_output", summary: "What the cache has done, what became of writes, and what waits"},
@@ -75,29 +75,39 @@ func setVersion(r *request) {
 // mostExamples bounds what AUDIT tells of differences.
 const mostExamples = 100
 
-// LOCKSTEP.AUDIT
+// LOCKSTEP.AUDIT [table]
 func audit(r *request) {
-	report, err := r.keys.cache.Audit(r.ctx)
+	var only *string
+	switch len(r.args) {
+	case 1:
+	case 2:
+		name := string(r.args[1])
+		only = &name
+	default:
+		r.error(wrongNumberOf("lockstep.audit"))
+		return
+	}
+	found, err := r.keys.audit(r.ctx, only)
 	if err != nil {
 		r.fail(err)
 		return
 	}
 	r.w.Map(4)
 	r.w.BulkString("entries")
-	r.w.Integer(int64(report.Entries))
+	r.w.Integer(int64(found.entries))
 	r.w.BulkString("in_motion")
-	r.w.Integer(int64(report.InMotion))
+	r.w.Integer(int64(found.inMotion))
 	r.w.BulkString("differences")
-	r.w.Integer(int64(len(report.Differences)))
+	r.w.Integer(int64(len(found.differences)))
 	r.w.BulkString("examples")
-	examples := report.Differences[:min(len(report.Differences), mostExamples)]
+	examples := found.differences[:min(len(found.differences), mostExamples)]
 	r.w.Array(len(examples))
 	for _, d := range examples {
 		r.w.Array(3)
-		r.w.BulkString(d.Key)
-		for _, row := range []lockstep.Row[Value]{d.Cached, d.Stored} {
-			if row.Exists {
-				r.w.Integer(int64(row.Version))
+		r.w.BulkString(d.key)
+		for _, row := range []auditRow{d.cached, d.stored} {
+			if row.exists {
+				r.w.Integer(int64(row.version))
 			} else {
 				r.w.Null()
 			}
@@ -128,6 +138,16 @@ func figures(s lockstep.Stats) []figure {
 	}
 }
 
+// latency is a distribution, by its name there.
+type latency struct {
+	name string
+	of   lockstep.Latency
+}
+
+func latencies(s lockstep.Stats) []latency {
+	return []latency{{"load", s.LoadLatency}, {"commit", s.CommitLatency}, {"queue", s.QueueWait}, {"write", s.WriteLatency}}
+}
+
 // LOCKSTEP.STATUS
 func status(c *conn, _ [][]byte) {
 	s := c.server
@@ -142,22 +162,46 @@ func status(c *conn, _ [][]byte) {
 	for why, n := range s.counts.totals().closed {
 		all = append(all, figure{"closed_" + closing(why).String(), n})
 	}
-	if s.keys != nil {
-		stats := s.keys.cache.Stats()
-		all = append(append(all, figure{"store", s.options.Store.Capabilities().Name}), figures(stats)...)
-		for _, l := range []struct {
+	var tables []served
+	if caches := s.caches(); len(caches) > 0 {
+		all = append(append(all, figure{"store", s.options.Store.Capabilities().Name}), caches[0].all()...)
+		tables = caches[1:]
+	}
+	n := len(all)
+	if len(tables) > 0 {
+		n++
+	}
+	c.w.Map(n)
+	c.figures(all)
+	if len(tables) == 0 {
+		return
+	}
+	c.w.BulkString("tables")
+	c.w.Map(len(tables))
+	for _, t := range tables {
+		c.w.BulkString(t.table)
+		all := t.all()
+		c.w.Map(len(all))
+		c.figures(all)
+	}
+}
+
+// all are the figures of a cache, and its latencies.
+func (c served) all() []figure {
+	all := figures(c.stats)
+	for _, l := range latencies(c.stats) {
+		for _, q := range []struct {
 			name string
-			of   lockstep.Latency
-		}{{"load", stats.LoadLatency}, {"commit", stats.CommitLatency}, {"queue", stats.QueueWait}, {"write", stats.WriteLatency}} {
-			for _, q := range []struct {
-				name string
-				d    time.Duration
-			}{{"mean", l.of.Mean}, {"p50", l.of.P50}, {"p99", l.of.P99}, {"max", l.of.Max}} {
-				all = append(all, figure{l.name + "_usec_" + q.name, q.d.Microseconds()})
-			}
+			d    time.Duration
+		}{{"mean", l.of.Mean}, {"p50", l.of.P50}, {"p99", l.of.P99}, {"max", l.of.Max}} {
+			all = append(all, figure{l.name + "_usec_" + q.name, q.d.Microseconds()})
 		}
 	}
-	c.w.Map(len(all))
+	return all
+}
+
+// figures are those of a map.
+func (c *conn) figures(all []figure) {
 	for _, f := range all {
 		c.w.BulkString(f.name)
 		switch v := f.value.(type) {

@@ -22,13 +22,13 @@ import (
 // for, and a library of metrics would have it counted once more, in its own types.
 func (s *Server) WriteMetrics(w io.Writer) error {
 	m := &metricWriter{w: bufio.NewWriter(w)}
-	total, stats := s.counts.totals(), s.cacheStats()
+	total := s.counts.totals()
 	m.process(s)
 	m.connections(s, total)
 	m.commands(total)
-	if s.keys != nil {
-		m.cache(stats)
-		m.database(stats)
+	if caches := s.caches(); len(caches) > 0 {
+		m.cache(caches)
+		m.database(caches)
 	}
 	return m.w.Flush()
 }
@@ -77,22 +77,50 @@ func (m *metricWriter) gauge(name, help string, v float64) {
 	m.value(name, "", v)
 }
 
-// latency writes a distribution. Its quantiles are since the server was made; what happened
-// lately is the rate of its sum by that of its count.
-func (m *metricWriter) latency(name, help string, l lockstep.Latency) {
-	m.head(name, summaryType, help)
-	for _, q := range []struct {
-		of    string
-		value time.Duration
-	}{{"0.5", l.P50}, {"0.9", l.P90}, {"0.99", l.P99}, {"0.999", l.P999}, {"1", l.Max}} {
-		v := q.value.Seconds()
-		if l.Count == 0 {
-			v = math.NaN()
-		}
-		m.value(name, label("quantile", q.of), v)
+// labels are those of a cache's line.
+func (c served) labels(more ...string) string {
+	if c.table != "" {
+		more = append([]string{label("table", c.table)}, more...)
 	}
-	m.value(name+"_sum", "", l.Mean.Seconds()*float64(l.Count))
-	m.value(name+"_count", "", float64(l.Count))
+	return strings.Join(more, ",")
+}
+
+type stats = lockstep.Stats
+
+// ofCaches returns what writes a counter of each cache, and a gauge.
+func (m *metricWriter) ofCaches(all []served) (count func(name, help string, of func(s *stats) uint64), gauge func(name, help string, of func(s *stats) float64)) {
+	write := func(kind, name, help string, of func(s *stats) float64) {
+		m.head(name, kind, help)
+		for _, c := range all {
+			m.value(name, c.labels(), of(&c.stats))
+		}
+	}
+	count = func(name, help string, of func(s *stats) uint64) {
+		write(counterType, name, help, func(s *stats) float64 { return float64(of(s)) })
+	}
+	gauge = func(name, help string, of func(s *stats) float64) { write(gaugeType, name, help, of) }
+	return count, gauge
+}
+
+// latency writes a distribution of each cache. Its quantiles are since the server was made;
+// what happened lately is the rate of its sum by that of its count.
+func (m *metricWriter) latency(name, help string, all []served, of func(s *stats) lockstep.Latency) {
+	m.head(name, summaryType, help)
+	for _, c := range all {
+		l := of(&c.stats)
+		for _, q := range []struct {
+			of    string
+			value time.Duration
+		}{{"0.5", l.P50}, {"0.9", l.P90}, {"0.99", l.P99}, {"0.999", l.P999}, {"1", l.Max}} {
+			v := q.value.Seconds()
+			if l.Count == 0 {
+				v = math.NaN()
+			}
+			m.value(name, c.labels(label("quantile", q.of)), v)
+		}
+		m.value(name+"_sum", c.labels(), l.Mean.Seconds()*float64(l.Count))
+		m.value(name+"_count", c.labels(), float64(l.Count))
+	}
 }
 
 func (m *metricWriter) process(s *Server) {
@@ -155,21 +183,24 @@ func (m *metricWriter) commands(t totals) {
 	}
 }
 
-func (m *metricWriter) cache(s lockstep.Stats) {
-	m.counter("lockstep_cache_hits_total", "Reads that memory has answered.", s.Hits)
-	m.counter("lockstep_cache_negative_hits_total", "Hits that memory has answered with there being no such key.", s.NegativeHits)
-	m.counter("lockstep_cache_misses_total", "Reads that memory could not answer.", s.Misses)
-	m.gauge("lockstep_cache_entries", "Keys in memory, absent ones that it remembers among them.", float64(s.Entries))
-	m.gauge("lockstep_cache_bytes", "Bytes that they take, where memory is bounded by bytes.", float64(s.Bytes))
-	m.gauge("lockstep_cache_limit", "How many keys memory may hold, or bytes, where it is bounded by those.", float64(s.Maximum))
-	m.counter("lockstep_cache_evictions_total", "Keys that have left memory to make room.", s.Evictions)
-	m.counter("lockstep_cache_expirations_total", "Keys that have left memory because their time was over.", s.Expirations)
-	m.counter("lockstep_cache_audited_entries_total", "Keys in memory that were compared with the database.", s.AuditedEntries)
-	m.counter("lockstep_cache_audit_differences_total", "Keys in memory that were not what the database held.", s.AuditDifferences)
-	m.gauge("lockstep_cache_watching", "1 while the table is watched for changes of others.", truth(s.Watching))
-	m.counter("lockstep_cache_watch_losses_total", "How often that was lost.", s.WatchLosses)
-	m.counter("lockstep_cache_outside_changes_total", "Changes of others that the watch has told of.", s.OutsideChanges)
-	m.counter("lockstep_cache_replacements_total", "How often the database's server was another than before.", s.Replacements)
+// cache and database write a line for each cache: that of the keys has no label, which is as if its
+// table were called "".
+func (m *metricWriter) cache(all []served) {
+	count, gauge := m.ofCaches(all)
+	count("lockstep_cache_hits_total", "Reads that memory has answered.", func(s *stats) uint64 { return s.Hits })
+	count("lockstep_cache_negative_hits_total", "Hits that memory has answered with there being no such key.", func(s *stats) uint64 { return s.NegativeHits })
+	count("lockstep_cache_misses_total", "Reads that memory could not answer.", func(s *stats) uint64 { return s.Misses })
+	gauge("lockstep_cache_entries", "Keys in memory, absent ones that it remembers among them.", func(s *stats) float64 { return float64(s.Entries) })
+	gauge("lockstep_cache_bytes", "Bytes that they take, where memory is bounded by bytes.", func(s *stats) float64 { return float64(s.Bytes) })
+	gauge("lockstep_cache_limit", "How many keys memory may hold, or bytes, where it is bounded by those.", func(s *stats) float64 { return float64(s.Maximum) })
+	count("lockstep_cache_evictions_total", "Keys that have left memory to make room.", func(s *stats) uint64 { return s.Evictions })
+	count("lockstep_cache_expirations_total", "Keys that have left memory because their time was over.", func(s *stats) uint64 { return s.Expirations })
+	count("lockstep_cache_audited_entries_total", "Keys in memory that were compared with the database.", func(s *stats) uint64 { return s.AuditedEntries })
+	count("lockstep_cache_audit_differences_total", "Keys in memory that were not what the database held.", func(s *stats) uint64 { return s.AuditDifferences })
+	gauge("lockstep_cache_watching", "1 while the table is watched for changes of others.", func(s *stats) float64 { return truth(s.Watching) })
+	count("lockstep_cache_watch_losses_total", "How often that was lost.", func(s *stats) uint64 { return s.WatchLosses })
+	count("lockstep_cache_outside_changes_total", "Changes of others that the watch has told of.", func(s *stats) uint64 { return s.OutsideChanges })
+	count("lockstep_cache_replacements_total", "How often the database's server was another than before.", func(s *stats) uint64 { return s.Replacements })
 }
 
 func truth(yes bool) float64 {
@@ -179,30 +210,34 @@ func truth(yes bool) float64 {
 	return 0
 }
 
-func (m *metricWriter) database(s lockstep.Stats) {
-	m.counter("lockstep_loads_total", "Reads of the database.", s.Loads)
-	m.counter("lockstep_load_errors_total", "Reads of the database that failed.", s.LoadErrors)
-	m.counter("lockstep_joined_loads_total", "Reads that waited for one which was under way.", s.JoinedLoads)
-	m.counter("lockstep_rows_written_total", "Changes that were committed, deletions among them.", s.Writes)
-	m.counter("lockstep_rows_deleted_total", "Deletions that were committed.", s.Deletes)
+func (m *metricWriter) database(all []served) {
+	count, gauge := m.ofCaches(all)
+	count("lockstep_loads_total", "Reads of the database.", func(s *stats) uint64 { return s.Loads })
+	count("lockstep_load_errors_total", "Reads of the database that failed.", func(s *stats) uint64 { return s.LoadErrors })
+	count("lockstep_joined_loads_total", "Reads that waited for one which was under way.", func(s *stats) uint64 { return s.JoinedLoads })
+	count("lockstep_rows_written_total", "Changes that were committed, deletions among them.", func(s *stats) uint64 { return s.Writes })
+	count("lockstep_rows_deleted_total", "Deletions that were committed.", func(s *stats) uint64 { return s.Deletes })
 	m.head("lockstep_writes_total", counterType, "Writes, by what became of them; an unknown one counts as settled besides, when it is not unknown any more.")
-	for _, o := range []struct {
-		name string
-		n    uint64
-	}{
-		{"committed", s.Committed}, {"refused", s.Refused}, {"conflict", s.Conflicts}, {"unavailable", s.Unavailable},
-		{"abandoned", s.Abandoned}, {"unknown", s.Unknown}, {"settled", s.Settled},
-	} {
-		m.value("lockstep_writes_total", label("outcome", o.name), float64(o.n))
+	for _, c := range all {
+		s := c.stats
+		for _, o := range []struct {
+			name string
+			n    uint64
+		}{
+			{"committed", s.Committed}, {"refused", s.Refused}, {"conflict", s.Conflicts}, {"unavailable", s.Unavailable},
+			{"abandoned", s.Abandoned}, {"unknown", s.Unknown}, {"settled", s.Settled},
+		} {
+			m.value("lockstep_writes_total", c.labels(label("outcome", o.name)), float64(o.n))
+		}
 	}
-	m.gauge("lockstep_writes_in_doubt", "Writes of which nobody knows right now whether they were made.", float64(s.InDoubt))
-	m.gauge("lockstep_writes_queued", "Writes that wait for their commit.", float64(s.QueueLength))
-	m.counter("lockstep_commits_total", "Calls of the database that commit a batch of writes.", s.Batches)
-	m.counter("lockstep_commit_rows_total", "Changes in those batches.", uint64(math.Round(s.RowsPerBatch*float64(s.Batches))))
-	m.counter("lockstep_transactions_total", "Transactions that were committed.", s.Transactions)
-	m.counter("lockstep_reruns_total", "How often a transaction, or a change of a key by what it held, was tried again because somebody else was first.", s.Reruns)
-	m.latency("lockstep_load_duration_seconds", "How long reads of the database took.", s.LoadLatency)
-	m.latency("lockstep_commit_duration_seconds", "How long commits took.", s.CommitLatency)
-	m.latency("lockstep_queue_wait_seconds", "How long writes waited for their commit to begin.", s.QueueWait)
-	m.latency("lockstep_write_duration_seconds", "How long writes took, from the request to the answer.", s.WriteLatency)
+	gauge("lockstep_writes_in_doubt", "Writes of which nobody knows right now whether they were made.", func(s *stats) float64 { return float64(s.InDoubt) })
+	gauge("lockstep_writes_queued", "Writes that wait for their commit.", func(s *stats) float64 { return float64(s.QueueLength) })
+	count("lockstep_commits_total", "Calls of the database that commit a batch of writes.", func(s *stats) uint64 { return s.Batches })
+	count("lockstep_commit_rows_total", "Changes in those batches.", func(s *stats) uint64 { return uint64(math.Round(s.RowsPerBatch * float64(s.Batches))) })
+	count("lockstep_transactions_total", "Transactions that were committed.", func(s *stats) uint64 { return s.Transactions })
+	count("lockstep_reruns_total", "How often a transaction, or a change of a key by what it held, was tried again because somebody else was first.", func(s *stats) uint64 { return s.Reruns })
+	m.latency("lockstep_load_duration_seconds", "How long reads of the database took.", all, func(s *stats) lockstep.Latency { return s.LoadLatency })
+	m.latency("lockstep_commit_duration_seconds", "How long commits took.", all, func(s *stats) lockstep.Latency { return s.CommitLatency })
+	m.latency("lockstep_queue_wait_seconds", "How long writes waited for their commit to begin.", all, func(s *stats) lockstep.Latency { return s.QueueWait })
+	m.latency("lockstep_write_duration_seconds", "How long writes took, from the request to the answer.", all, func(s *stats) lockstep.Latency { return s.WriteLatency })
 }

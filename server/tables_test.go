@@ -18,6 +18,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
+	"github.com/lockstep-cache/lockstep/resp"
 	"github.com/lockstep-cache/lockstep/store/codec"
 	"github.com/lockstep-cache/lockstep/store/memstore"
 	"github.com/lockstep-cache/lockstep/store/mysqlstore"
@@ -491,3 +492,66 @@ func TestOneTableIsNotServedTwice(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOperatorsHearOfTables in INFO, in the metrics, and from LOCKSTEP.STATUS and LOCKSTEP.AUDIT.
+func TestOperatorsHearOfTables(t *testing.T) {
+	rows := memstore.New(memstore.Options[sqlrows.Key, sqlrows.Row]{})
+	keys := memstore.New(memstore.Options[string, Value]{})
+	s, addr := start(t, Options{Store: keys, Tables: []Table{{Name: "a\n", Store: overseenTable{overseen[sqlrows.Key, sqlrows.Row]{Store: memstore.New(memstore.Options[sqlrows.Key, sqlrows.Row]{})}}}, {Name: "t", Store: idTable{rows}}}})
+	p := dial(t, addr)
+	p.exchange("SET k 1", "GET k", "GET k", "HGET t:1 id", "HGET t:1 id", "HGET t:2 id")
+
+	v := p.exchange("LOCKSTEP.STATUS")
+	table := field(t, field(t, v, "tables"), "t")
+	for of, want := range map[*resp.Value][2]string{&v: {"2", "1"}, &table: {"1", "2"}} {
+		if hits, entries := field(t, *of, "hits").Text, field(t, *of, "entries").Text; hits != want[0] || entries != want[1] {
+			t.Errorf("%s hits, %s entries in %s; want %s", hits, entries, of, want)
+		}
+	}
+
+	info := infoOf(s, "lockstep", "stats", "keyspace")
+	if got := info["lockstep_table_t"]; !strings.HasPrefix(got, "hits=1,negative_hits=1,misses=2,hit_rate=0.33,loads=2,") {
+		t.Errorf("INFO has %q", got)
+	}
+	if info["lockstep_table_a_"] == "" || info["lockstep_hits"] != "2" || info["keyspace_hits"] != "3" || info["db0"] != "keys=1,expires=0,avg_ttl=0" {
+		t.Errorf("INFO has %v", info)
+	}
+
+	var text strings.Builder
+	if err := s.WriteMetrics(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"lockstep_cache_hits_total 2", `lockstep_cache_hits_total{table="t"} 1`, `lockstep_writes_total{outcome="committed"} 1`, `lockstep_writes_total{table="t",outcome="committed"} 0`, `lockstep_load_duration_seconds_count{table="t"} 2`, `lockstep_cache_hits_total{table="a\n"} 0`} {
+		if !strings.Contains(text.String(), "\n"+line+"\n") {
+			t.Errorf("the metrics have no %s", line)
+		}
+	}
+
+	if _, err := rows.Commit(t.Context(), []lockstep.ChangeSet[sqlrows.Key, sqlrows.Row]{{Changes: []lockstep.Change[sqlrows.Key, sqlrows.Row]{{Key: "1", Value: "h2:id,1:1,"}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.Commit(t.Context(), []lockstep.ChangeSet[string, Value]{{Changes: []lockstep.Change[string, Value]{{Key: "k", Value: NewString("2")}}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ request, entries, differences, example string }{
+		{"LOCKSTEP.AUDIT ''", "1", "1", "k"}, {"LOCKSTEP.AUDIT t", "2", "1", "t:1"}, {"LOCKSTEP.AUDIT", "", "0", ""},
+	} {
+		v := p.exchange(c.request)
+		if entries, n := field(t, v, "entries").Text, field(t, v, "differences").Text; c.entries != "" && entries != c.entries || n != c.differences {
+			t.Errorf("%s: %s", c.request, v)
+		}
+		if examples := field(t, v, "examples").Elems; len(examples) > 0 && examples[0].Elems[0].Text != c.example {
+			t.Errorf("%s: %s", c.request, v)
+		}
+	}
+	p.ask("LOCKSTEP.AUDIT x", "-ERR no table is served as 'x'\r\n")
+	p.ask("LOCKSTEP.AUDIT t x", "-ERR wrong number of arguments for 'lockstep.audit' command\r\n")
+	p.ask("HGET t:1 id", "$1\r\n1\r\n")
+}
+
+// idTable is a table of one column.
+type idTable struct {
+	lockstep.Store[sqlrows.Key, sqlrows.Row]
+}
+
+func (idTable) Columns() []sqlrows.Column { return []sqlrows.Column{{Name: "id", KeyPlace: 1}} }
