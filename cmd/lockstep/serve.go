@@ -57,6 +57,8 @@ type serveVerb struct {
 	AuditInterval time.Duration `group:"memory" placeholder:"TIME" help:"How often 256 keys in memory are compared with the database; one that differs is dropped, and logged. Default: never."`
 	CommitTimeout time.Duration `group:"memory" placeholder:"TIME" help:"How long a write may wait for the database, before it answers -UNAVAILABLE or -UNKNOWN. Default: 10s."`
 	QueueLimit    positive      `group:"memory" placeholder:"N" help:"How many writes may wait for the database; one more answers -UNAVAILABLE. Default: 65536."`
+
+	strays []string // variables of the environment that are none of these
 }
 
 // Help is the long help.
@@ -168,6 +170,9 @@ func (v *serveVerb) Run(ctx context.Context, out io.Writer, stderr standardError
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
+	for _, name := range v.strays {
+		logger.Warn("this variable of the environment is no setting, and has no effect; lockstep serve --help lists those that there are", "variable", name)
+	}
 	users, err := v.users()
 	if err != nil {
 		return err

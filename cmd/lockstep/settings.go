@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,8 +73,8 @@ func readSettings(verb, path string) (*settings, error) {
 	return s, nil
 }
 
-// Validate refuses fields that are no flags: one that is misspelt would be without effect.
-func (s *settings) Validate(app *kong.Application) error {
+// flags are the names of the verb's.
+func (s *settings) flags(app *kong.Application) map[string]bool {
 	known := map[string]bool{}
 	for _, node := range app.Leaves(false) {
 		if node.FullPath() == app.Name+" "+s.verb {
@@ -82,6 +83,12 @@ func (s *settings) Validate(app *kong.Application) error {
 			}
 		}
 	}
+	return known
+}
+
+// Validate refuses fields that are no flags: one that is misspelt would be without effect.
+func (s *settings) Validate(app *kong.Application) error {
+	known := s.flags(app)
 	delete(known, "config")
 	var wrong []string
 	for name := range s.lines {
@@ -99,6 +106,28 @@ func (s *settings) Validate(app *kong.Application) error {
 	default:
 		return usagef("%s:%d: %s: there is no such setting; they are called as the flags are, without --", s.path, s.lines[name][0].line, strconv.Quote(withoutSecret(name)))
 	}
+}
+
+// linked are the variables that Kubernetes gives a program for each service: one that is called
+// lockstep makes LOCKSTEP_SERVICE_HOST, LOCKSTEP_PORT, LOCKSTEP_PORT_6379_TCP_ADDR and so on.
+var linked = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
+
+// strays are variables of the environment that look like settings and are none. A file is the
+// server's own, and one in it is refused; the environment is everybody's, and what others put
+// there must not keep a server from starting: they are logged.
+func (s *settings) strays(app *kong.Application, environment []string) (names []string) {
+	known := map[string]bool{passwordVariable: true}
+	for flag := range s.flags(app) {
+		known[variable(flag)] = true
+	}
+	for _, entry := range environment {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, variables) && !known[name] && !linked.MatchString(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Resolve is kong's question for a flag that is not on the command line.
@@ -211,6 +240,7 @@ func (v *serveVerb) BeforeResolve(app *kong.Kong, ctx *kong.Context) error {
 	if err := s.Validate(app.Model); err != nil {
 		return err
 	}
+	v.strays = s.strays(app.Model, os.Environ())
 	ctx.AddResolver(s)
 	return nil
 }

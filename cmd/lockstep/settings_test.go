@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -270,4 +271,29 @@ func TestFilesAreReadAgain(t *testing.T) {
 	}
 	write(a, "3")
 	look(false, "3+2")
+}
+
+// TestMisspeltVariablesAreNoticed, and those that Kubernetes makes are not taken for some.
+func TestMisspeltVariablesAreNoticed(t *testing.T) {
+	for _, name := range []string{"LOCKSTEP_MAX_CLIENT", "LOCKSTEP_maxclients", "LOCKSTEP_MAX_CLIENTS", "LOCKSTEP_REDIS_PASSWORD", "LOCKSTEP_PORT", "LOCKSTEP_SERVICE_HOST", "LOCKSTEP_SERVICE_PORT", "LOCKSTEP_SERVICE_PORT_REDIS",
+		"LOCKSTEP_PORT_6379_TCP", "LOCKSTEP_PORT_6379_TCP_ADDR", "LOCKSTEP_SUPPORT", "OTHER_MAX_CLIENT"} {
+		t.Setenv(name, "5")
+	}
+	var names []string
+	for _, name := range parsed(t).strays {
+		if !strings.HasPrefix(name, "LOCKSTEP_TEST_") {
+			names = append(names, name)
+		}
+	}
+	if want := []string{"LOCKSTEP_MAX_CLIENT", "LOCKSTEP_SUPPORT", "LOCKSTEP_maxclients"}; !slices.Equal(names, want) {
+		t.Errorf("%q; want %q", names, want)
+	}
+	t.Setenv("LOCKSTEP_STORE", "sqlite:"+filepath.Join(t.TempDir(), "keys.db"))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stderr strings.Builder
+	_ = run(ctx, []string{"serve", "--redis", "127.0.0.1:0"}, new(strings.Builder), &stderr)
+	if !strings.Contains(stderr.String(), "variable=LOCKSTEP_MAX_CLIENT\n") || strings.Contains(stderr.String(), "SERVICE") {
+		t.Errorf("it says %q", stderr.String())
+	}
 }
