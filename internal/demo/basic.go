@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/text"
 )
 
 // WriteThroughFigures are those of the first scene.
@@ -115,19 +116,19 @@ func (f *WriteThroughFigures) writeAndRead(ctx context.Context, s *stage, users 
 	f.Evictions, f.Entries = settled.Evictions, settled.Entries
 
 	s.say("A table of %s users, and memory for %s of them. %s reads ask mostly for the same few people, as reads do. What memory does not have is loaded from the database and kept, and something else is evicted to make room.",
-		count(f.Rows), count(f.Room), count(f.Reads))
+		text.Count(f.Rows), text.Count(f.Room), text.Count(f.Reads))
 	s.show("lrrr",
 		[]string{"", "", "half within", "99 % within"},
-		[]string{"hits: reads from memory", count(f.Hits), span(f.Hit.P50), span(f.Hit.P99)},
-		[]string{"misses: reads from the database", count(f.Misses), span(f.Load.P50), span(f.Load.P99)},
-		[]string{"writes, until committed on disk", count(f.Write.Count), span(f.Write.P50), span(f.Write.P99)},
-		[]string{"hit rate", percent(f.HitRate)},
-		[]string{"evictions", count(f.Evictions)},
-		[]string{"entries in memory now", count(f.Entries)},
+		[]string{"hits: reads from memory", text.Count(f.Hits), text.Span(f.Hit.P50), text.Span(f.Hit.P99)},
+		[]string{"misses: reads from the database", text.Count(f.Misses), text.Span(f.Load.P50), text.Span(f.Load.P99)},
+		[]string{"writes, until committed on disk", text.Count(f.Write.Count), text.Span(f.Write.P50), text.Span(f.Write.P99)},
+		[]string{"hit rate", text.Percent(f.HitRate)},
+		[]string{"evictions", text.Count(f.Evictions)},
+		[]string{"entries in memory now", text.Count(f.Entries)},
 	)
-	s.expect(wrong == 0, "all %s reads returned what was last written", count(f.Reads))
+	s.expect(wrong == 0, "all %s reads returned what was last written", text.Count(f.Reads))
 	s.expect(f.Hits+f.Misses == uint64(f.Reads), "hits and misses add up to the reads")
-	s.expect(f.Evictions > 0 && f.Entries <= settled.Maximum, "memory kept to its bound, %s entries", count(settled.Maximum))
+	s.expect(f.Evictions > 0 && f.Entries <= settled.Maximum, "memory kept to its bound, %s entries", text.Count(settled.Maximum))
 	return nil
 }
 
@@ -172,7 +173,7 @@ func (f *WriteThroughFigures) askForNobody(ctx context.Context, s *stage, sessio
 	f.AbsentReads = nobodies * times
 	f.AbsentLoads, f.NegativeHits = after.Loads-before.Loads, after.NegativeHits-before.NegativeHits
 	s.say("That a row does not exist is remembered, too. %s reads of %d sessions that nobody ever opened cost %s of the database and %s answers from memory.",
-		count(f.AbsentReads), nobodies, plural(f.AbsentLoads, "read"), count(f.NegativeHits))
+		text.Count(f.AbsentReads), nobodies, text.Plural(f.AbsentLoads, "read"), text.Count(f.NegativeHits))
 	s.expect(found == 0 && f.AbsentLoads == nobodies && f.AbsentLoads+f.NegativeHits == nobodies*times,
 		"each of them was looked up once")
 	return nil
@@ -241,7 +242,7 @@ func (f *WriteThroughFigures) expire(ctx context.Context, s *stage, sessions *ta
 	}
 	done()
 	s.say("There are two lifetimes. TTL bounds how long memory answers for a copy. With a TTL of %s, a row that another program changed behind the cache's back was read as it had been %s; the change was seen %s after the copy was made. Lifetime bounds the row itself: a session written to live for %s was gone for every reader after %s.",
-		span(f.TTL), plural(f.OldReads, "more time"), span(f.SeenAfter), span(f.Lifetime), span(f.GoneAfter))
+		text.Span(f.TTL), text.Plural(f.OldReads, "more time"), text.Span(f.SeenAfter), text.Span(f.Lifetime), text.Span(f.GoneAfter))
 	s.expect(late == 0 && f.SeenAfter > 0 && f.GoneAfter > 0, "no read was answered by a copy, or by a row, whose time was over")
 	s.expect(f.GoneAfter > f.Lifetime-time.Millisecond, "and the row was there until then")
 	return nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/text"
 )
 
 // BatchFigures are those of the fourth scene.
@@ -92,8 +93,8 @@ func batches(ctx context.Context, s *stage) (any, error) {
 		}
 	}
 	writes := f.Cache.Count + f.LoneCache.Count
-	s.expect(stock.cache.Stats().Committed-before == uint64(writes), "all %s writes through the cache were committed", count(writes))
-	s.expect(wrong == 0, "each of the %s rows is what its last writer was told", count(len(last.rows)))
+	s.expect(stock.cache.Stats().Committed-before == uint64(writes), "all %s writes through the cache were committed", text.Count(writes))
+	s.expect(wrong == 0, "each of the %s rows is what its last writer was told", text.Count(len(last.rows)))
 	s.expect(f.Batches < uint64(f.Cache.Count), "with fewer commits than writes")
 	return f, nil
 }
@@ -167,9 +168,9 @@ func (f *BatchFigures) directly(ctx context.Context, s *stage, w *WriteFigure, w
 // measure lets writers write for a while, and adds what they came to. A write that
 // has begun is waited for.
 func (f *BatchFigures) measure(ctx context.Context, s *stage, w *WriteFigure, writers int, d time.Duration, write writeRow) error {
-	what := plural(writers, "writer") + " through the cache"
+	what := text.Plural(writers, "writer") + " through the cache"
 	if w.Connections > 0 {
-		what = fmt.Sprintf("%s on %s", plural(writers, "writer"), plural(w.Connections, "connection"))
+		what = fmt.Sprintf("%s on %s", text.Plural(writers, "writer"), text.Plural(w.Connections, "connection"))
 	}
 	defer s.progress(what)()
 	spans := make([][]time.Duration, writers)
@@ -209,13 +210,13 @@ func (f *BatchFigures) show(s *stage) {
 	best := f.Direct[0]
 	rows := [][]string{{"", "writes/s", "half within", "99 % within"}}
 	row := func(name string, w *WriteFigure) {
-		rows = append(rows, []string{name, count(int(w.PerSecond)), span(w.P50), span(w.P99)})
+		rows = append(rows, []string{name, text.Count(int(w.PerSecond)), text.Span(w.P50), text.Span(w.P99)})
 		if w.Failed > 0 {
-			rows[len(rows)-1][0] += fmt.Sprintf(" (%s locked out)", count(w.Failed))
+			rows[len(rows)-1][0] += fmt.Sprintf(" (%s locked out)", text.Count(w.Failed))
 		}
 	}
 	for _, w := range f.Direct {
-		row("directly, "+plural(w.Connections, "connection"), w)
+		row("directly, "+text.Plural(w.Connections, "connection"), w)
 		if w.PerSecond > best.PerSecond {
 			best = w
 		}
@@ -231,7 +232,7 @@ func (f *BatchFigures) show(s *stage) {
 		lone = " A lone writer gains nothing, and pays for the queue."
 	}
 	s.say("The cache needed %s commits, of %.1f rows on average. It wrote %.1f times as much as the best pool of connections, and answered 99 %% of its writes within %s, where the pool with the most writes needed %s.%s",
-		count(f.Batches), f.RowsPerBatch, f.Throughput, span(f.Cache.P99), span(best.P99), lone)
+		text.Count(f.Batches), f.RowsPerBatch, f.Throughput, text.Span(f.Cache.P99), text.Span(best.P99), lone)
 }
 
 // lastWrites knows which write of each row was the last: the one with the highest

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/text"
 )
 
 // Comparison is what memory and the database say of one table.
@@ -49,7 +50,7 @@ func (s *stage) compare(ctx context.Context) error {
 			return err
 		}
 		s.result.Comparison = append(s.result.Comparison, c)
-		rows = append(rows, []string{c.Table, count(c.Rows), count(c.Scanned), count(c.InMemory), count(c.Audited), count(len(c.Differences))})
+		rows = append(rows, []string{c.Table, text.Count(c.Rows), text.Count(c.Scanned), text.Count(c.InMemory), text.Count(c.Audited), text.Count(len(c.Differences))})
 	}
 	s.show("lrrrrr", rows...)
 	const shown = 10

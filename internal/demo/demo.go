@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/text"
 )
 
 // Options say where the demo plays, and to whom.
@@ -184,9 +185,9 @@ func (s *stage) verdict() {
 	r.Agrees = r.Unmet == 0 && r.Differences == 0
 	verdict := s.styled(green, "Memory and database agree, row by row.")
 	if r.Differences > 0 {
-		verdict = s.styled(red, fmt.Sprintf("Memory and database disagree about %s.", plural(r.Differences, "row")))
+		verdict = s.styled(red, fmt.Sprintf("Memory and database disagree about %s.", text.Plural(r.Differences, "row")))
 	}
 	s.line("")
 	s.line(margin + verdict)
-	s.line(fmt.Sprintf("%s%d of %d expectations were met, in %s.", margin, r.Checks-r.Unmet, r.Checks, span(r.Elapsed)))
+	s.line(fmt.Sprintf("%s%d of %d expectations were met, in %s.", margin, r.Checks-r.Unmet, r.Checks, text.Span(r.Elapsed)))
 }

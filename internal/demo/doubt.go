@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/text"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
@@ -56,9 +57,9 @@ func doubt(ctx context.Context, s *stage) (any, error) {
 	}
 	s.show("lrr",
 		[]string{"", "reply lost", "request lost"},
-		row("reads while in doubt", func(d *DoubtFigure) string { return count(d.Reads) }),
-		row("  answered from memory", func(d *DoubtFigure) string { return count(d.FromMemory) }),
-		row("  answered by the database", func(d *DoubtFigure) string { return count(d.FromTable) }),
+		row("reads while in doubt", func(d *DoubtFigure) string { return text.Count(d.Reads) }),
+		row("  answered from memory", func(d *DoubtFigure) string { return text.Count(d.FromMemory) }),
+		row("  answered by the database", func(d *DoubtFigure) string { return text.Count(d.FromTable) }),
 		row("what Wait said", func(d *DoubtFigure) string {
 			if d.Applied {
 				return "applied"

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/text"
 )
 
 const (
@@ -59,7 +61,7 @@ func (p *page) headline(text string) {
 // say is a paragraph.
 func (p *page) say(format string, args ...any) {
 	p.line("")
-	for _, line := range wrap(fmt.Sprintf(format, args...), pageWidth-len(margin)) {
+	for _, line := range text.Wrap(fmt.Sprintf(format, args...), pageWidth-len(margin)) {
 		p.line(margin + line)
 	}
 }
@@ -67,21 +69,21 @@ func (p *page) say(format string, args ...any) {
 // show is a table; see grid.
 func (p *page) show(align string, rows ...[]string) {
 	p.line("")
-	for _, line := range grid(align, rows) {
+	for _, line := range text.Grid(align, rows) {
 		p.line(margin + "  " + line)
 	}
 }
 
 // quote is what somebody else has said.
-func (p *page) quote(text string) {
+func (p *page) quote(said string) {
 	p.line("")
-	for _, line := range wrap(text, pageWidth-len(margin)-4) {
+	for _, line := range text.Wrap(said, pageWidth-len(margin)-4) {
 		p.line(margin + "  │ " + line)
 	}
 }
 
 // tick is one expectation and whether it was met.
-func (p *page) tick(met bool, text string) {
+func (p *page) tick(met bool, claim string) {
 	if !p.ticking {
 		p.line("")
 	}
@@ -89,7 +91,7 @@ func (p *page) tick(met bool, text string) {
 	if !met {
 		mark = p.styled(red, "WRONG")
 	}
-	for i, line := range wrap(text, pageWidth-len(margin)-len("WRONG ")) {
+	for i, line := range text.Wrap(claim, pageWidth-len(margin)-len("WRONG ")) {
 		if i > 0 {
 			mark = "     "
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/text"
 	"github.com/lockstep-cache/lockstep/resilience"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
@@ -100,18 +101,18 @@ func (f *RetryFigures) flaky(ctx context.Context, s *stage, products *table[Prod
 		if i >= len(by) || by[i] == 0 {
 			return "–"
 		}
-		return count(by[i])
+		return text.Count(by[i])
 	}
 	for i := range columns {
-		header, align = append(header, count(i+1)), align+"r"
+		header, align = append(header, text.Count(i+1)), align+"r"
 		writes, reads = append(writes, cell(f.WritesBy, i)), append(reads, cell(f.ReadsBy, i))
 	}
 	s.show(align, header, writes, reads)
 	s.show("lr",
-		[]string{"failures injected", count(f.Injected)},
-		[]string{"retries", count(f.Retries)},
-		[]string{"given up after " + count(f.MaxAttempts) + " attempts", count(f.GivenUp)},
-		[]string{"errors that callers saw", count(f.Errors)},
+		[]string{"failures injected", text.Count(f.Injected)},
+		[]string{"retries", text.Count(f.Retries)},
+		[]string{"given up after " + text.Count(f.MaxAttempts) + " attempts", text.Count(f.GivenUp)},
+		[]string{"errors that callers saw", text.Count(f.Errors)},
 	)
 	s.expect(f.Injected > 0 && uint64(f.Injected) == f.Retries+f.GivenUp, "every failure was followed by a retry, or counted as given up")
 	s.expect(uint64(f.Errors) == f.GivenUp && unclear == 0, "callers saw an error only where all attempts had failed")
@@ -147,9 +148,9 @@ func (f *RetryFigures) outage(ctx context.Context, s *stage, products *table[Pro
 	if err != nil {
 		return err
 	}
-	s.say("Then the database is away altogether. A write was tried %d times, and refused after %s:", f.OutageAttempts, span(f.OutageTook))
+	s.say("Then the database is away altogether. A write was tried %d times, and refused after %s:", f.OutageAttempts, text.Span(f.OutageTook))
 	s.quote(f.OutageError)
-	s.say("Of 1,000 reads of that row meanwhile, memory answered %s.", count(f.OutageHits))
+	s.say("Of 1,000 reads of that row meanwhile, memory answered %s.", text.Count(f.OutageHits))
 	s.expect(f.OutageAttempts == f.MaxAttempts && unavailable, "the caller was told that the write was not applied")
 	s.expect(right && f.OutageHits == 1000 && row.value == old, "memory and database still have the old row")
 	return nil

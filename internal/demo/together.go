@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/text"
 	"github.com/lockstep-cache/lockstep/resilience"
 	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
@@ -74,7 +75,7 @@ func together(ctx context.Context, s *stage) (any, error) {
 		return nil, err
 	}
 	s.say("%d clients on one cache with room for %d of %s rows: reads, blind writes, updates, fees on the condition that the account is still as it was read, and transfers between accounts. All the while commits and loads are late, some fail and are tried again, and some commits lose their request or their reply.",
-		f.Clients, f.Room, count(f.Rows+f.Clients))
+		f.Clients, f.Room, text.Count(f.Rows+f.Clients))
 
 	m := newMixture(f, accounts, initial)
 	before := accounts.cache.Stats()
@@ -142,23 +143,23 @@ func (f *TogetherFigures) show(s *stage) {
 	unknown := int64(0)
 	for i, name := range []string{"blind writes", "updates", "fees", "transfers"} {
 		t := tallies[i]
-		rows = append(rows, []string{name, count(t.Committed), count(t.Refused), count(t.Conflicts), count(t.Unavailable), count(t.Unknown), count(t.Applied)})
+		rows = append(rows, []string{name, text.Count(t.Committed), text.Count(t.Refused), text.Count(t.Conflicts), text.Count(t.Unavailable), text.Count(t.Unknown), text.Count(t.Applied)})
 		unknown += t.Unknown
 	}
 	s.show("lrrrrrr", rows...)
 	s.say("“Refused” are transfers without the money for them, “away” are writes for which the database was unavailable: resilience.Retry does not repeat a transaction that has begun. Unknown outcomes were settled; the last column counts those of them that turned out to be applied.")
 	s.show("lr",
-		[]string{"reads", count(f.Reads)},
-		[]string{"answered from memory", percent(f.HitRate)},
-		[]string{"evictions", count(f.Evictions)},
-		[]string{"commits", count(f.Batches)},
-		[]string{"failures injected", count(f.Failures)},
-		[]string{"requests or replies lost", count(f.LostRequests + f.LostReplies)},
+		[]string{"reads", text.Count(f.Reads)},
+		[]string{"answered from memory", text.Percent(f.HitRate)},
+		[]string{"evictions", text.Count(f.Evictions)},
+		[]string{"commits", text.Count(f.Batches)},
+		[]string{"failures injected", text.Count(f.Failures)},
+		[]string{"requests or replies lost", text.Count(f.LostRequests + f.LostReplies)},
 		[]string{"money that must be there", money(f.Expected)},
 		[]string{"money in the database", money(f.Sum)},
 	)
 	s.expect(f.StaleReads == 0, "no read found a row older than what somebody had been told before")
 	s.expect(f.Sum == f.Expected, "every payment is in the database once, and none that was not made")
 	s.expect(f.WrongTills == 0, "each client's own row is what that client wrote last")
-	s.expect(f.InDoubt == 0, "all %s unknown outcomes were settled", count(unknown))
+	s.expect(f.InDoubt == 0, "all %s unknown outcomes were settled", text.Count(unknown))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/text"
 )
 
 // TransferFigures are those of the fifth scene. Amounts are in cents.
@@ -169,10 +170,10 @@ func (f *TransferFigures) many(ctx context.Context, s *stage, b *bank) error {
 	}
 	s.say("Then %d tellers move random amounts between the accounts of %d customers, while an accountant adds up all %d accounts again and again, each time in a transaction that only reads.", tellers, f.Customers, 2*f.Customers)
 	s.show("lr",
-		[]string{"transfers committed", count(f.Committed)},
-		[]string{"rolled back, insufficient funds", count(f.Refused)},
-		[]string{"run again, as others had changed a row", count(f.Reruns)},
-		[]string{"sums taken meanwhile", count(f.Sums)},
+		[]string{"transfers committed", text.Count(f.Committed)},
+		[]string{"rolled back, insufficient funds", text.Count(f.Refused)},
+		[]string{"run again, as others had changed a row", text.Count(f.Reruns)},
+		[]string{"sums taken meanwhile", text.Count(f.Sums)},
 		[]string{"money in the database before", money(f.Before)},
 		[]string{"money in the database after", money(f.After)},
 	)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/text"
 )
 
 // VersionFigures are those of the third scene.
@@ -112,7 +113,7 @@ func (f *VersionFigures) duel(ctx context.Context, s *stage, shelf *table[Produc
 		[]string{first, fmt.Sprintf("written, version %d", f.Won)},
 		[]string{loser, fmt.Sprintf("conflict: the row is at version %d", f.Found)},
 	)
-	s.say("They did so %s times: %s writes, %s conflicts.", count(f.Rounds), count(f.Wins), count(f.Conflict))
+	s.say("They did so %s times: %s writes, %s conflicts.", text.Count(f.Rounds), text.Count(f.Wins), text.Count(f.Conflict))
 	s.expect(sound && f.Wins == f.Rounds && f.Conflict == f.Rounds, "one of them won each time, and the other was told the version that beat them")
 	return nil
 }
@@ -173,8 +174,8 @@ func (f *VersionFigures) buy(ctx context.Context, s *stage, shelf *table[Product
 	s.say("%d clients each buy %d pieces, one by one, from one stock. Update reads the row, changes it, and writes it only if nobody else has changed it meanwhile. The other way, a read and a write without a condition, is what loses sales:", f.Buyers, f.Each)
 	s.show("lrr",
 		[]string{"", "sold", "taken from stock"},
-		[]string{"Update", count(sold), count(f.Updated)},
-		[]string{"Get, then Set", count(sold), count(f.Blind)},
+		[]string{"Update", text.Count(sold), text.Count(f.Updated)},
+		[]string{"Get, then Set", text.Count(sold), text.Count(f.Blind)},
 	)
 	s.expect(f.Updated == sold, "no update was lost")
 	return nil

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/text"
 )
 
 // progress says how far a run is: a bar that is drawn over itself, or a line now and
@@ -52,7 +54,7 @@ func (p *progress) draw() {
 	gone := min(time.Since(p.began), p.j.Duration)
 	left := (p.j.Duration - gone).Round(time.Second)
 	text := fmt.Sprintf("%s operations, %s faults, %v left",
-		group(int(p.j.operations.Load())), group(int(p.j.struck.Load())), left)
+		text.Count(int(p.j.operations.Load())), text.Count(int(p.j.struck.Load())), left)
 	if !p.j.Terminal {
 		fmt.Fprintln(p.j.Progress, text)
 		return

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-cache/lockstep/internal/history"
+	"github.com/lockstep-cache/lockstep/internal/text"
 )
 
 // Clean is the verdict of a run that has found nothing.
@@ -185,19 +186,19 @@ func (r *Report) WriteText(out io.Writer) error {
 	}
 	line("rounds", "%d", r.Rounds)
 	line("programs", "%d", r.Programs)
-	line("operations", "%s", group(r.Operations))
-	line("from memory", "%s; %s loads", group(int(r.Hits)), group(int(r.Loads)))
-	line("writes acknowledged", "%s", group(r.Writes.Acknowledged))
-	line("writes not applied", "%s", group(r.Writes.NotApplied))
-	line("outcomes unknown", "%s, settled: %s applied, %s not applied; %s never", group(r.Writes.Unknown), group(r.Writes.SettledApplied), group(r.Writes.SettledNotApplied),
-		group(r.Writes.Unknown-r.Writes.SettledApplied-r.Writes.SettledNotApplied))
-	line("under way in crashes", "%s", group(r.Writes.InCrash))
+	line("operations", "%s", text.Count(r.Operations))
+	line("from memory", "%s; %s loads", text.Count(int(r.Hits)), text.Count(int(r.Loads)))
+	line("writes acknowledged", "%s", text.Count(r.Writes.Acknowledged))
+	line("writes not applied", "%s", text.Count(r.Writes.NotApplied))
+	line("outcomes unknown", "%s, settled: %s applied, %s not applied; %s never", text.Count(r.Writes.Unknown), text.Count(r.Writes.SettledApplied), text.Count(r.Writes.SettledNotApplied),
+		text.Count(r.Writes.Unknown-r.Writes.SettledApplied-r.Writes.SettledNotApplied))
+	line("under way in crashes", "%s", text.Count(r.Writes.InCrash))
 	fmt.Fprintln(&b, "faults")
 	if len(r.Faults)+len(r.NotPossible) == 0 {
 		line("none", "")
 	}
 	for _, f := range slices.Sorted(maps.Keys(r.Faults)) {
-		line(string(f), "%s", group(int(r.Faults[f])))
+		line(string(f), "%s", text.Count(int(r.Faults[f])))
 	}
 	for _, f := range r.NotPossible {
 		line(string(f), "not possible here")
@@ -219,13 +220,4 @@ func (r *Report) WriteText(out io.Writer) error {
 	fmt.Fprintf(&b, "\n%s\n", strings.ToUpper(r.Verdict))
 	_, err := io.WriteString(out, b.String())
 	return err
-}
-
-// group writes a number with commas.
-func group(n int) string {
-	text := fmt.Sprint(n)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
 }
