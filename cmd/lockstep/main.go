@@ -20,13 +20,15 @@ import (
 // be left out. The context ends at an interrupt, and the writer is the standard
 // output.
 type verbs struct {
-	Demo    demoVerb         `cmd:"" help:"Show the patterns at work on a real database."`
-	Hash    hashPasswordVerb `cmd:"" name:"hash-password" help:"Make a line for the server's file of users."`
-	Serve   serveVerb        `cmd:"" help:"Serve the Redis protocol over a SQL database."`
-	Verify  verifyVerb       `cmd:"" help:"Break programs that use Lockstep, and check that the promise was kept."`
-	Version versionVerb      `cmd:"" help:"Say which version this is."`
-	Watch   watchVerb        `cmd:"" help:"Have caches told of what others change in a table."`
-	Program programVerb      `cmd:"" name:"verify-program" hidden:""`
+	Compare compareVerb        `cmd:"" help:"Measure the patterns of caching beside each other, on a real database."`
+	Demo    demoVerb           `cmd:"" help:"Show the patterns at work on a real database."`
+	Hash    hashPasswordVerb   `cmd:"" name:"hash-password" help:"Make a line for the server's file of users."`
+	Serve   serveVerb          `cmd:"" help:"Serve the Redis protocol over a SQL database."`
+	Verify  verifyVerb         `cmd:"" help:"Break programs that use Lockstep, and check that the promise was kept."`
+	Version versionVerb        `cmd:"" help:"Say which version this is."`
+	Watch   watchVerb          `cmd:"" help:"Have caches told of what others change in a table."`
+	Program programVerb        `cmd:"" name:"verify-program" hidden:""`
+	Subject compareProgramVerb `cmd:"" name:"compare-program" hidden:""`
 }
 
 // Exit statuses: a verb that failed, or found what it looked for to be wrong; and a

@@ -24,10 +24,10 @@ var (
 // serveProgramName is the argument by which a test starts itself as lockstep serve.
 const serveProgramName = "serve"
 
-// TestMain is the command where verify starts it again as a program to be broken, or a
+// TestMain is the command where it starts itself again as a program to be broken, or a
 // test as a server.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == programVerbName || os.Args[1] == serveProgramName) {
+	if len(os.Args) > 1 && slices.Contains([]string{programVerbName, compareProgramName, serveProgramName}, os.Args[1]) {
 		main()
 		return
 	}

@@ -86,6 +86,25 @@ func (h *Histogram) Snapshot() Snapshot {
 	return s
 }
 
+// Quantiles returns a duration for each of the quantiles, as Snapshot does for its own.
+func (h *Histogram) Quantiles(qs []float64) []time.Duration {
+	var counts [buckets]uint64
+	var count uint64
+	for i := range counts {
+		counts[i] = h.bucket[i].Load()
+		count += counts[i]
+	}
+	largest := time.Duration(h.max.Load())
+	durations := make([]time.Duration, len(qs))
+	if count == 0 {
+		return durations
+	}
+	for i, q := range qs {
+		durations[i] = quantile(&counts, count, q, largest)
+	}
+	return durations
+}
+
 // quantile returns the upper edge of the bucket with the ⌈q·count⌉-th smallest
 // duration.
 func quantile(counts *[buckets]uint64, count uint64, q float64, largest time.Duration) time.Duration {

@@ -62,7 +62,10 @@ func Wrap(text string, width int) (lines []string) {
 }
 
 // Grid puts cells under each other. align has a letter for each column: l or r.
-func Grid(align string, rows [][]string) (lines []string) {
+func Grid(align string, rows [][]string) (lines []string) { return GridApart("   ", align, rows) }
+
+// GridApart is Grid with another gap between the columns.
+func GridApart(gap, align string, rows [][]string) (lines []string) {
 	widths := make([]int, len(align))
 	for _, row := range rows {
 		for i, cell := range row {
@@ -74,7 +77,7 @@ func Grid(align string, rows [][]string) (lines []string) {
 		for i, cell := range row {
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
 			if i > 0 {
-				line += "   "
+				line += gap
 			}
 			if align[i] == 'r' {
 				line += pad + cell
