@@ -87,7 +87,7 @@ func (v compareVerb) Run(ctx context.Context, out io.Writer, progress standardEr
 	if err != nil {
 		return err
 	}
-	t, err := newTarget(ctx, url)
+	t, err := newTarget(ctx, url, v.Store == "")
 	if err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ func (v verifyVerb) run(ctx context.Context, out, progress io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	if o.Target, err = newTarget(ctx, url); err != nil {
+	if o.Target, err = newTarget(ctx, url, v.Store == "" && v.Start == nil); err != nil {
 		return err
 	}
 	program, err := os.Executable()
@@ -190,12 +190,12 @@ type target struct {
 	name string
 }
 
-func newTarget(ctx context.Context, url storeURL) (target, error) {
+func newTarget(ctx context.Context, url storeURL, temporary bool) (target, error) {
 	g, err := url.visit(ctx, fmt.Sprintf("lockstep_verify_%08x_", rand.Uint32()))
 	if err != nil {
 		return target{}, err
 	}
-	return target{url, g.database(false).Name}, g.leave(ctx)
+	return target{url, g.database(temporary).Name}, g.leave(ctx)
 }
 
 func (t target) Name() string              { return t.name }

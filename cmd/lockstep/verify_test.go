@@ -241,7 +241,7 @@ func TestVerifySaysWhichStoreRefusesATable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	there, err := newTarget(t.Context(), url)
+	there, err := newTarget(t.Context(), url, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,8 @@ var pageText string
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"count": func(n any) string {
 		switch n := n.(type) {
+		case int:
+			return text.Count(n)
 		case uint64:
 			return text.Count(n)
 		case float64:
@@ -45,7 +47,7 @@ func (r *Report) WritePage(out io.Writer) error {
 		writes = append(writes, curve{p.Pattern, colour(i), tail(p.Writes.Curve)})
 		var points []point
 		for _, t := range p.Throughput {
-			points = append(points, point{t.Seconds, max(1, t.CallsPerSecond)})
+			points = append(points, point{t.Seconds, t.CallsPerSecond})
 		}
 		calls = append(calls, curve{p.Pattern, colour(i), points})
 	}
@@ -89,13 +91,13 @@ var (
 	nines     = axis{true, func(x float64) string { return "1 in " + text.Count(int64(math.Round(x))) }}
 	durations = axis{true, func(y float64) string { return text.Span(time.Duration(y)) }}
 	seconds   = axis{false, func(x float64) string { return fmt.Sprintf("%g s", x) }}
-	rates     = axis{true, func(y float64) string { return text.Count(int64(y)) }}
+	rates     = axis{false, func(y float64) string { return text.Count(int64(y)) }}
 )
 
 // Of a chart, in its own units.
 const (
 	chartWidth, chartHeight                   = 760, 320
-	chartLeft, chartRight, chartTop, chartLow = 76, 16, 12, 34
+	chartLeft, chartRight, chartTop, chartLow = 76, 40, 12, 34
 )
 
 // draw draws curves. The names are the page's table's, by colour.
