@@ -49,6 +49,9 @@ func (c *Cache[K, V]) Audit(ctx context.Context) (AuditReport[K, V], error) {
 	if err := c.admit(ctx); err != nil {
 		return report, err
 	}
+	if err := c.drain(ctx); err != nil {
+		return report, err
+	}
 	chunk := make(map[K]*entry[K, V], auditChunk)
 	for key, e := range c.memory.All() {
 		if !c.fresh(e) {

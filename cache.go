@@ -40,8 +40,12 @@ type Cache[K comparable, V any] struct {
 	limits  *limits                 // of commits
 	apart   chan struct{}           // holds one for each set that is committed apart
 	usable  func(*entry[K, V]) bool // c.fresh, made once
-	// plainHits: a hit is nothing but the value, without Clone and without a hook.
+	// plainHits: a hit is nothing but the value, without Clone and without a hook, and
+	// memory alone has it.
 	plainHits bool
+
+	// behind is nil in every mode but WriteBehind.
+	behind *writeBehind[K, V]
 
 	// unlisten ends the store's calls of replaced.
 	unlisten func()
@@ -90,7 +94,13 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		tasks:  newTasks(), joint: newTasks(), apart: make(chan struct{}, maxApart),
 	}
 	c.usable = c.fresh
-	c.plainHits = options.Clone == nil && options.Hooks.Hit == nil
+	c.plainHits = options.Clone == nil && options.Hooks.Hit == nil && options.Mode != WriteBehind
+	if options.Mode == WriteBehind {
+		if c.behind, err = newWriteBehind(c); err != nil {
+			c.clock.Close()
+			return nil, err
+		}
+	}
 	c.life, c.endLife = context.WithCancelCause(context.Background())
 	c.commits = context.WithValue(c.life, patientKey{}, true)
 	c.hasty = context.WithValue(c.commits, hastyKey{}, true)
@@ -127,6 +137,10 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		c.tellOutside(OutsideEvent[K]{All: true, Blind: true})
 		c.tasks.begin()
 		go c.watch()
+	}
+	if c.behind != nil {
+		c.tasks.begin()
+		go c.behind.run()
 	}
 	if options.AuditInterval > 0 {
 		c.tasks.begin()
@@ -190,13 +204,16 @@ func (c *Cache[K, V]) Close(ctx context.Context) error {
 	c.gate.HoldAll()
 
 	var left error
+	if c.behind != nil {
+		left = c.behind.close(ctx)
+	}
 	for _, idle := range []<-chan struct{}{c.queue.Close(), c.joint.close()} {
 		if before(ctx, idle) {
 			continue
 		}
 		queued, underWay := c.queue.Drop()
-		left = fmt.Errorf("lockstep: close: %w: %d queued writes dropped, %d under way or in doubt abandoned",
-			ended(ctx), queued, underWay+c.joint.running())
+		left = errors.Join(left, fmt.Errorf("lockstep: close: %w: %d queued writes dropped, %d under way or in doubt abandoned",
+			ended(ctx), queued, underWay+c.joint.running()))
 		break
 	}
 	c.endLife(ErrClosed)

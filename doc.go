@@ -8,6 +8,10 @@
 // says so. A write whose outcome nobody can know says that too, and the cache
 // stops answering for that key from memory until the database has settled it.
 //
+// Options.Mode chooses another pattern, and WriteBehind promises less: there a nil error
+// means that every read through this Cache sees the write, and the database has it later.
+// What this page says of writes is about the other modes.
+//
 // The scope of the promise is reads through this Cache. Rows that somebody else
 // changes, another process or a person at the database's own prompt, are seen
 // when the copy in memory has reached its TTL or is invalidated; conditional

@@ -23,6 +23,9 @@ type Entry[K comparable, V any] struct {
 	// Stale says that the copy's TTL is over, and that it answers because the
 	// database could not be asked: see Options.StaleIfError.
 	Stale bool
+	// Dirty says that the database does not have the row yet, in Mode WriteBehind. Version
+	// is then 0.
+	Dirty bool
 	// ExpiresAt is when the row's lifetime is over, by the database's clock; zero
 	// for a row that stays.
 	ExpiresAt time.Time
@@ -105,6 +108,7 @@ func (c *Cache[K, V]) public(key K, e *entry[K, V], stale bool) Entry[K, V] {
 		CreatedAt:  c.clock.Time(e.Created),
 		AccessedAt: c.clock.Time(e.Accessed()),
 		Stale:      stale,
+		Dirty:      c.behind != nil && c.behind.get(key) == e,
 	}
 	if e.Lives != nil {
 		p.ExpiresAt = e.Lives.ExpiresAt

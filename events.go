@@ -41,6 +41,12 @@ type Hooks[K comparable] struct {
 	// applied, ErrUnknownOutcome when it cannot be told any more.
 	Settled func(WriteEvent[K])
 
+	// Rejected: the database has refused rows of a write that was acknowledged in Mode
+	// WriteBehind. It is told instead of Committed and Synchronized, of the rows of a call
+	// together, and of those of calls that were flushed together and share a key. Readers
+	// do not see them any more.
+	Rejected func(RejectedEvent[K])
+
 	// Outside: rows may be others than before, and not because of a write of this cache: a
 	// watch has told so, a condition did not hold, an audit has found it, or the store's server is
 	// another one. It is for who has handed out copies that must not outlive memory's. It
@@ -82,6 +88,13 @@ type WriteEvent[K comparable] struct {
 	// Version is the row's after the write; 0 before it is known.
 	Version Version
 	// Err is what the caller gets, for Failed, Conflict, Unknown and Settled.
+	Err error
+}
+
+// RejectedEvent names rows of acknowledged writes that the database does not have.
+type RejectedEvent[K comparable] struct {
+	Keys []K
+	// Err is why: see Rejected.Err.
 	Err error
 }
 

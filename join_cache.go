@@ -27,6 +27,8 @@ func (c *Cache[K, V]) InJoined(j *Joined) (InJoined[K, V], error) {
 	switch {
 	case c.closing.Err() != nil:
 		return InJoined[K, V]{}, ErrClosed
+	case c.options.Mode == WriteBehind:
+		return InJoined[K, V]{}, fmt.Errorf("%w: InJoined in Mode %v", ErrUnsupported, c.options.Mode)
 	case c.can.Apply == nil || c.can.Read == nil || c.can.ReadOnly:
 		return InJoined[K, V]{}, fmt.Errorf("%w: transactions that the program began (InJoined)", ErrUnsupported)
 	case c.can.Database == nil || c.can.Database != j.database:

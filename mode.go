@@ -20,9 +20,22 @@ const (
 	// or TTL bounds for how long that stays unseen. Transactions may read. The options
 	// that are about writes alone are refused.
 	ReadOnly
+	// WriteBehind: a write is acknowledged from memory, and the database has it a little
+	// later. Reads through the cache see it from then on. What is not there yet is lost
+	// with the program: at most Behind.MaxWrites, and always the last ones, so that the
+	// database holds what all writes up to some moment have made of it. A write that the
+	// database refuses has been acknowledged by then: see Rejected, and Hooks.Rejected.
+	// Flush and Close wait until the database has what was acknowledged; so do Scan,
+	// ScanPage, Audit, Refresh and DeleteAll, each before it begins.
+	//
+	// Set returns version 0, and Delete whether memory knew of a row. Conditions, row
+	// lifetimes and TTL of a write are refused, and so are Update, Insert and transactions:
+	// they need an answer of the database's. Others may write the same rows only where it
+	// does not matter that a flush overwrites, later, what they wrote meanwhile.
+	WriteBehind
 )
 
-var modeNames = [...]string{WriteThrough: "WriteThrough", WriteAround: "WriteAround", ReadOnly: "ReadOnly"}
+var modeNames = [...]string{WriteThrough: "WriteThrough", WriteAround: "WriteAround", ReadOnly: "ReadOnly", WriteBehind: "WriteBehind"}
 
 func (m Mode) String() string {
 	if int(m) < len(modeNames) {
@@ -33,11 +46,14 @@ func (m Mode) String() string {
 
 // permitsWrite is nil if the mode makes the write, which is a method's name.
 func (m Mode) permitsWrite(call string) error {
-	if m == ReadOnly {
+	if m == ReadOnly || m == WriteBehind && !writesBehind[call] {
 		return fmt.Errorf("%w: %s in Mode %v", ErrUnsupported, call, m)
 	}
 	return nil
 }
+
+// writesBehind are the writes that need no answer of the database's.
+var writesBehind = map[string]bool{"Set": true, "Delete": true, "SetMany": true, "DeleteMany": true, "DeleteAll": true}
 
 // gather is gather for a cache of a mode.
 func (c *Cache[K, V]) gather(options []WriteOption, by taker) (writeOptions, error) {
@@ -45,6 +61,9 @@ func (c *Cache[K, V]) gather(options []WriteOption, by taker) (writeOptions, err
 		return writeOptions{}, err
 	}
 	w, err := gather(options, by)
+	if err == nil && len(options) > 0 && c.options.Mode == WriteBehind {
+		err = fmt.Errorf("%w: %s with %v in Mode %v", ErrUnsupported, by.name, options[0].kind, c.options.Mode)
+	}
 	if err == nil && w.ttl > 0 && c.options.Mode == WriteAround {
 		err = fmt.Errorf("%w: %s with TTL in Mode %v, in which a write leaves no copy", ErrUnsupported, by.name, c.options.Mode)
 	}

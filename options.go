@@ -79,6 +79,9 @@ type Options[K comparable, V any] struct {
 	// Batch bounds group commit.
 	Batch Batch
 
+	// Behind bounds what Mode WriteBehind may keep from the database, and for how long.
+	Behind Behind[K, V]
+
 	// Clone returns a deep copy of a value. Set it when callers change the values
 	// that they get: then every value that enters or leaves memory is copied, and
 	// a hit costs a copy. Without it values are shared; Update and In(tx).Get
@@ -160,6 +163,7 @@ func (o Options[K, V]) resolve(advice BatchAdvice) (Options[K, V], error) {
 	for _, name := range o.contradicted() {
 		refuse("%s contradicts Mode %v", name, o.Mode)
 	}
+	o.Behind.resolve(o.Mode, o.Batch, advice, refuse)
 	orDefault := func(field *int, values ...int) {
 		for _, v := range values {
 			if *field == 0 {

@@ -71,7 +71,7 @@ func (c *Cache[K, V]) Exists(ctx context.Context, key K) (bool, error) {
 // Peek returns what memory would answer. It does not ask the database, is not
 // counted, and does not keep the entry from being evicted.
 func (c *Cache[K, V]) Peek(key K) (V, bool) {
-	e, ok := c.memory.Get(key)
+	e, ok := c.held(key)
 	if !ok || !e.Exists || !c.fresh(e) {
 		var none V
 		return none, false
@@ -98,7 +98,7 @@ func (c *Cache[K, V]) hit(ctx context.Context, key K) *entry[K, V] {
 
 // peek is hit, not yet counted.
 func (c *Cache[K, V]) peek(ctx context.Context, key K) *entry[K, V] {
-	e, ok := c.memory.Get(key)
+	e, ok := c.held(key)
 	if !ok || !c.fresh(e) {
 		return nil
 	}
@@ -469,6 +469,9 @@ func sameError(a, b error) (same bool) {
 // stays.
 func (c *Cache[K, V]) Refresh(ctx context.Context, key K) error {
 	if err := c.admit(ctx, key); err != nil {
+		return err
+	}
+	if err := c.drain(ctx); err != nil {
 		return err
 	}
 	_, err := c.load(ctx, key, nil)

@@ -65,6 +65,9 @@ func (c *Cache[K, V]) ScanPage(ctx context.Context, cursor any, limit int) (Page
 	if err := c.admit(ctx); err != nil {
 		return Page[K, V]{}, err
 	}
+	if err := c.drain(ctx); err != nil {
+		return Page[K, V]{}, err
+	}
 	page, err := c.scanPage(ctx, cursor, min(limit, scanPage))
 	if err != nil {
 		return Page[K, V]{}, err

@@ -63,6 +63,21 @@ type Stats struct {
 	// QueueLength is the number of writes that wait for a commit right now.
 	QueueLength int
 
+	// Of Mode WriteBehind, and zero in every other. DirtyWrites are changes of rows that
+	// were acknowledged and are not in the database right now, DirtyBytes their size, and
+	// DirtyAge how long the oldest of them has waited: the lag of the database. Flushes
+	// are the transactions that brought some there, FlushedRows the rows in them, and
+	// CoalescedWrites the changes whose row a later one changed in the same flush.
+	// FlushRetries are attempts of a flush that failed, RejectedWrites the acknowledged
+	// changes that the database does not have, and WritesThrough the calls that found no
+	// room and waited for the database. An acknowledged write counts under Committed or
+	// Refused when it is known which.
+	DirtyWrites                                 int
+	DirtyBytes                                  int64
+	DirtyAge                                    time.Duration
+	Flushes, FlushedRows, CoalescedWrites       uint64
+	FlushRetries, RejectedWrites, WritesThrough uint64
+
 	// Evictions made room, Expirations ended a copy's or a row's lifetime.
 	Evictions, Expirations uint64
 	// Entries, Bytes and Maximum describe memory right now. Bytes is 0 without
@@ -235,6 +250,9 @@ func (c *Cache[K, V]) Stats() Stats {
 	s.HitRate = latency.Rate(s.Hits, s.Hits+s.Misses)
 	s.RowsPerBatch = latency.Rate(n.batchedRows.Load(), s.Batches)
 	s.Entries, s.Bytes, s.Maximum = c.memory.Size()
+	if c.behind != nil {
+		c.behind.report(&s)
+	}
 	if c.can.Report != nil {
 		c.can.Report(&s)
 	}

@@ -21,6 +21,9 @@ func (c *Cache[K, V]) In(tx *Tx) InTx[K, V] {
 	if c.closing.Err() != nil {
 		return InTx[K, V]{err: ErrClosed}
 	}
+	if c.options.Mode == WriteBehind {
+		return InTx[K, V]{err: fmt.Errorf("%w: Transact in Mode %v", ErrUnsupported, c.options.Mode)}
+	}
 	if !c.can.Checks {
 		return InTx[K, V]{err: fmt.Errorf("%w: Transact", ErrUnsupported)}
 	}

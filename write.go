@@ -62,6 +62,11 @@ func (c *Cache[K, V]) perform(ctx context.Context, w *write[K, V]) (Version, err
 		return 0, c.refuse(ended(ctx)) // it ended in the program's code: Update's function, or Validate
 	}
 	c.tell(c.options.Hooks.Pending, &w.set, nil, nil)
+	if c.behind != nil {
+		err := c.behind.perform(ctx, w)
+		c.counts.writeLatency.Record(c.since(w.started))
+		return 0, err
+	}
 	if !c.performHere(ctx, w) {
 		if err := c.queue.Submit(&w.op); err != nil {
 			c.dropped(&w.op, err)
