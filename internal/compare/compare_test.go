@@ -152,7 +152,8 @@ func TestWhatEachPatternKeeps(t *testing.T) {
 				t.Errorf("textbook: %d lost, hit rate %v", r.Lost, r.HitRate)
 			}
 		default:
-			if r.StaleReads != 0 || r.Lost != 0 || r.Errors != 0 || r.Acknowledged == 0 || r.AfterMeasured == 0 {
+			loses := r.Pattern == "write-behind" // what it has not flushed yet
+			if r.StaleReads != 0 || r.Lost != 0 && !loses || r.Lost > lockstep.DefaultBehindWrites || r.Errors != 0 || r.Acknowledged == 0 || r.AfterMeasured == 0 {
 				t.Errorf("%s: %+v", r.Pattern, r)
 			}
 		}

@@ -46,6 +46,8 @@ var patterns = []pattern{
 		open: openCache(lockstep.Options[int, int64]{})},
 	{name: "write-around", about: "committed, then out of memory, then acknowledged",
 		open: openCache(lockstep.Options[int, int64]{Mode: lockstep.WriteAround})},
+	{name: "write-behind", about: "acknowledged from memory, committed a little later",
+		open: openCache(lockstep.Options[int, int64]{Mode: lockstep.WriteBehind})},
 }
 
 // Patterns are their names, in order.
