@@ -84,6 +84,11 @@ var rules = []rule{
 		module: []string{".", "internal/...", "store/internal/...", "store/codec", "store/rows", "store/storetest/..."},
 	},
 	{
+		why:   "examples are what users copy, and so import what users can",
+		of:    []string{"examples/..."},
+		never: []string{"internal/...", "store/internal/...", "store/storetest/..."},
+	},
+	{
 		why:   "what is bound to a test is for tests",
 		of:    []string{"..."},
 		never: []string{"internal/dbtest"},
@@ -280,6 +285,8 @@ func TestForbiddenImportsAreFound(t *testing.T) {
 		{"internal/memory", "internal/netfault", "internal/memory must not import internal/netfault"},
 		{"store/storetest", "cmd/lockstep", "store/storetest must not import cmd/lockstep"},
 		{"internal/textbook", "examples/bank", "internal/textbook must not import examples/bank"},
+		{"examples/bank", "internal/memory", "examples/bank must not import internal/memory"},
+		{"examples/bank", "store/storetest/fault", "examples/bank must not import store/storetest/fault"},
 		{"resp", ".", "resp must not import . "},
 		{"server", "store/sqlitestore", "server must not import store/sqlitestore"},
 		{"server", "github.com/alecthomas/kong", "server must not import github.com/alecthomas/kong"},
