@@ -70,7 +70,7 @@ const (
 	accounts = people + 1
 	deposit  = 100_00
 	// storm is what the database does to those who commit.
-	storm = "commit 10%: lose reply; commit 5%: lose reply, late; commit 5%: lose request; commit 5%: fail; begin 5%: fail"
+	storm = "commit 1: lose reply; commit 3: lose reply; commit 10%: lose reply; commit 5%: lose reply, late; commit 5%: lose request; commit 5%: fail; begin 5%: fail"
 )
 
 // wish is one transfer that somebody wants.

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/internal/dbtest"
+)
+
+// shownPrices reads the price while another program changes it, and returns what was wrong
+// with what was shown. The first change that was committed before a read, by more than the
+// TTL, has to show in it: no copy is older. That is said by the order of things and not
+// by how fast they are.
+func shownPrices(t *testing.T, tables *Tables, shop *Shop) (faults []string) {
+	t.Helper()
+	const changes = 6
+	ctx := t.Context()
+	var committed atomic.Pointer[[]time.Time] // [i]: when price i+1 was on the list
+	committed.Store(&[]time.Time{})
+	ended := make(chan error, 1)
+	set := func(price Cents) error {
+		if err := tables.setPrice(ctx, lamp, price); err != nil {
+			return err
+		}
+		times := append([]time.Time(nil), *committed.Load()...)
+		times = append(times, time.Now())
+		committed.Store(&times)
+		return nil
+	}
+	if err := set(1); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for price := Cents(2); price <= changes; price++ {
+			if err := set(price); err != nil {
+				ended <- err
+				return
+			}
+			time.Sleep(priceTTL / 4) // the other program's own pace, which nothing waits for
+		}
+		ended <- nil
+	}()
+	over := false
+	for !over {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Fatal(err)
+			}
+			// One more look, when the last change has to show.
+			over = true
+			time.Sleep(time.Until((*committed.Load())[changes-1].Add(priceTTL)))
+		default:
+		}
+		list, asked := *committed.Load(), time.Now()
+		price, err := shop.Price(ctx, lamp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, at := range list {
+			if asked.Sub(at) > priceTTL && price < Cents(i+1) {
+				faults = append(faults, fmt.Sprintf("a buyer was shown price %d, which was replaced %v before", price, asked.Sub(at)))
+			}
+		}
+	}
+	return faults
+}
+
+func TestNoPriceIsOlderThanItsTTL(t *testing.T) {
+	everyDatabase(t, func(t *testing.T, tables *Tables) {
+		t.Parallel() // it lasts, and does little
+		shop := openShop(t, tables)
+		for _, f := range shownPrices(t, tables, shop) {
+			t.Error(f)
+		}
+		// One load for each TTL, or one and a half, and not one for each of the thousands of looks.
+		if s := shop.prices.Stats(); s.Hits < 100*s.Loads {
+			t.Errorf("%d loads for %d hits", s.Loads, s.Hits)
+		}
+	})
+}
+
+// The protection of the price list is its TTL.
+func TestPricesWithoutATTLAreFoundOut(t *testing.T) {
+	t.Parallel() // it lasts, and does little
+	tables := openTables(t, filepath.Join(t.TempDir(), "inventory.db"))
+	shop := openShop(t, tables)
+	forever, err := lockstep.New(tables.prices, lockstep.Options[string, Price]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shop.prices.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	shop.prices = forever
+	if faults := shownPrices(t, tables, shop); len(faults) == 0 {
+		t.Error("old prices were shown for ever, and nobody has noticed")
+	}
+}
+
+// The list is somebody else's.
+func TestTheShopDoesNotWritePrices(t *testing.T) {
+	for name, store := range map[string]string{"SQLite": filepath.Join(t.TempDir(), "inventory.db"), "PostgreSQL": dbtest.Postgres(t)} {
+		t.Run(name, func(t *testing.T) {
+			shop := openShop(t, openTables(t, store))
+			if _, err := shop.prices.Set(t.Context(), lamp, Price{1}); !errors.Is(err, lockstep.ErrUnsupported) {
+				t.Errorf("a price was written: %v", err)
+			}
+			if _, err := shop.Price(t.Context(), "lump"); !errors.Is(err, ErrNoSuchItem) || strings.Contains(err.Error(), "lockstep") {
+				t.Errorf("what is not on the list: %v", err)
+			}
+		})
+	}
+}
