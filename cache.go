@@ -35,10 +35,11 @@ type Cache[K comparable, V any] struct {
 	queue   *commit.Queue[K, *write[K, V]]
 	events  *events.Queue
 	counts  counters
-	hasty   context.Context         // commits, for a store that is Immediate
-	parting context.Context         // life, for Parting
-	limits  *limits                 // of commits
-	apart   chan struct{}           // holds one for each set that is committed apart
+	hasty   context.Context // commits, for a store that is Immediate
+	parting context.Context // life, for Parting
+	limits  *limits         // of commits
+	apart   chan struct{}   // holds one for each set that is committed apart
+	ahead   ahead[K, V]
 	usable  func(*entry[K, V]) bool // c.fresh, made once
 	// plainHits: a hit is nothing but the value, without Clone and without a hook, and
 	// memory alone has it.

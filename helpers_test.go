@@ -44,6 +44,7 @@ type scene struct {
 	table *memstore.Store[string, int] // the database itself
 	store *fault.Store[string, int]    // the way there
 	news  int                          // keys given
+	began time.Time                    // see at
 }
 
 // newKey gives new1, new2 and so on.

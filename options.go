@@ -60,6 +60,18 @@ type Options[K comparable, V any] struct {
 	// much longer. Zero means never; it needs TTL.
 	StaleIfError time.Duration
 
+	// RefreshAhead is how long before the end of its TTL a copy that is read is loaded
+	// anew, in the background. The copy answers meanwhile, its readers do not wait, and
+	// one that goes on being read is never missed for its age. Only what is read is loaded,
+	// absent rows too, once at a time, up to 64 keys in a call of Store.Load and up to 4
+	// such calls at once; what finds no place is left to its next reader. After a load that
+	// failed an eighth of RefreshAhead passes before the next one, and the copy answers until
+	// its TTL is over. A copy whose time is shorter than twice RefreshAhead, by NegativeTTL or
+	// the write option TTL, is loaded anew in the second half of it. A row that will be over, by its
+	// Lifetime, before its copy's TTL is not loaded anew. Zero means never; it
+	// needs TTL, and is at most half of it.
+	RefreshAhead time.Duration
+
 	// MaxValueBytes is the largest encoded value that may be written; a larger
 	// one is ErrTooLarge. Zero means DefaultMaxValueBytes. A store may have a limit
 	// of its own; the lower of the two holds. It applies to stores
@@ -135,7 +147,7 @@ func (o Options[K, V]) resolve(advice BatchAdvice) (Options[K, V], error) {
 		value int64
 	}{
 		{"MaxEntries", int64(o.MaxEntries)}, {"MaxBytes", o.MaxBytes}, {"TTL", int64(o.TTL)},
-		{"StaleIfError", int64(o.StaleIfError)},
+		{"StaleIfError", int64(o.StaleIfError)}, {"RefreshAhead", int64(o.RefreshAhead)},
 		{"MaxValueBytes", int64(o.MaxValueBytes)}, {"CommitTimeout", int64(o.CommitTimeout)},
 		{"QueueLimit", int64(o.QueueLimit)}, {"Batch.MaxOps", int64(o.Batch.MaxOps)},
 		{"Batch.MaxDelay", int64(o.Batch.MaxDelay)}, {"Batch.InFlight", int64(o.Batch.InFlight)},
@@ -156,6 +168,12 @@ func (o Options[K, V]) resolve(advice BatchAdvice) (Options[K, V], error) {
 	}
 	if o.StaleIfError > 0 && o.TTL == 0 {
 		refuse("StaleIfError needs TTL, without which no copy expires")
+	}
+	switch {
+	case o.RefreshAhead > 0 && o.TTL == 0:
+		refuse("RefreshAhead needs TTL, without which no copy expires")
+	case o.TTL > 0 && o.RefreshAhead > o.TTL/2:
+		refuse("RefreshAhead (%v) is more than half of TTL (%v)", o.RefreshAhead, o.TTL)
 	}
 	if int(o.Mode) >= len(modeNames) {
 		refuse("there is no %v", o.Mode)

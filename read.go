@@ -91,7 +91,7 @@ func (c *Cache[K, V]) read(ctx context.Context, key K) (*entry[K, V], error) {
 func (c *Cache[K, V]) hit(ctx context.Context, key K) *entry[K, V] {
 	e := c.peek(ctx, key)
 	if e != nil {
-		c.touch(key, e)
+		c.touch(ctx, key, e)
 	}
 	return e
 }
@@ -116,8 +116,11 @@ func (c *Cache[K, V]) count(e *entry[K, V]) {
 }
 
 // touch counts a hit and tells the hook.
-func (c *Cache[K, V]) touch(key K, e *entry[K, V]) {
+func (c *Cache[K, V]) touch(ctx context.Context, key K, e *entry[K, V]) {
 	c.count(e)
+	if e.Lives != nil && c.options.RefreshAhead > 0 {
+		c.lookAhead(ctx, e)
+	}
 	if !e.Exists {
 		c.counts.negativeHits.Add(1)
 	}
@@ -152,7 +155,7 @@ func (c *Cache[K, V]) loadOnce(ctx context.Context, key K, usable func(*entry[K,
 	f, start, e := c.gate.Join(key, usable)
 	if f == nil {
 		// Somebody's load landed between the look at memory and the look at the gate.
-		c.touch(key, e)
+		c.touch(ctx, key, e)
 		return e, false, nil
 	}
 	defer func() { c.gate.Leave(f, ended(ctx)) }()
@@ -190,13 +193,27 @@ func (c *Cache[K, V]) missed(key K) {
 // leaves at once, whatever the store does, and the load goes on for the others.
 // It ends when nobody waits.
 func (c *Cache[K, V]) launch(ctx context.Context, flights ...*flight[K, V]) {
-	if !c.tasks.begin() {
-		for len(flights) > 0 {
-			flights = c.land(&flights, nil, 0, ErrClosed)
-		}
-		return
+	if c.admitFlights(flights) {
+		go c.fly(ctx, flights)
 	}
-	go c.fly(ctx, flights)
+}
+
+// flyHere runs them on this goroutine.
+func (c *Cache[K, V]) flyHere(ctx context.Context, flights []*flight[K, V]) {
+	if c.admitFlights(flights) {
+		c.fly(ctx, flights)
+	}
+}
+
+// admitFlights counts what runs the flights, or else lands them, for the cache is closed.
+func (c *Cache[K, V]) admitFlights(flights []*flight[K, V]) bool {
+	if c.tasks.begin() {
+		return true
+	}
+	for len(flights) > 0 {
+		flights = c.land(&flights, nil, 0, ErrClosed)
+	}
+	return false
 }
 
 // fly loads the flights' keys in one call and lands them; then those that waited
@@ -443,7 +460,7 @@ func (c *Cache[K, V]) boardMany(ctx context.Context, keys []K, entries map[K]*en
 	}
 	// After it: a Hit hook that reads a key of starts would wait for itself.
 	for key, e := range entries {
-		c.touch(key, e)
+		c.touch(ctx, key, e)
 	}
 }
 

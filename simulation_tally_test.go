@@ -65,6 +65,8 @@ func count(h *history.History, s lockstep.Stats, t *table) {
 		"cache: negative hits":      int(s.NegativeHits),
 		"cache: misses":             int(s.Misses),
 		"cache: joined loads":       int(s.JoinedLoads),
+		"cache: loads ahead":        int(s.RefreshesAhead),
+		"cache: failed ahead":       int(s.RefreshAheadErrors),
 		"cache: evictions":          int(s.Evictions),
 		"cache: expirations":        int(s.Expirations),
 		"cache: batches":            int(s.Batches),

@@ -91,7 +91,7 @@ func newWorld(t *testing.T, seed uint64, calls int, scale scale) world {
 		// nobody to see, unless the two are one moment.
 		w.workload.Lifetime = 20 * unit
 	}
-	w.options.Mode = worldMode(seed)
+	worldMode(seed, &w.options)
 	return w
 }
 
@@ -118,13 +118,16 @@ func worldOptions(random *rand.Rand, unit time.Duration) lockstep.Options[int, i
 	}
 }
 
-// worldMode has numbers of its own, so that a seed's world is the same in every mode that
-// makes all the calls.
-func worldMode(seed uint64) lockstep.Mode {
-	if rand.New(rand.NewPCG(seed, 3)).IntN(4) == 0 {
-		return lockstep.WriteAround
+// worldMode sets the mode, which is one that makes all the calls, and what goes with it. It
+// has numbers of its own: with another mode a seed's world is the same otherwise.
+func worldMode(seed uint64, o *lockstep.Options[int, int64]) {
+	random := rand.New(rand.NewPCG(seed, 3))
+	if random.IntN(4) == 0 {
+		o.Mode = lockstep.WriteAround
 	}
-	return lockstep.WriteThrough
+	if o.TTL > 0 && random.IntN(2) == 0 {
+		o.RefreshAhead = time.Duration(random.Int64N(int64(o.TTL/2) + 1))
+	}
 }
 
 // worldPolicy is impatient: its retries, time-outs and circuits all come into it.

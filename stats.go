@@ -20,6 +20,10 @@ type Stats struct {
 	// StaleHits are the misses that were answered with a copy whose TTL was over,
 	// because the load failed (Options.StaleIfError).
 	StaleHits uint64
+	// RefreshesAhead are the copies that were loaded anew before their TTL was over, or were
+	// to be (Options.RefreshAhead), RefreshAheadErrors those of these loads that failed.
+	// They are no misses, and Loads counts their calls.
+	RefreshesAhead, RefreshAheadErrors uint64
 	// HitRate is Hits / (Hits + Misses), and 0 before the first read.
 	HitRate float64
 
@@ -173,6 +177,7 @@ type counters struct {
 	hits, negativeHits, misses latency.Counter
 
 	staleHits                                           atomic.Uint64
+	aheads, aheadErrors                                 atomic.Uint64
 	loads, loadErrors, joinedLoads                      atomic.Uint64
 	writes, deletes                                     atomic.Uint64
 	committed, refused, conflicts                       atomic.Uint64
@@ -228,8 +233,9 @@ func (c *Cache[K, V]) Stats() Stats {
 	n := &c.counts
 	s := Stats{
 		Hits: n.hits.Load(), NegativeHits: n.negativeHits.Load(), Misses: n.misses.Load(),
-		StaleHits: n.staleHits.Load(),
-		Loads:     n.loads.Load(), LoadErrors: n.loadErrors.Load(), JoinedLoads: n.joinedLoads.Load(),
+		StaleHits:      n.staleHits.Load(),
+		RefreshesAhead: n.aheads.Load(), RefreshAheadErrors: n.aheadErrors.Load(),
+		Loads: n.loads.Load(), LoadErrors: n.loadErrors.Load(), JoinedLoads: n.joinedLoads.Load(),
 		Writes: n.writes.Load(), Deletes: n.deletes.Load(),
 		Committed: n.committed.Load(), Refused: n.refused.Load(), Conflicts: n.conflicts.Load(),
 		Unavailable: n.unavailable.Load(), Abandoned: n.abandoned.Load(), Unknown: n.unknown.Load(), Settled: n.settled.Load(),

@@ -270,7 +270,7 @@ func (s *share[K, V]) readKeys(ctx context.Context, keys []K) error {
 // the row comes from a load that was begun for it.
 func (c *Cache[K, V]) readOwn(ctx context.Context, key K) (e *entry[K, V], loaded bool, err error) {
 	if e, ok := c.memory.Get(key); ok && c.fresh(e) {
-		c.touch(key, e)
+		c.touch(ctx, key, e)
 		return e, false, nil
 	}
 	if ctx.Err() != nil {

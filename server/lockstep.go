@@ -125,6 +125,7 @@ func figures(s lockstep.Stats) []figure {
 	return []figure{
 		{"hits", s.Hits}, {"negative_hits", s.NegativeHits}, {"misses", s.Misses}, {"hit_rate", s.HitRate},
 		{"loads", s.Loads}, {"load_errors", s.LoadErrors}, {"joined_loads", s.JoinedLoads},
+		{"refreshes_ahead", s.RefreshesAhead}, {"refresh_ahead_errors", s.RefreshAheadErrors},
 		{"rows_written", s.Writes}, {"rows_deleted", s.Deletes},
 		{"writes_committed", s.Committed}, {"writes_refused", s.Refused}, {"writes_conflicting", s.Conflicts},
 		{"writes_unavailable", s.Unavailable}, {"writes_abandoned", s.Abandoned}, {"writes_unknown", s.Unknown}, {"writes_settled", s.Settled},

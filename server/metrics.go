@@ -215,6 +215,8 @@ func (m *metricWriter) database(all []served) {
 	count("lockstep_loads_total", "Reads of the database.", func(s *stats) uint64 { return s.Loads })
 	count("lockstep_load_errors_total", "Reads of the database that failed.", func(s *stats) uint64 { return s.LoadErrors })
 	count("lockstep_joined_loads_total", "Reads that waited for one which was under way.", func(s *stats) uint64 { return s.JoinedLoads })
+	count("lockstep_refreshes_ahead_total", "Keys that were read from the database anew before their time in memory was over.", func(s *stats) uint64 { return s.RefreshesAhead })
+	count("lockstep_refresh_ahead_errors_total", "Those of them whose read failed.", func(s *stats) uint64 { return s.RefreshAheadErrors })
 	count("lockstep_rows_written_total", "Changes that were committed, deletions among them.", func(s *stats) uint64 { return s.Writes })
 	count("lockstep_rows_deleted_total", "Deletions that were committed.", func(s *stats) uint64 { return s.Deletes })
 	m.head("lockstep_writes_total", counterType, "Writes, by what became of them; an unknown one counts as settled besides, when it is not unknown any more.")

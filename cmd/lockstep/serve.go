@@ -54,6 +54,7 @@ type serveVerb struct {
 	MaxEntries    positive      `group:"memory" placeholder:"N" help:"How many keys memory may hold; what is used least leaves it, and stays in the database. Default: 100000."`
 	MaxBytes      byteSize      `group:"memory" placeholder:"BYTES" help:"How much memory keys and values may take, in the place of --max-entries."`
 	TTL           time.Duration `group:"memory" name:"ttl" placeholder:"TIME" help:"How long memory may answer for a key without asking the database. It bounds how long what others have written there stays unseen. Default: for ever."`
+	RefreshAhead  time.Duration `group:"memory" placeholder:"TIME" help:"How long before --ttl is over a key that is read is asked of the database anew, while memory still answers, so that nobody waits for it. At most half of --ttl. Default: never."`
 	AuditInterval time.Duration `group:"memory" placeholder:"TIME" help:"How often 256 keys in memory are compared with the database; one that differs is dropped, and logged. Default: never."`
 	CommitTimeout time.Duration `group:"memory" placeholder:"TIME" help:"How long a write may wait for the database, before it answers -UNAVAILABLE or -UNKNOWN. Default: 10s."`
 	QueueLimit    positive      `group:"memory" placeholder:"N" help:"How many writes may wait for the database; one more answers -UNAVAILABLE. Default: 65536."`
@@ -115,7 +116,7 @@ func (v *serveVerb) check() error {
 		value time.Duration
 	}{
 		{"drain", v.Drain}, {"leave", v.Leave}, {"idle-timeout", v.IdleTimeout}, {"auth-timeout", v.AuthTimeout}, {"request-timeout", v.RequestTimeout},
-		{"write-timeout", v.WriteTimeout}, {"invalidation-timeout", v.InvalidationTimeout}, {"ttl", v.TTL}, {"audit-interval", v.AuditInterval}, {"commit-timeout", v.CommitTimeout},
+		{"write-timeout", v.WriteTimeout}, {"invalidation-timeout", v.InvalidationTimeout}, {"ttl", v.TTL}, {"refresh-ahead", v.RefreshAhead}, {"audit-interval", v.AuditInterval}, {"commit-timeout", v.CommitTimeout},
 	} {
 		if f.value < 0 {
 			return usagef("--%s %v: it must not be negative", f.flag, f.value)
@@ -126,6 +127,8 @@ func (v *serveVerb) check() error {
 		return usagef("--keys-table names no table")
 	case v.MaxBytes > 0 && v.MaxEntries > 0:
 		return usagef("--max-entries and --max-bytes exclude each other")
+	case v.RefreshAhead > v.TTL/2:
+		return usagef("--refresh-ahead %v: it must be at most half of --ttl, which is %v", v.RefreshAhead, v.TTL)
 	case v.Leave > 0 && v.HTTP == "":
 		return usagef("--leave is for --http, which is not given: nobody would notice")
 	case v.Users != "" && os.Getenv(passwordVariable) != "":
@@ -144,7 +147,7 @@ func (v *serveVerb) options() server.Options {
 		MaxClients: int(v.MaxClients), OutputLimit: int(v.OutputLimit), TrackedKeys: int(v.TrackedKeys), InvalidationTimeout: v.InvalidationTimeout, IdleTimeout: v.IdleTimeout, AuthTimeout: v.AuthTimeout,
 		RequestTimeout: v.RequestTimeout, WriteTimeout: v.WriteTimeout,
 		Cache: lockstep.Options[string, server.Value]{
-			MaxEntries: int(v.MaxEntries), MaxBytes: int64(v.MaxBytes), TTL: v.TTL,
+			MaxEntries: int(v.MaxEntries), MaxBytes: int64(v.MaxBytes), TTL: v.TTL, RefreshAhead: v.RefreshAhead,
 			AuditInterval: v.AuditInterval, CommitTimeout: v.CommitTimeout, QueueLimit: int(v.QueueLimit),
 		},
 	}

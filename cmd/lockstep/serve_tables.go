@@ -98,7 +98,7 @@ func (v *serveVerb) tables(ctx context.Context, g guest, logger *slog.Logger) (a
 			}
 		}
 		o := lockstep.Options[rows.Key, rows.Row]{
-			MaxEntries: int(v.MaxEntries), MaxBytes: int64(v.MaxBytes), TTL: v.TTL, AuditInterval: v.AuditInterval,
+			MaxEntries: int(v.MaxEntries), MaxBytes: int64(v.MaxBytes), TTL: v.TTL, RefreshAhead: v.RefreshAhead, AuditInterval: v.AuditInterval,
 			CommitTimeout: v.CommitTimeout, QueueLimit: int(v.QueueLimit), Logger: logger,
 		}
 		if v.MaxBytes > 0 {

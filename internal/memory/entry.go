@@ -17,6 +17,9 @@ type Entry[K comparable, V any] struct {
 	Lives *Lives
 	use   atomic.Uint32 // the Clock's second of the last use, plus one; 0 before the first
 	noted atomic.Uint32 // the Map's epoch of the last note, and how many in it
+	// Ahead is for who loads the row anew before the copy's time is over. The Map does not
+	// look at it.
+	Ahead atomic.Uint32
 	// Exists is false for the copy of an absence.
 	Exists bool
 }
