@@ -82,6 +82,9 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 	}
 	can := store.Capabilities()
 	options, err := options.resolve(can.Batch)
+	if _, none := store.(handStore[K, V]); none != (options.Mode == CacheAside) {
+		err = errors.Join(err, fmt.Errorf("%w option: Mode CacheAside and the store of ByHand are for each other; the mode is %v, and the store %q", ErrInvalid, options.Mode, can.Name))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +98,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 		tasks:  newTasks(), joint: newTasks(), apart: make(chan struct{}, maxApart),
 	}
 	c.usable = c.fresh
-	c.plainHits = options.Clone == nil && options.Hooks.Hit == nil && options.Mode != WriteBehind
+	c.plainHits = options.Clone == nil && options.Hooks.Hit == nil && options.Mode != WriteBehind && options.Mode != CacheAside
 	if options.Mode == WriteBehind {
 		if c.behind, err = newWriteBehind(c); err != nil {
 			c.clock.Close()

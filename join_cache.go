@@ -24,6 +24,9 @@ type InJoined[K comparable, V any] struct {
 // A cache that is closed while the transaction is open has no part in it any more, and
 // Close does not wait for the transaction: what was written in it can still be committed.
 func (c *Cache[K, V]) InJoined(j *Joined) (InJoined[K, V], error) {
+	if err := c.options.Mode.permitsTable("InJoined"); err != nil {
+		return InJoined[K, V]{}, err
+	}
 	switch {
 	case c.closing.Err() != nil:
 		return InJoined[K, V]{}, ErrClosed

@@ -33,9 +33,17 @@ const (
 	// they need an answer of the database's. Others may write the same rows only where it
 	// does not matter that a flush overwrites, later, what they wrote meanwhile.
 	WriteBehind
+	// CacheAside: the program has no Store. It reads by GetWith and writes by WriteWith,
+	// with functions of its own, and the cache keeps memory in step with those: one load of a
+	// key at a time, and none that a write has met fills memory, which is how cache-aside
+	// goes wrong by hand. New takes it with ByHand, and refuses the options that are about
+	// writes, tables or loads of the cache's own. Peek, Invalidate, InvalidateAll, Stats, Close and
+	// the hooks are as ever, all other calls ErrUnsupported. A write that fails may leave
+	// its rows open, see WriteWith; TTL bounds what comes of that.
+	CacheAside
 )
 
-var modeNames = [...]string{WriteThrough: "WriteThrough", WriteAround: "WriteAround", ReadOnly: "ReadOnly", WriteBehind: "WriteBehind"}
+var modeNames = [...]string{WriteThrough: "WriteThrough", WriteAround: "WriteAround", ReadOnly: "ReadOnly", WriteBehind: "WriteBehind", CacheAside: "CacheAside"}
 
 func (m Mode) String() string {
 	if int(m) < len(modeNames) {
@@ -44,10 +52,37 @@ func (m Mode) String() string {
 	return fmt.Sprintf("Mode(%d)", uint8(m))
 }
 
-// permitsWrite is nil if the mode makes the write, which is a method's name.
+// permitsRead, permitsWrite, permitsTable and permitsHand are nil if the mode makes the
+// call, which is a method's name: one that reads, that writes, that is about what the store
+// can do besides, or that brings a function of the program's.
+
+func (m Mode) permitsRead(call string) error {
+	if m == CacheAside {
+		return fmt.Errorf("%w: %s in Mode %v, in which GetWith reads", ErrUnsupported, call, m)
+	}
+	return nil
+}
+
 func (m Mode) permitsWrite(call string) error {
-	if m == ReadOnly || m == WriteBehind && !writesBehind[call] {
+	switch {
+	case m == ReadOnly, m == WriteBehind && !writesBehind[call]:
 		return fmt.Errorf("%w: %s in Mode %v", ErrUnsupported, call, m)
+	case m == CacheAside:
+		return fmt.Errorf("%w: %s in Mode %v, in which WriteWith writes", ErrUnsupported, call, m)
+	}
+	return nil
+}
+
+func (m Mode) permitsTable(call string) error {
+	if m == CacheAside {
+		return fmt.Errorf("%w: %s in Mode %v, in which the cache has no store", ErrUnsupported, call, m)
+	}
+	return nil
+}
+
+func (m Mode) permitsHand(call string) error {
+	if m != CacheAside {
+		return fmt.Errorf("%w: %s in Mode %v; it is for Mode %v", ErrUnsupported, call, m, CacheAside)
 	}
 	return nil
 }
@@ -72,9 +107,10 @@ func (c *Cache[K, V]) gather(options []WriteOption, by taker) (writeOptions, err
 
 // contradicted names the options that cannot be followed in the mode.
 func (o *Options[K, V]) contradicted() (names []string) {
-	if o.Mode != ReadOnly {
+	if o.Mode != ReadOnly && o.Mode != CacheAside {
 		return nil
 	}
+	hand := o.Mode == CacheAside
 	for _, f := range []struct {
 		name string
 		set  bool
@@ -82,6 +118,8 @@ func (o *Options[K, V]) contradicted() (names []string) {
 		{"MaxValueBytes", o.MaxValueBytes != 0}, {"CommitTimeout", o.CommitTimeout != 0},
 		{"QueueLimit", o.QueueLimit != 0}, {"Validate", o.Validate != nil},
 		{"Batch.MaxOps", o.Batch.MaxOps != 0}, {"Batch.MaxDelay", o.Batch.MaxDelay != 0}, {"Batch.InFlight", o.Batch.InFlight != 0},
+		{"StaleIfError", hand && o.StaleIfError != 0}, {"RefreshAhead", hand && o.RefreshAhead != 0},
+		{"AuditInterval", hand && o.AuditInterval != 0},
 	} {
 		if f.set {
 			names = append(names, f.name)

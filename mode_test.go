@@ -15,7 +15,8 @@ import (
 func TestModesHaveNames(t *testing.T) {
 	for mode, want := range map[lockstep.Mode]string{
 		lockstep.WriteThrough: "WriteThrough", lockstep.WriteAround: "WriteAround", lockstep.ReadOnly: "ReadOnly",
-		200: "Mode(200)",
+		lockstep.CacheAside: "CacheAside",
+		200:                 "Mode(200)",
 	} {
 		if got := mode.String(); got != want {
 			t.Errorf("mode %d is called %s, want %s", uint8(mode), got, want)

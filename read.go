@@ -1,6 +1,7 @@
 package lockstep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,10 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, error) {
 		c.count(e)
 		return e.Value, nil
 	}
+	if err := c.options.Mode.permitsRead("Get"); err != nil {
+		var none V
+		return none, err
+	}
 	e, err := c.read(ctx, key)
 	if err != nil {
 		var none V
@@ -43,6 +48,9 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, error) {
 // copy whose TTL is over while the database is away, if Options.StaleIfError asks for
 // it: Entry.Stale says so.
 func (c *Cache[K, V]) GetEntry(ctx context.Context, key K) (Entry[K, V], error) {
+	if err := c.options.Mode.permitsRead("GetEntry"); err != nil {
+		return Entry[K, V]{}, err
+	}
 	e, stale := c.hit(ctx, key), false
 	if e == nil {
 		if err := c.admit(ctx, key); err != nil {
@@ -64,6 +72,9 @@ func (c *Cache[K, V]) GetEntry(ctx context.Context, key K) (Entry[K, V], error) 
 
 // Exists tells whether the key has a row. It costs what Get costs.
 func (c *Cache[K, V]) Exists(ctx context.Context, key K) (bool, error) {
+	if err := c.options.Mode.permitsRead("Exists"); err != nil {
+		return false, err
+	}
 	e, err := c.read(ctx, key)
 	return err == nil && e.Exists, err
 }
@@ -158,8 +169,14 @@ func (c *Cache[K, V]) loadOnce(ctx context.Context, key K, usable func(*entry[K,
 		c.touch(ctx, key, e)
 		return e, false, nil
 	}
+	return c.ride(ctx, f, start, usable != nil)
+}
+
+// ride waits for a flight that the reader has joined, and launches it if that is the
+// reader's to do.
+func (c *Cache[K, V]) ride(ctx context.Context, f *flight[K, V], start, missed bool) (e *entry[K, V], joined bool, err error) {
 	defer func() { c.gate.Leave(f, ended(ctx)) }()
-	c.board(ctx, f, start, usable != nil)
+	c.board(ctx, f, start, missed)
 	select {
 	case <-f.Done():
 		e, err = f.Result()
@@ -265,10 +282,14 @@ func (c *Cache[K, V]) loadFlights(caller context.Context, flights []*flight[K, V
 	for i, f := range flights {
 		keys[i] = f.Key
 	}
+	by, _ := flights[0].By.(*handReader[V])
+	if by != nil {
+		caller = by.caller
+	}
 	ctx, cancel := loadContext(caller, flights)
 	defer cancel()
 	began = c.clock.Precise()
-	rows, err = c.loadRows(ctx, keys)
+	rows, err = c.loadRows(ctx, keys, by)
 	return rows, began, err
 }
 
@@ -348,13 +369,18 @@ func (v valuesOf) Value(key any) any {
 	return v.values.Value(key)
 }
 
-// loadRows calls the store. A panic is an error for everybody who waits.
-func (c *Cache[K, V]) loadRows(ctx context.Context, keys []K) (rows map[K]Row[V], err error) {
+// loadRows calls the store, or a reader's own function, for which there is one key. A
+// panic is an error for everybody who waits.
+func (c *Cache[K, V]) loadRows(ctx context.Context, keys []K, by *handReader[V]) (rows map[K]Row[V], err error) {
 	began := c.clock.Precise()
 	err = errLoadExited // unless Load returns, or panics
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("lockstep: the store panicked in a load: %v\n%s", p, debug.Stack())
+			who := "the store"
+			if by != nil {
+				who = "the function"
+			}
+			err = fmt.Errorf("lockstep: %s panicked in a load: %v\n%s", who, p, debug.Stack())
 		}
 		took := c.since(began)
 		c.counts.loads.Add(1)
@@ -368,7 +394,11 @@ func (c *Cache[K, V]) loadRows(ctx context.Context, keys []K) (rows map[K]Row[V]
 			c.events.Push(func() { hook(event) })
 		}
 	}()
-	rows, err = c.store.Load(ctx, keys)
+	if by != nil {
+		rows, err = loadEach(ctx, keys, func(ctx context.Context, _ K) (V, error) { return by.load(ctx) })
+	} else {
+		rows, err = c.store.Load(ctx, keys)
+	}
 	return rows, err
 }
 
@@ -379,6 +409,9 @@ func (c *Cache[K, V]) loadRows(ctx context.Context, keys []K) (rows map[K]Row[V]
 // that the store refuses does not take the others with it, at the cost of a few
 // loads more.
 func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K) (map[K]V, error) {
+	if err := c.options.Mode.permitsRead("GetMany"); err != nil {
+		return nil, err
+	}
 	values := make(map[K]V, len(keys))
 	entries, err := c.readMany(ctx, keys)
 	for key, e := range entries {
@@ -485,7 +518,7 @@ func sameError(a, b error) (same bool) {
 // or suspects that somebody else has changed it. When the load fails, the copy
 // stays.
 func (c *Cache[K, V]) Refresh(ctx context.Context, key K) error {
-	if err := c.admit(ctx, key); err != nil {
+	if err := cmp.Or(c.options.Mode.permitsTable("Refresh"), c.admit(ctx, key)); err != nil {
 		return err
 	}
 	if err := c.drain(ctx); err != nil {

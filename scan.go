@@ -17,7 +17,7 @@ const scanPage = 512
 // An error ends the sequence.
 func (c *Cache[K, V]) Scan(ctx context.Context) iter.Seq2[Entry[K, V], error] {
 	return func(yield func(Entry[K, V], error) bool) {
-		err := c.pages(ctx, func(page Page[K, V]) bool {
+		err := c.pages(ctx, "Scan", func(page Page[K, V]) bool {
 			now := c.clock.Time(c.clock.Precise())
 			for i, key := range page.Keys {
 				row := page.Rows[i]
@@ -37,10 +37,10 @@ func (c *Cache[K, V]) Scan(ctx context.Context) iter.Seq2[Entry[K, V], error] {
 // pages reads the table until f returns false. Before f sees a page, memory has
 // nothing older than what the page tells: neither than its rows, nor than the
 // absence of those that a commit under way has deleted.
-func (c *Cache[K, V]) pages(ctx context.Context, f func(Page[K, V]) bool) error {
+func (c *Cache[K, V]) pages(ctx context.Context, call string, f func(Page[K, V]) bool) error {
 	var cursor any
 	for {
-		page, err := c.ScanPage(ctx, cursor, scanPage)
+		page, err := c.pageOf(ctx, call, cursor, scanPage)
 		if err != nil {
 			return err
 		}
@@ -56,6 +56,13 @@ func (c *Cache[K, V]) pages(ctx context.Context, f func(Page[K, V]) bool) error 
 // ended whose Next it is. A cursor may be used again, and by anybody; it costs nothing
 // to forget one. A page may have fewer rows, or none, and yet a Next.
 func (c *Cache[K, V]) ScanPage(ctx context.Context, cursor any, limit int) (Page[K, V], error) {
+	return c.pageOf(ctx, "ScanPage", cursor, limit)
+}
+
+func (c *Cache[K, V]) pageOf(ctx context.Context, call string, cursor any, limit int) (Page[K, V], error) {
+	if err := c.options.Mode.permitsTable(call); err != nil {
+		return Page[K, V]{}, err
+	}
 	switch {
 	case c.can.Scan == nil:
 		return Page[K, V]{}, fmt.Errorf("%w: Scan", ErrUnsupported)
@@ -133,7 +140,7 @@ func (c *Cache[K, V]) Warm(ctx context.Context, options WarmOptions) (n int, err
 		limit = c.options.MaxEntries
 	}
 	var inner error
-	err = c.pages(ctx, func(page Page[K, V]) bool {
+	err = c.pages(ctx, "Warm", func(page Page[K, V]) bool {
 		keys := page.Keys
 		if limit > 0 {
 			keys = keys[:min(len(keys), limit-n)]

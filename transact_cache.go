@@ -24,6 +24,9 @@ func (c *Cache[K, V]) In(tx *Tx) InTx[K, V] {
 	if c.options.Mode == WriteBehind {
 		return InTx[K, V]{err: fmt.Errorf("%w: Transact in Mode %v", ErrUnsupported, c.options.Mode)}
 	}
+	if err := c.options.Mode.permitsTable("Transact"); err != nil {
+		return InTx[K, V]{err: err}
+	}
 	if !c.can.Checks {
 		return InTx[K, V]{err: fmt.Errorf("%w: Transact", ErrUnsupported)}
 	}

@@ -12,6 +12,12 @@ import "context"
 //
 // A reader that was given a flight must Leave it once, landed or not.
 func (g *Gate[K, E]) Join(key K, usable func(E) bool) (f *Flight[K, E], start bool, hit E) {
+	return g.JoinWith(key, usable, nil)
+}
+
+// JoinWith is Join for a reader with a way of his own to load the row: a flight that is
+// made for him has it as its By.
+func (g *Gate[K, E]) JoinWith(key K, usable func(E) bool, by any) (f *Flight[K, E], start bool, hit E) {
 	refresh := usable == nil
 	s := g.shard(key)
 	s.mu.Lock()
@@ -28,14 +34,14 @@ func (g *Gate[K, E]) Join(key K, usable func(E) bool) (f *Flight[K, E], start bo
 	alone := busy || refresh || g.insertionDoubted()
 	switch r := sl.running; {
 	case r == nil:
-		f, start = g.newFlight(key), true
+		f, start = g.newFlight(key, by), true
 		f.tainted = busy
 		sl.running = f
 	case !r.tainted && !alone:
 		f = r
 	default:
 		if sl.next == nil {
-			sl.next = g.newFlight(key)
+			sl.next = g.newFlight(key, by)
 		}
 		f = sl.next
 	}
@@ -65,8 +71,8 @@ func (g *Gate[K, E]) shownLocked(s *shard[K, E], sl *slot[K, E], f *Flight[K, E]
 	}
 }
 
-func (g *Gate[K, E]) newFlight(key K) *Flight[K, E] {
-	f := &Flight[K, E]{Key: key, done: make(chan struct{})}
+func (g *Gate[K, E]) newFlight(key K, by any) *Flight[K, E] {
+	f := &Flight[K, E]{Key: key, By: by, done: make(chan struct{})}
 	f.Ctx, f.cancel = context.WithCancelCause(g.life)
 	return f
 }

@@ -128,6 +128,8 @@ func Drop[E any]() Publication[E] { return Publication[E]{kind: drop} }
 // Flight is one load of one key, running or waiting to run.
 type Flight[K comparable, E any] struct {
 	Key K
+	// By is what the reader for whom it was made has given to JoinWith.
+	By any
 	// Ctx ends when nobody waits for the flight any more, with the cause for which the
 	// last one has left.
 	Ctx    context.Context
