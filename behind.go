@@ -47,6 +47,12 @@ type Behind[K comparable, V any] struct {
 	// MaxRejected is how many rows that the database has refused are kept for Rejected.
 	// Further ones take the places of the oldest. Zero means DefaultBehindRejected.
 	MaxRejected int
+
+	// Journal, when set, keeps every write until the database has it, and a write is
+	// acknowledged, and seen, when the journal has it: package journal has one on a disk of
+	// this machine. What a crash of the program would lose is then made by New of the
+	// next one, which reads see at once. Without it writes are kept in memory alone.
+	Journal Journal[K, V]
 }
 
 // resolve names what is wrong, and fills in the defaults. Batches there are only of the
@@ -65,6 +71,9 @@ func (b *Behind[K, V]) resolve(mode Mode, batch Batch, advice BatchAdvice, refus
 		case f.value > 0 && mode != WriteBehind:
 			refuse("Behind.%s needs Mode WriteBehind", f.name)
 		}
+	}
+	if b.Journal != nil && mode != WriteBehind {
+		refuse("Behind.Journal needs Mode WriteBehind")
 	}
 	if mode == WriteBehind && batch != (Batch{}) {
 		refuse("Batch contradicts Mode %v: Behind.MaxOps and Behind.MaxDelay bound its flushes", mode)
@@ -85,6 +94,8 @@ func (b *Behind[K, V]) resolve(mode Mode, batch Batch, advice BatchAdvice, refus
 type writeBehind[K comparable, V any] struct {
 	c        *Cache[K, V]
 	order    *behind.Order[K, *dirty[K, V]]
+	journal  Journal[K, V] // may be nil
+	doubts   doubts[K, V]
 	rejected rejections[K, V]
 	counts   behindCounts
 	// ended is closed when nothing will be flushed any more.
@@ -109,17 +120,26 @@ func newWriteBehind[K comparable, V any](c *Cache[K, V]) (*writeBehind[K, V], er
 	if !c.can.Atomic {
 		o.MaxOps = 1
 	}
-	return &writeBehind[K, V]{
-		c: c,
-		order: behind.New[K, *dirty[K, V]](behind.Config{
-			MaxWrites: o.MaxWrites, MaxBytes: o.MaxBytes, MaxWaiting: c.options.QueueLimit,
-			MaxRows: o.MaxOps, MaxSegmentBytes: int64(cmp.Or(c.can.Batch.MaxBytes, DefaultBatchBytes)),
-			MaxDelay: o.MaxDelay,
-			Apart:    !c.can.Atomic,
-		}),
+	b := &writeBehind[K, V]{
+		c: c, journal: o.Journal,
 		rejected: rejections[K, V]{most: o.MaxRejected},
 		ended:    make(chan struct{}),
-	}, nil
+	}
+	config := behind.Config{
+		MaxWrites: o.MaxWrites, MaxBytes: o.MaxBytes, MaxWaiting: c.options.QueueLimit,
+		MaxRows: o.MaxOps, MaxSegmentBytes: int64(cmp.Or(c.can.Batch.MaxBytes, DefaultBatchBytes)),
+		MaxDelay: o.MaxDelay,
+		Apart:    !c.can.Atomic,
+	}
+	var records []JournalRecord[K, V]
+	if b.journal != nil {
+		var err error
+		if records, err = b.useJournal(&config); err != nil {
+			return nil, err
+		}
+	}
+	b.order = behind.New[K, *dirty[K, V]](config)
+	return b, b.recover(records)
 }
 
 // get is what the key's readers see before they look at memory; nil for nothing.
@@ -144,18 +164,18 @@ func (c *Cache[K, V]) held(key K) (*entry[K, V], bool) {
 // perform acknowledges the write, or has it go through.
 func (b *writeBehind[K, V]) perform(ctx context.Context, w *write[K, V]) error {
 	c := b.c
-	op := &behind.Write[K, *dirty[K, V]]{Owner: w, All: w.set.DeleteAll}
-	op.Items = make([]behind.Item[K, *dirty[K, V]], len(w.set.Changes))
-	for i, change := range w.set.Changes {
-		op.Items[i] = behind.Item[K, *dirty[K, V]]{
-			Key:   change.Key,
-			Value: &dirty[K, V]{change: change, entry: c.newEntry(change.Key, Row[V]{Value: change.Value, Exists: !change.Delete}, 0, 0)},
-			Bytes: shareOf(w.op.Bytes, i, len(w.set.Changes)),
+	op := b.inLine(w)
+	if b.journal != nil && !op.All {
+		var err error
+		if op.Record, err = b.journal.Encode(w.set.Changes); err != nil {
+			return c.refuse(err)
 		}
 	}
 	w.result.Existed = []bool{b.known(w)}
 	waits, err := b.order.Submit(op)
 	switch {
+	case errors.Is(err, behind.ErrDoubtful):
+		b.doubt(op, err)
 	case err != nil:
 		c.finish(w, nil, b.untaken(err))
 	case waits:
@@ -166,6 +186,20 @@ func (b *writeBehind[K, V]) perform(ctx context.Context, w *write[K, V]) error {
 	}
 	_, err = w.answer()
 	return err
+}
+
+// inLine is the write as the order has it.
+func (b *writeBehind[K, V]) inLine(w *write[K, V]) *behind.Write[K, *dirty[K, V]] {
+	op := &behind.Write[K, *dirty[K, V]]{Owner: w, All: w.set.DeleteAll}
+	op.Items = make([]behind.Item[K, *dirty[K, V]], len(w.set.Changes))
+	for i, change := range w.set.Changes {
+		op.Items[i] = behind.Item[K, *dirty[K, V]]{
+			Key:   change.Key,
+			Value: &dirty[K, V]{change: change, entry: b.c.newEntry(change.Key, Row[V]{Value: change.Value, Exists: !change.Delete}, 0, 0)},
+			Bytes: shareOf(w.op.Bytes, i, len(w.set.Changes)),
+		}
+	}
+	return op
 }
 
 // shareOf is item i's part of the bytes of n. Their sum is what counts.
@@ -269,6 +303,9 @@ func (b *writeBehind[K, V]) close(ctx context.Context) error {
 		return nil // what is under way is counted by who waits for it
 	}
 	err := fmt.Errorf("lockstep: close: %w: %d acknowledged writes are not in the database", ended(ctx), n)
+	if b.journal != nil {
+		err = fmt.Errorf("%w, and are in the journal", err)
+	}
 	if why := b.counts.failure.Load(); why != nil {
 		err = fmt.Errorf("%w: the last flush has failed: %v", err, *why)
 	}

@@ -29,22 +29,28 @@ type behindCounts struct {
 func (b *writeBehind[K, V]) run() {
 	defer b.c.tasks.end()
 	defer close(b.ended)
+	defer b.endDoubts()
 	for {
-		segment, passing := b.order.Next(b.c.life)
+		turn, ok := b.order.Next(b.c.life)
 		switch {
-		case segment != nil:
-			f := b.begin(segment)
+		case !ok:
+			return
+		case turn.Segment != nil:
+			f := b.begin(turn.Segment)
 			if !b.flush(f) {
 				return
 			}
 			b.conclude(f)
-		case passing != nil:
-			if !b.pass(passing) {
+		case turn.Passing != nil:
+			if !b.pass(turn.Passing) {
 				return
 			}
 			b.order.Passed()
 		default:
-			return
+			if !b.renew(turn.Renew) {
+				return
+			}
+			b.order.Renewed()
 		}
 	}
 }
@@ -75,9 +81,14 @@ type flush[K comparable, V any] struct {
 	*behind.Segment[K, *dirty[K, V]]
 	// left are those of its Sets that are neither committed nor rejected.
 	left []int
-	// apart: they are committed as sets, and not as one.
-	apart bool
-	made  []made[V] // by the places of Items
+	// apart: they are committed as sets, and not as one. With a journal the first accepted
+	// of them are, unless wary, and alone says that each has a transaction of its own.
+	apart       bool
+	accepted    int
+	wary, alone bool
+	// marked: a journal's position is beyond it.
+	marked bool
+	made   []made[V] // by the places of Items
 	// rejected are the errors of sets that will not be committed.
 	rejected map[int]error
 }
@@ -105,8 +116,14 @@ func (b *writeBehind[K, V]) begin(segment *behind.Segment[K, *dirty[K, V]]) *flu
 // flush commits until nothing is left, as often as it takes. It returns false if Close
 // has given up before.
 func (b *writeBehind[K, V]) flush(f *flush[K, V]) bool {
-	for delay := firstFlushDelay; len(f.left) > 0; {
-		err := b.attempt(f)
+	attempt := b.attempt
+	if b.journal != nil {
+		attempt = b.journaled
+	} else {
+		f.marked = true
+	}
+	for delay := firstFlushDelay; len(f.left) > 0 || !f.marked; {
+		err := attempt(f)
 		switch {
 		case errors.Is(err, errUnsettled):
 			return false
@@ -115,20 +132,29 @@ func (b *writeBehind[K, V]) flush(f *flush[K, V]) bool {
 			continue
 		}
 		b.counts.retries.Add(1)
-		b.counts.failure.Store(&err)
-		pause := delay/2 + rand.N(delay/2)
-		b.c.options.Logger.Warn("lockstep: a flush has failed, will try again", "rows", len(f.Items), "error", err, "after", pause)
-		delay = min(2*delay, lastFlushDelay)
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-b.c.life.Done():
-			timer.Stop()
+		if !b.pause(delay, "lockstep: a flush has failed, will try again", err) {
 			return false
 		}
+		delay = min(2*delay, lastFlushDelay)
 	}
 	b.counts.failure.Store(nil)
 	return true
+}
+
+// pause waits before something is tried again that has failed. It returns false if Close
+// has given up.
+func (b *writeBehind[K, V]) pause(delay time.Duration, what string, err error) bool {
+	b.counts.failure.Store(&err)
+	pause := delay/2 + rand.N(delay/2)
+	b.c.options.Logger.Warn(what, "error", err, "after", pause)
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-b.c.life.Done():
+		return false
+	}
 }
 
 // attempt makes one commit of what is left. Its error says that some of it has to be
@@ -139,13 +165,7 @@ func (b *writeBehind[K, V]) flush(f *flush[K, V]) bool {
 // others: a crash would then not leave a prefix. Only when it has refused the whole are
 // the sets committed as several, so that it can say which of them it refuses.
 func (b *writeBehind[K, V]) attempt(f *flush[K, V]) error {
-	parts := [][]int{f.left} // of sets that are committed as one
-	if f.apart {
-		parts = nil
-		for _, set := range f.left {
-			parts = append(parts, []int{set})
-		}
-	}
+	parts := f.parts()
 	sets, places := make([]ChangeSet[K, V], len(parts)), make([][]int, len(parts))
 	for i, part := range parts {
 		places[i] = f.places(part)
@@ -164,11 +184,7 @@ func (b *writeBehind[K, V]) attempt(f *flush[K, V]) error {
 		o := outcome(outcomes, i, err)
 		switch {
 		case o.Err == nil:
-			for at, place := range places[i] {
-				if o.Rows != nil {
-					f.made[place] = made[V]{&o.Rows[at], began}
-				}
-			}
+			f.keep(places[i], o.Rows, began)
 		case errors.Is(o.Err, ErrUnknownOutcome), hopeless(o.Err) && len(part) == 1:
 			// Nobody will ever know whether an unknown one was made. To make it again would
 			// undo what somebody else may have written since.
@@ -187,6 +203,33 @@ func (b *writeBehind[K, V]) attempt(f *flush[K, V]) error {
 // hopeless tells whether the database will never accept the set.
 func hopeless(err error) bool {
 	return errors.Is(err, ErrInvalid) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrConflict)
+}
+
+// parts are those of the sets that are left which are committed as one.
+func (f *flush[K, V]) parts() (parts [][]int) {
+	left := f.left
+	switch {
+	case len(left) == 0:
+		return nil
+	case !f.apart:
+		return [][]int{left}
+	case f.accepted > 0:
+		parts, left = [][]int{left[:f.accepted]}, left[f.accepted:]
+	}
+	for _, set := range left {
+		parts = append(parts, []int{set})
+	}
+	return parts
+}
+
+// keep notes what the database has told of the rows at the places.
+func (f *flush[K, V]) keep(places []int, rows []Row[V], began int64) {
+	if rows == nil {
+		return
+	}
+	for i, place := range places {
+		f.made[place] = made[V]{&rows[i], began}
+	}
 }
 
 // places are the items of the sets, in the order of the segment.

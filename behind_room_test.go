@@ -171,6 +171,8 @@ func TestACallerLeavesWhileHisWriteGoesThrough(t *testing.T) {
 		// What comes after it is acknowledged, and flushed when it is settled.
 		s.write("k", 2)
 		s.reads("k", 2)
+		synctest.Wait()
+		s.notStored("k")
 		through.Pass()
 		if applied, _, err := unknown.Wait(s.ctx); !applied || err != nil {
 			s.Errorf("Wait = %t, %v", applied, err)

@@ -10,7 +10,8 @@
 //
 // Options.Mode chooses another pattern, and WriteBehind promises less: there a nil error
 // means that every read through this Cache sees the write, and the database has it later.
-// What this page says of writes is about the other modes.
+// What this page says of writes is about the other modes. Package journal keeps such
+// writes on a disk meanwhile.
 //
 // The scope of the promise is reads through this Cache. Rows that somebody else
 // changes, another process or a person at the database's own prompt, are seen

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,16 +18,30 @@ type model struct {
 	*Order[string, int]
 	config Config
 
-	acknowledged []*Write[string, int] // by number, from 1
+	acknowledged []*Write[string, int] // by number, from First+1; nil for a doubtful one
 	waiting      []*Write[string, int] // in the line, or on their way
 	under        any                   // what Next has returned: a *Segment, or writes
 	over         int                   // number of the last write that is over
 	values       int                   // given so far
+
+	logging  error // what the log says when it is asked
+	logged   []uint64
+	number   uint64 // of the last that was acknowledged, or is doubtful
+	doubtful bool
+}
+
+var errLog = errors.New("the log is full")
+
+func (m *model) log(writes []Logged) error {
+	for _, w := range writes {
+		m.logged = append(m.logged, w.Number)
+	}
+	return m.logging
 }
 
 func (m *model) newest(key string) (int, bool) {
 	for i := len(m.acknowledged) - 1; i >= m.over; i-- {
-		for _, item := range m.acknowledged[i].Items {
+		for _, item := range m.items(i) {
 			if item.Key == key {
 				return item.Value, true
 			}
@@ -36,14 +51,27 @@ func (m *model) newest(key string) (int, bool) {
 }
 
 func (m *model) dirty() (writes int) {
-	for _, w := range m.acknowledged[m.over:] {
-		writes += len(w.Items)
+	for i := m.over; i < len(m.acknowledged); i++ {
+		writes += len(m.items(i))
 	}
 	return writes
 }
 
+func (m *model) first() uint64 { return m.Order.config.First }
+
+// items are those of an acknowledged write; none of a number that the log may have.
+func (m *model) items(i int) []Item[string, int] {
+	if w := m.acknowledged[i]; w != nil {
+		return w.Items
+	}
+	return nil
+}
+
 // mayBe tells whether the write may be acknowledged.
 func (m *model) mayBe(w *Write[string, int]) bool {
+	if m.doubtful {
+		return false
+	}
 	for _, other := range m.waiting {
 		if other.All {
 			return false
@@ -64,7 +92,13 @@ func TestModel(t *testing.T) {
 			MaxRows: rapid.IntRange(1, 5).Draw(t, "rows"), MaxSegmentBytes: int64(rapid.IntRange(20, 60).Draw(t, "segment")),
 			Apart: rapid.Bool().Draw(t, "apart"),
 		}
-		m := &model{Order: New[string, int](config), config: config}
+		m := &model{config: config}
+		if rapid.Bool().Draw(t, "logged") {
+			config.Log = m.log
+			config.First = 7
+		}
+		m.number = config.First
+		m.Order = New[string, int](config)
 		t.Repeat(map[string]func(*rapid.T){
 			"":       m.check,
 			"submit": m.submit,
@@ -84,8 +118,23 @@ func (m *model) submit(t *rapid.T) {
 		}
 	}
 	may := m.mayBe(w)
+	m.logging, m.logged = nil, nil
+	if i := rapid.IntRange(0, 9).Draw(t, "log"); i < 2 && m.Order.config.Log != nil {
+		m.logging = []error{errLog, ErrDoubtful}[i]
+	}
 	waits, err := m.Submit(w)
+	if asked := m.Order.config.Log != nil && may; asked != (len(m.logged) == 1) || asked && m.logged[0] != m.number+1 {
+		t.Fatalf("the log was asked for %v, after %d, of a write that may be acknowledged: %t", m.logged, m.number, may)
+	}
 	switch {
+	case may && m.logging != nil:
+		if err != m.logging {
+			t.Fatalf("Submit = %v", err)
+		}
+		if m.doubtful = err == ErrDoubtful; m.doubtful {
+			m.number++
+			m.acknowledged = append(m.acknowledged, nil) // its number is not given again
+		}
 	case err != nil:
 		if !errors.Is(err, ErrFull) || may || len(m.waiting) < m.config.MaxWaiting {
 			t.Fatalf("Submit = %v, with %d waiting", err, len(m.waiting))
@@ -95,6 +144,7 @@ func (m *model) submit(t *rapid.T) {
 	case waits:
 		m.waiting = append(m.waiting, w)
 	default:
+		m.number++
 		m.acknowledged = append(m.acknowledged, w)
 	}
 }
@@ -118,7 +168,8 @@ func (m *model) next(t *rapid.T) {
 	if m.under != nil {
 		t.Skip()
 	}
-	s, passing, _ := m.Order.next()
+	turn, ok, _ := m.Order.next()
+	s, passing := turn.Segment, turn.Passing
 	switch {
 	case s != nil:
 		m.take(t, s)
@@ -130,14 +181,19 @@ func (m *model) next(t *rapid.T) {
 			}
 		}
 		m.under = slices.Clone(passing)
-	case len(m.acknowledged) > m.over || len(m.waiting) > 0:
+	case turn.Renew > 0:
+		if !m.doubtful || m.acknowledged[m.over] != nil || turn.Renew != m.first()+uint64(m.over)+1 {
+			t.Fatalf("a renewal of %d, after %d", turn.Renew, m.over)
+		}
+		m.under = turn.Renew
+	case ok || len(m.acknowledged) > m.over || len(m.waiting) > 0:
 		t.Fatal("nothing is taken, and something is there")
 	}
 }
 
 // take checks that the segment is what the writes up to its last come to.
 func (m *model) take(t *rapid.T, s *Segment[string, int]) {
-	writes := m.acknowledged[m.over:s.Last]
+	writes := m.acknowledged[m.over : s.Last-m.first()]
 	want := map[string]int{}
 	count := 0
 	for _, w := range writes {
@@ -220,8 +276,11 @@ func (m *model) end(t *rapid.T) {
 	case nil:
 		t.Skip()
 	case *Segment[string, int]:
-		m.over = int(under.Last)
+		m.over = int(under.Last - m.first())
 		m.Over()
+	case uint64:
+		m.over, m.doubtful = m.over+1, false
+		m.Renewed()
 	case []*Write[string, int]:
 		m.waiting = m.waiting[len(under):]
 		m.Passed()
@@ -283,8 +342,62 @@ func TestNextWaitsForCompany(t *testing.T) {
 	} {
 		o := New[string, int](config)
 		c.do(o)
-		if s, _, _ := o.next(); (s != nil) != c.ready {
-			t.Errorf("%s: ready is %t", name, s != nil)
+		if _, ready, _ := o.next(); ready != c.ready {
+			t.Errorf("%s: ready is %t", name, ready)
+		}
+	}
+}
+
+// Many writers share the log, which sees each number once and in order, and the line is in
+// that order, too.
+func TestManyWritersShareTheLog(t *testing.T) {
+	const writers, each = 16, 50
+	var logged []Logged
+	calls := 0
+	o := New[int, int](Config{MaxWrites: 1 << 20, MaxBytes: 1 << 20, MaxWaiting: 10, MaxRows: 1 << 20, MaxSegmentBytes: 1 << 20, Log: func(writes []Logged) error {
+		calls++ // by one goroutine at a time, or the race detector says so
+		logged = append(logged, writes...)
+		return nil
+	}})
+	var running sync.WaitGroup
+	for writer := range writers {
+		running.Go(func() {
+			for i := range each {
+				value := writer*each + i
+				w := &Write[int, int]{Items: []Item[int, int]{{Key: i % 5, Value: value}}, Record: []byte(fmt.Sprint(value))}
+				if waits, err := o.Submit(w); waits || err != nil {
+					t.Errorf("Submit = %t, %v", waits, err)
+				}
+				if got, _ := o.Get(i % 5); got != value && got/each == writer {
+					t.Errorf("a writer reads what it wrote before")
+				}
+			}
+		})
+	}
+	running.Wait()
+	want := map[int]int{}
+	for i, l := range logged {
+		if l.Number != uint64(i+1) {
+			t.Fatalf("record %d has number %d", i, l.Number)
+		}
+		value := 0
+		fmt.Sscan(string(l.Record), &value)
+		want[value%each%5] = value
+	}
+	if len(logged) != writers*each {
+		t.Errorf("%d were logged", len(logged))
+	}
+	for key, value := range want {
+		if got, _ := o.Get(key); got != value {
+			t.Errorf("key %d is %d, and the log ends with %d", key, got, value)
+		}
+	}
+	t.Logf("%d writes in %d calls", len(logged), calls)
+	if !o.logging {
+		select {
+		case <-o.Close():
+			t.Error("idle, with a segment in the line")
+		default:
 		}
 	}
 }

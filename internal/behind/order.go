@@ -46,6 +46,9 @@ import (
 var (
 	ErrFull   = errors.New("behind: too many writes are waiting")
 	ErrClosed = errors.New("behind: closed")
+	// ErrDoubtful is Config.Log's: the writes may be found in the log, or not, when the
+	// program starts again.
+	ErrDoubtful = errors.New("behind: doubtful")
 )
 
 // Item is the new state of one key.
@@ -62,8 +65,13 @@ type Write[K comparable, T any] struct {
 	All bool
 	// Owner is the caller's.
 	Owner any
+	// Record is what Config.Log is to keep of it.
+	Record []byte
+	// Number is that of an acknowledged write; they count up by one.
+	Number uint64
 
 	passage *passage[K, T] // that it waits in
+	intake
 }
 
 // Config describes an Order.
@@ -81,6 +89,18 @@ type Config struct {
 	// Apart gives every write of several keys a segment of its own, which nothing is put
 	// together with.
 	Apart bool
+	// Log, when set, makes the Records of writes durable, under their Numbers, before they
+	// are acknowledged, and seen. Its error is that of their Submits, which nothing has
+	// come of, unless it is ErrDoubtful. It is called by one goroutine at a time.
+	Log func(writes []Logged) error
+	// First is the number before that of the first write.
+	First uint64
+}
+
+// Logged is a write for Config.Log.
+type Logged struct {
+	Number uint64
+	Record []byte
 }
 
 // Order is safe for concurrent use.
@@ -92,11 +112,15 @@ type Order[K comparable, T any] struct {
 	// All that follows is guarded by mu.
 	newest map[K]*cell[K, T] // of the acknowledged writes that are not over
 	line   []element[K, T]
-	writes int // acknowledged, or about to be, and not over
+	writes int // acknowledged, or about to be, and not over: their changes of rows
 	bytes  int64
 	number uint64 // of the last write that was acknowledged
 	over   uint64 // the number up to which all are over
 	moved  chan struct{}
+
+	incoming []*Write[K, T] // taken in, in order, and not in the line yet, for the log's sake
+	logging  bool           // some Submit is at it
+	doubtful bool           // the log is not to be used before a renewal
 
 	waiting        int
 	waitingSeveral map[K]int // keys of waiting writes of several
@@ -108,12 +132,21 @@ type Order[K comparable, T any] struct {
 	halted            chan struct{} // closed when stopped
 }
 
-// element is a *segment or a *passage.
+// element is a *segment, a *passage or a renewal.
 type element[K comparable, T any] interface{ since() time.Time }
+
+// renewal stands where the log has become doubtful.
+type renewal struct {
+	began  time.Time
+	number uint64 // the last that may be in the log without having been acknowledged
+}
+
+func (r renewal) since() time.Time { return r.began }
 
 // New returns an empty order.
 func New[K comparable, T any](config Config) *Order[K, T] {
 	return &Order[K, T]{
+		number: config.First, over: config.First,
 		config: config,
 		wake:   make(chan struct{}, 1),
 		newest: make(map[K]*cell[K, T]),
@@ -132,26 +165,6 @@ func (o *Order[K, T]) Get(key K) (value T, found bool) {
 	return value, false
 }
 
-// Submit puts the write at the end of the line. It is acknowledged when Submit returns
-// false, and may be seen from a moment before that on; otherwise it waits. The error is
-// ErrFull or ErrClosed.
-func (o *Order[K, T]) Submit(w *Write[K, T]) (waits bool, err error) {
-	now := time.Now()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	switch {
-	case o.closed:
-		return false, ErrClosed
-	case !w.All && o.roomLocked(w) && !o.overtakesLocked(w):
-		o.enterLocked(w, now)
-		return false, nil
-	case o.waiting >= o.config.MaxWaiting:
-		return false, ErrFull
-	}
-	o.waitLocked(w, now)
-	return true, nil
-}
-
 func (o *Order[K, T]) roomLocked(w *Write[K, T]) bool {
 	bytes := o.bytes
 	for i := range w.Items {
@@ -166,15 +179,11 @@ func (o *Order[K, T]) overtakesLocked(w *Write[K, T]) bool {
 		slices.ContainsFunc(w.Items, func(item Item[K, T]) bool { return o.waitingSeveral[item.Key] > 0 })
 }
 
-// enterLocked acknowledges the write.
+// enterLocked acknowledges the write, whose room is reserved.
 func (o *Order[K, T]) enterLocked(w *Write[K, T], now time.Time) {
 	s := o.openLocked(w, now)
-	o.number++
+	o.number = w.Number
 	s.last = o.number
-	o.writes += len(w.Items)
-	for _, item := range w.Items {
-		o.bytes += int64(item.Bytes)
-	}
 	added, replaced := s.add(w, o.number)
 	o.coalesced += uint64(len(w.Items) - added)
 	o.bytes -= replaced
@@ -214,9 +223,7 @@ func (o *Order[K, T]) waitLocked(w *Write[K, T], now time.Time) {
 	}
 	w.passage = p
 	p.writes = append(p.writes, w)
-	o.waiting++
 	o.waited++
-	o.registerLocked(w, 1)
 	o.wakeUp()
 }
 
@@ -249,20 +256,30 @@ func (o *Order[K, T]) Leave(w *Write[K, T]) bool {
 		return false
 	}
 	p.writes = slices.Delete(p.writes, i, i+1)
-	o.waiting--
-	o.registerLocked(w, -1)
+	o.countWaitingLocked(w, -1)
 	o.wakeUp() // the passage may be empty
 	return true
 }
 
-// Next takes the first of the line when its time has come. Exactly one of the two is
-// not nil: a segment, which ends with Over, or the writes of a passage, which end with
-// Passed. Both are nil when nothing will come any more, or ctx has ended.
-func (o *Order[K, T]) Next(ctx context.Context) (*Segment[K, T], []*Write[K, T]) {
+// Turn is what stands first in the line, when its time has come. One of its fields is
+// set.
+type Turn[K comparable, T any] struct {
+	// Segment ends with Over.
+	Segment *Segment[K, T]
+	// Passing are writes that have waited, and end with Passed.
+	Passing []*Write[K, T]
+	// Renew asks for the log to be renewed, so that what it has up to that number, and what
+	// is not over, is never read from it; it ends with Renewed.
+	Renew uint64
+}
+
+// Next takes the first of the line. It returns false when nothing will come any more, or
+// ctx has ended.
+func (o *Order[K, T]) Next(ctx context.Context) (turn Turn[K, T], ok bool) {
 	for {
-		s, passing, wait := o.next()
-		if s != nil || passing != nil {
-			return s, passing
+		turn, ok, wait := o.next()
+		if ok {
+			return turn, true
 		}
 		var timer *time.Timer
 		var due <-chan time.Time
@@ -274,9 +291,9 @@ func (o *Order[K, T]) Next(ctx context.Context) (*Segment[K, T], []*Write[K, T])
 		case <-o.wake:
 		case <-due:
 		case <-o.idle:
-			return nil, nil
+			return turn, false
 		case <-ctx.Done():
-			return nil, nil
+			return turn, false
 		}
 		if timer != nil {
 			timer.Stop()
@@ -284,7 +301,7 @@ func (o *Order[K, T]) Next(ctx context.Context) (*Segment[K, T], []*Write[K, T])
 	}
 }
 
-func (o *Order[K, T]) next() (s *Segment[K, T], passing []*Write[K, T], wait time.Duration) {
+func (o *Order[K, T]) next() (turn Turn[K, T], ok bool, wait time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.line) > 0 && !o.stopped {
@@ -292,19 +309,21 @@ func (o *Order[K, T]) next() (s *Segment[K, T], passing []*Write[K, T], wait tim
 		case *segment[K, T]:
 			left := o.config.MaxDelay - time.Since(first.began)
 			if left > 0 && len(o.line) == 1 && !first.full(&o.config) && !o.closed {
-				return nil, nil, left
+				return turn, false, left
 			}
 			first.sealed = true
-			return first.taken(), nil, 0
+			return Turn[K, T]{Segment: first.taken()}, true, 0
+		case renewal:
+			return Turn[K, T]{Renew: first.number}, true, 0
 		case *passage[K, T]:
 			if len(first.writes) > 0 {
 				first.taken = true
-				return nil, first.writes, 0
+				return Turn[K, T]{Passing: first.writes}, true, 0
 			}
 			o.popLocked() // all have left
 		}
 	}
-	return nil, nil, 0
+	return turn, false, 0
 }
 
 // Over is the end of a segment, whatever has become of it: readers do not see it here
@@ -320,9 +339,22 @@ func (o *Order[K, T]) Over() {
 		o.bytes -= int64(c.item.Bytes)
 	}
 	o.writes -= s.writes
-	o.over = s.last
+	o.overLocked(s.last)
+	o.popLocked()
+}
+
+func (o *Order[K, T]) overLocked(number uint64) {
+	o.over = number
 	close(o.moved)
 	o.moved = make(chan struct{})
+}
+
+// Renewed is the end of a renewal.
+func (o *Order[K, T]) Renewed() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.doubtful = false
+	o.overLocked(o.line[0].(renewal).number)
 	o.popLocked()
 }
 
@@ -331,8 +363,7 @@ func (o *Order[K, T]) Passed() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, w := range o.line[0].(*passage[K, T]).writes {
-		o.waiting--
-		o.registerLocked(w, -1)
+		o.countWaitingLocked(w, -1)
 	}
 	o.popLocked()
 }
@@ -392,7 +423,7 @@ func (o *Order[K, T]) Close() <-chan struct{} {
 }
 
 func (o *Order[K, T]) checkIdleLocked() {
-	if !o.closed || len(o.line) > 0 {
+	if !o.closed || len(o.line) > 0 || o.logging {
 		return
 	}
 	select {
@@ -418,8 +449,7 @@ func (o *Order[K, T]) Stop() (left []*Write[K, T]) {
 			continue
 		}
 		for _, w := range p.writes {
-			o.waiting--
-			o.registerLocked(w, -1)
+			o.countWaitingLocked(w, -1)
 			left = append(left, w)
 		}
 		p.writes = nil

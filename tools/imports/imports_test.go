@@ -105,6 +105,12 @@ var rules = []rule{
 		module: []string{".", "internal/...", "resilience/...", "coherence/..."},
 	},
 	{
+		why:    "the journal imports the root and the codecs, whatever the database",
+		of:     []string{"journal/..."},
+		module: []string{".", "internal/...", "store/codec"},
+		others: []string{},
+	},
+	{
 		why:    "the protocol's reader and writer know nothing of the cache",
 		of:     []string{"resp/..."},
 		module: []string{"resp/..."},

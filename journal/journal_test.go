@@ -1,0 +1,608 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/memstore"
+	"github.com/lockstep-cache/lockstep/store/storetest/fault"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// A machine has a database, and the directory of a journal.
+type machine struct {
+	*testing.T
+	table     *memstore.Store[string, int]
+	positions *fault.Store[string, int64]
+	store     *fault.Store[string, int]
+	disk      *badDisk
+	dir       string
+	options   Options[string, int]
+	behind    lockstep.Behind[string, int]
+}
+
+func newMachine(t *testing.T) *machine {
+	db := memstore.NewDatabase()
+	m := &machine{
+		T:     t,
+		table: memstore.New(memstore.Options[string, int]{Database: db}),
+		// Within faults, too, of which it has none: its transactions are those of the store.
+		positions: fault.Inject(memstore.New(memstore.Options[string, int64]{Database: db}), fault.Script{}, 1),
+		disk:      newBadDisk(), dir: filepath.Join(t.TempDir(), "journal"),
+	}
+	m.store = fault.Inject(m.table, fault.Script{}, 1)
+	m.options = Options[string, int]{Positions: m.positions, Logger: quiet}
+	return m
+}
+
+func (m *machine) open() *Journal[string, int] {
+	m.Helper()
+	j, err := open(m.Context(), m.dir, m.options, m.disk)
+	if err != nil {
+		m.Fatalf("Open: %v", err)
+	}
+	return j
+}
+
+func (m *machine) fails() error {
+	m.Helper()
+	j, err := open(m.Context(), m.dir, m.options, m.disk)
+	if err == nil {
+		j.Close()
+		m.Fatal("Open succeeds")
+	}
+	return err
+}
+
+// program is one that writes, until it ends.
+type program struct {
+	*machine
+	*lockstep.Cache[string, int]
+	journal *Journal[string, int]
+}
+
+func (m *machine) start() *program {
+	m.Helper()
+	p := &program{machine: m, journal: m.open()}
+	b := m.behind
+	b.Journal = p.journal
+	var err error
+	p.Cache, err = lockstep.New[string, int](m.store, lockstep.Options[string, int]{Mode: lockstep.WriteBehind, Behind: b, Logger: quiet, CommitTimeout: 5 * time.Second})
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.Cleanup(p.end)
+	return p
+}
+
+// end is that of a program which does not wait for its database.
+func (p *program) end() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	p.Close(ctx)
+	p.journal.Close()
+}
+
+func (p *program) write(key string, value int) {
+	p.Helper()
+	if _, err := p.Set(p.Context(), key, value); err != nil {
+		p.Fatalf("Set(%s): %v", key, err)
+	}
+}
+
+func (p *program) reads(key string, want int) {
+	p.Helper()
+	if got, err := p.Get(p.Context(), key); got != want || err != nil {
+		p.Errorf("Get(%s) = %d, %v, want %d", key, got, err, want)
+	}
+}
+
+func (p *program) flushes() {
+	p.Helper()
+	if err := p.Flush(p.Context()); err != nil {
+		p.Errorf("Flush: %v", err)
+	}
+}
+
+func (m *machine) script(s string) {
+	m.store.Play(fault.MustParse(s))
+	m.store.Release()
+}
+
+func (m *machine) stored(key string, want int) {
+	m.Helper()
+	rows, err := m.table.Load(context.Background(), []string{key})
+	if row := rows[key]; err != nil || row.Value != want || row.Exists != (want != 0) {
+		m.Errorf("the table has %s = %+v, %v, want %d", key, row, err, want)
+	}
+}
+
+// others writes a row past the cache.
+func (m *machine) others(key string, value int) {
+	m.Helper()
+	if _, err := m.table.Commit(context.Background(), []lockstep.ChangeSet[string, int]{{Changes: []lockstep.Change[string, int]{{Key: key, Value: value}}}}); err != nil {
+		m.Fatal(err)
+	}
+}
+
+func (m *machine) files() (names []string) {
+	m.Helper()
+	paths, err := filepath.Glob(filepath.Join(m.dir, "*"+suffix))
+	if err != nil {
+		m.Fatal(err)
+	}
+	return paths
+}
+
+func TestWhatWasAcknowledgedIsMadeByTheNextProgram(t *testing.T) {
+	m := newMachine(t)
+	m.script("begin *: fail")
+	p := m.start()
+	p.write("a", 1)
+	p.write("b", 1)
+	if err := p.SetMany(t.Context(), map[string]int{"b": 2, "c": 2}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Delete(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := p.Close(ctx); err == nil || !strings.Contains(err.Error(), "5 acknowledged writes are not in the database, and are in the journal") {
+		t.Errorf("Close: %v", err)
+	}
+	p.end()
+	m.others("a", 7)
+
+	q := m.start()
+	if r := q.journal.Report(); r.Records != 4 || r.CutOff != 0 {
+		t.Errorf("%+v", r)
+	}
+	q.reads("b", 2) // before they are in the database
+	if _, err := q.Get(t.Context(), "a"); !errors.Is(err, lockstep.ErrNotFound) {
+		t.Errorf("Get(a): %v", err)
+	}
+	m.script("")
+	q.write("d", 4)
+	q.flushes()
+	for key, want := range map[string]int{"a": 0, "b": 2, "c": 2, "d": 4} {
+		m.stored(key, want)
+	}
+	q.end()
+	// What is over is not made again.
+	m.others("b", 9)
+	r := m.start()
+	if n := r.journal.Report().Records; n != 0 {
+		t.Errorf("%d records are found again", n)
+	}
+	r.flushes()
+	m.stored("b", 9)
+}
+
+// Whatever the power goes off at, what was acknowledged is there.
+func TestPowerLoss(t *testing.T) {
+	for range 8 {
+		m := newMachine(t)
+		m.options.FileBytes = 300
+		m.script("begin *: fail")
+		p := m.start()
+		var mu sync.Mutex
+		acknowledged := map[string]int{}
+		var left string
+		var kept map[string]int
+		var writers sync.WaitGroup
+		for w := range 4 {
+			writers.Go(func() {
+				for i := 1; i <= 20; i++ {
+					key := fmt.Sprint("k", w)
+					p.write(key, i)
+					mu.Lock()
+					acknowledged[key] = i
+					if i == 10 && w == 0 {
+						kept = map[string]int{}
+						for key, n := range acknowledged {
+							kept[key] = n
+						}
+						left = m.disk.afterPowerLoss(t, m.dir)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		writers.Wait()
+		p.end()
+		m.dir = left
+		q := m.start()
+		for key, n := range kept {
+			if got, err := q.Get(t.Context(), key); err != nil || got < n {
+				t.Errorf("%s is %d, %v, and %d was acknowledged", key, got, err, n)
+			}
+		}
+		q.end()
+	}
+}
+
+// A flush and the position are one transaction: whatever fails, nothing is made twice, and
+// nothing is left out.
+func TestAFlushAndItsPositionAreOne(t *testing.T) {
+	for _, script := range []string{
+		"commit 1: fail", "commit 1: lose reply", "commit 1: lose request", "commit 1: lose reply, late", "commit 1: lose reply, forget outcome",
+		"commit 1: lose request, forget outcome", "apply 1: fail", "begin 1..2: fail", "apply 1: panic", "commit 1: panic", "commit 1: panic after",
+		"commit 1: lose reply; settle 1..2: fail",
+	} {
+		t.Run(script, func(t *testing.T) {
+			m := newMachine(t)
+			p := m.start()
+			m.script(script)
+			p.write("k", 1)
+			p.write("l", 1)
+			p.flushes()
+			m.stored("k", 1)
+			m.stored("l", 1)
+			if rejected := p.Rejected(); rejected != nil {
+				t.Errorf("rejected: %v", rejected)
+			}
+			m.script("")
+			p.end()
+			m.others("k", 5)
+			q := m.start()
+			q.flushes()
+			m.stored("k", 5)
+		})
+	}
+}
+
+func TestADiskThatIsFull(t *testing.T) {
+	m := newMachine(t)
+	p := m.start()
+	p.write("k", 1)
+	m.disk.set(func() { m.disk.partly = true })
+	for range 3 {
+		_, err := p.Set(t.Context(), "k", 2)
+		if !errors.Is(err, lockstep.ErrUnavailable) || errors.Is(err, lockstep.ErrUnknownOutcome) || !errors.Is(err, errDisk) {
+			t.Fatalf("Set on a full disk: %v", err)
+		}
+		p.reads("k", 1)
+	}
+	m.disk.set(func() { m.disk.partly = false })
+	p.write("k", 3)
+	p.reads("k", 3)
+	p.end()
+	q := m.start()
+	q.reads("k", 3)
+	q.flushes()
+	m.stored("k", 3)
+}
+
+func TestAFileThatCannotBeBegun(t *testing.T) {
+	m := newMachine(t)
+	m.options.FileBytes = 1
+	p := m.start()
+	m.disk.set(func() { m.disk.uncreate = true })
+	if _, err := p.Set(t.Context(), "k", 1); !errors.Is(err, lockstep.ErrUnavailable) || errors.Is(err, lockstep.ErrUnknownOutcome) {
+		t.Errorf("Set: %v", err)
+	}
+	m.disk.set(func() { m.disk.uncreate = false })
+	p.write("k", 2)
+	p.flushes()
+	m.stored("k", 2)
+}
+
+// What the journal may have kept without having said so is settled as not applied, when
+// what was acknowledged before it is in the database. Writes go through meanwhile.
+func TestADoubtfulRecord(t *testing.T) {
+	for name, fail := range map[string]func(d *badDisk){
+		"Unsynced": func(d *badDisk) { d.unsynced = true },
+		"Uncut":    func(d *badDisk) { d.partly, d.uncut = true, true },
+	} {
+		for _, crash := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/crash=%t", name, crash), func(t *testing.T) {
+				m := newMachine(t)
+				p := m.start()
+				m.script("begin *: fail")
+				p.write("before", 1)
+				m.disk.set(func() { fail(m.disk) })
+				var unknown *lockstep.WriteError
+				if _, err := p.Set(t.Context(), "k", 1); !errors.As(err, &unknown) || unknown.Outcome != lockstep.Unknown || !errors.Is(err, errDisk) {
+					t.Fatalf("Set: %v", err)
+				}
+				if _, err := p.Get(t.Context(), "k"); !errors.Is(err, lockstep.ErrNotFound) {
+					t.Errorf("Get: %v", err)
+				}
+				m.disk.set(func() { m.disk.partly, m.disk.unsynced, m.disk.uncut = false, false, false })
+				if crash {
+					// Nobody knows; and what was acknowledged is there.
+					left := m.disk.afterPowerLoss(t, m.dir)
+					p.end()
+					m.dir = left
+					m.script("")
+					q := m.start()
+					q.reads("before", 1)
+					q.flushes()
+					m.stored("before", 1)
+					return
+				}
+				through := make(chan error)
+				go func() {
+					_, err := p.Set(t.Context(), "k", 2)
+					through <- err
+				}()
+				m.script("")
+				if applied, _, err := unknown.Wait(t.Context()); applied || err != nil {
+					t.Errorf("Wait: %t, %v", applied, err)
+				}
+				if err := <-through; err != nil {
+					t.Errorf("the write that went through: %v", err)
+				}
+				m.stored("before", 1)
+				m.stored("k", 2)
+				p.write("k", 3)
+				m.script("begin *: fail")
+				p.write("k", 4)
+				p.end()
+				m.script("")
+				q := m.start()
+				q.reads("k", 4)
+				q.flushes()
+				m.stored("k", 4)
+			})
+		}
+	}
+}
+
+// A write that has gone through after a doubtful one is not undone by it when the program
+// starts again.
+func TestADoubtfulRecordDoesNotUndoWhatWentThrough(t *testing.T) {
+	m := newMachine(t)
+	p := m.start()
+	m.disk.set(func() { m.disk.unsynced = true })
+	if _, err := p.Set(t.Context(), "k", 1); !errors.Is(err, lockstep.ErrUnknownOutcome) {
+		t.Fatalf("Set: %v", err)
+	}
+	m.disk.set(func() { m.disk.uncreate = true }) // so the journal stays as it is
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := p.Set(ctx, "k", 2); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, lockstep.ErrUnknownOutcome) {
+		t.Fatalf("a write that passes the doubtful one: %v", err)
+	}
+	m.disk.set(func() { m.disk.uncreate, m.disk.unsynced = false, false })
+	if _, err := p.Set(t.Context(), "k", 3); err != nil {
+		t.Fatal(err)
+	}
+	p.flushes()
+	m.stored("k", 3)
+	p.end()
+	q := m.start()
+	q.flushes()
+	q.reads("k", 3)
+	m.stored("k", 3)
+}
+
+func TestFilesThatAreOverAreRemoved(t *testing.T) {
+	m := newMachine(t)
+	m.options.FileBytes = 200
+	p := m.start()
+	m.script("begin *: fail")
+	for i := range 20 {
+		p.write(fmt.Sprint("k", i), i+1)
+	}
+	if n := len(m.files()); n < 5 {
+		t.Errorf("%d files", n)
+	}
+	m.script("")
+	p.flushes()
+	p.write("k", 1)
+	p.flushes()
+	if names := m.files(); len(names) != 1 {
+		t.Errorf("files: %v", names)
+	}
+	p.end()
+	q := m.start()
+	q.write("k", 2)
+	q.flushes()
+	m.stored("k", 2)
+	m.stored("k19", 20)
+}
+
+func TestATornTailIsCutAwayAndSaid(t *testing.T) {
+	m := newMachine(t)
+	m.script("begin *: fail")
+	p := m.start()
+	p.write("k", 1)
+	p.write("k", 2)
+	p.end()
+	path := m.files()[0]
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content[:len(content)-3], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	q := m.start()
+	if r := q.journal.Report(); r.Records != 1 || r.File != path || r.CutOff == 0 || r.At+r.CutOff != int64(len(content)-3) {
+		t.Errorf("%+v", r)
+	}
+	q.reads("k", 1)
+	q.write("k", 3)
+	q.end()
+	m.script("")
+	r := m.start()
+	r.reads("k", 3)
+	r.flushes()
+	m.stored("k", 3)
+}
+
+func TestWhatOpenRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		harm func(m *machine, files []string)
+		want error
+		says string
+	}{
+		"Damaged": {func(m *machine, files []string) {
+			b, _ := os.ReadFile(files[0])
+			b[len(b)-30] ^= 1
+			_ = os.WriteFile(files[0], b, 0o600)
+		}, nil, "damaged record"},
+		"Missing":  {func(m *machine, files []string) { _ = os.Remove(files[1]) }, nil, "the file before it ends with record"},
+		"Restored": {func(m *machine, files []string) { _ = os.Remove(files[0]) }, ErrForeign, "begins with record"},
+		"OtherDatabase": {func(m *machine, files []string) {
+			m.options.Positions = memstore.New(memstore.Options[string, int64]{})
+		}, ErrForeign, "no position"},
+		"OtherCodec": {func(m *machine, files []string) { m.options.Keys = cborOf[string]() }, lockstep.ErrInvalid, "made with the codecs"},
+		"Renamed": {func(m *machine, files []string) {
+			_ = os.Rename(files[0], filepath.Join(m.dir, "x"+suffix))
+		}, nil, "its name is no number"},
+		"NoPositions": {func(m *machine, files []string) { m.options.Positions = nil }, lockstep.ErrInvalid, "Positions"},
+		"FileBytes":   {func(m *machine, files []string) { m.options.FileBytes = -1 }, lockstep.ErrInvalid, "FileBytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.options.FileBytes = 150
+			m.script("begin *: fail")
+			p := m.start()
+			for i := range 6 {
+				p.write(fmt.Sprint("key number ", i), i+1)
+			}
+			p.end()
+			files := m.files()
+			if len(files) < 3 {
+				t.Fatal(files)
+			}
+			c.harm(m, files)
+			err := m.fails()
+			if c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("Open: %v", err)
+			}
+			var damage *DamageError
+			if c.want == nil && !errors.As(err, &damage) {
+				t.Errorf("Open: %v is no DamageError", err)
+			}
+		})
+	}
+}
+
+func TestADirectoryIsOneProgramsAtATime(t *testing.T) {
+	m := newMachine(t)
+	p := m.start()
+	if err := m.fails(); !errors.Is(err, lockstep.ErrUnavailable) {
+		t.Errorf("the second Open: %v", err)
+	}
+	if _, err := lockstep.New[string, int](m.store, lockstep.Options[string, int]{Mode: lockstep.WriteBehind, Behind: lockstep.Behind[string, int]{Journal: p.journal}}); !errors.Is(err, lockstep.ErrInvalid) {
+		t.Errorf("a second cache: %v", err)
+	}
+	p.end()
+	m.start().end()
+}
+
+func TestAJournalOfAnotherDatabaseHandle(t *testing.T) {
+	m := newMachine(t)
+	j := m.open()
+	defer j.Close()
+	other := memstore.New(memstore.Options[string, int]{})
+	if _, err := lockstep.New[string, int](other, lockstep.Options[string, int]{Mode: lockstep.WriteBehind, Behind: lockstep.Behind[string, int]{Journal: j}}); !errors.Is(err, lockstep.ErrInvalid) {
+		t.Errorf("New: %v", err)
+	}
+	if _, err := lockstep.New[string, int](m.store, lockstep.Options[string, int]{Behind: lockstep.Behind[string, int]{Journal: j}}); !errors.Is(err, lockstep.ErrInvalid) || !strings.Contains(err.Error(), "Behind.Journal needs Mode WriteBehind") {
+		t.Errorf("New: %v", err)
+	}
+}
+
+// Two programs that use copies of a directory do not overwrite each other's flushes without
+// a word.
+func TestCopiesOfADirectory(t *testing.T) {
+	m := newMachine(t)
+	m.start().end()
+	copied := t.TempDir()
+	for _, path := range m.files() {
+		b, _ := os.ReadFile(path)
+		if err := os.WriteFile(filepath.Join(copied, filepath.Base(path)), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := m.start()
+	p.write("k", 1)
+	p.flushes()
+	m.dir = copied
+	q := m.start()
+	q.write("k", 2)
+	q.flushes()
+	p.write("k", 3)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := p.Flush(ctx); err == nil || !strings.Contains(err.Error(), "somebody uses a copy of the journal") {
+		t.Errorf("Flush: %v", err)
+	}
+	m.stored("k", 2)
+}
+
+// The database refuses some rows of a flush: all others of it are made, in one
+// transaction with the position.
+func TestARefusedWriteWithAJournal(t *testing.T) {
+	for _, bad := range [][]int{{0}, {9}, {4}, {0, 9}, {3, 4, 5}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}} {
+		t.Run(fmt.Sprint(bad), func(t *testing.T) {
+			m := newMachine(t)
+			m.behind.MaxDelay = time.Hour
+			p := &program{machine: m, journal: m.open()}
+			b := m.behind
+			b.Journal = p.journal
+			var err error
+			p.Cache, err = lockstep.New[string, int](choosy{m.store}, lockstep.Options[string, int]{Mode: lockstep.WriteBehind, Behind: b, Logger: quiet})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(p.end)
+			values := make([]int, 10)
+			for i := range values {
+				values[i] = i + 1
+			}
+			for _, i := range bad {
+				values[i] = -values[i]
+			}
+			for i, value := range values {
+				p.write(fmt.Sprint("k", i), value)
+			}
+			if err := p.Flush(t.Context()); !errors.Is(err, lockstep.ErrInvalid) {
+				t.Errorf("Flush: %v", err)
+			}
+			for i, value := range values {
+				m.stored(fmt.Sprint("k", i), max(0, value))
+			}
+			if rejected := p.Rejected(); len(rejected) != len(bad) {
+				t.Errorf("rejected: %v", rejected)
+			}
+			p.end()
+			if n := m.open().Report().Records; n != 0 {
+				t.Errorf("%d records are found again", n)
+			}
+		})
+	}
+}
+
+// choosy is a table that refuses values below zero.
+type choosy struct{ *fault.Store[string, int] }
+
+func (s choosy) Capabilities() lockstep.Capabilities[string, int] {
+	caps := s.Store.Capabilities()
+	apply := caps.Apply
+	caps.Apply = func(ctx context.Context, txn lockstep.Txn, set lockstep.ChangeSet[string, int]) (lockstep.Outcome[int], error) {
+		for _, c := range set.Changes {
+			if c.Value < 0 {
+				return lockstep.Outcome[int]{Err: fmt.Errorf("%w: below zero", lockstep.ErrInvalid)}, nil
+			}
+		}
+		return apply(ctx, txn, set)
+	}
+	return caps
+}
