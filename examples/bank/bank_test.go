@@ -66,6 +66,46 @@ func TestATransferWhoseReplyIsLostIsMadeOnce(t *testing.T) {
 	}
 }
 
+// All connections are cut, again and again, under the clients and the report as the program
+// has them.
+func TestClientsOutliveLostConnections(t *testing.T) {
+	proxy, url := dbtest.Via(t, dbtest.Postgres(t))
+	books := openBooks(t, url)
+	bank := openBank(t, books)
+	if err := found(t.Context(), bank, 10, deposit); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	clients := &Clients{Number: 4, Accounts: 10, Patience: time.Millisecond, Seed: aSeed(t)}
+	ended := make(chan error)
+	go func() { ended <- clients.Run(ctx, bank) }()
+	for cuts := int64(1); cuts <= 2; cuts++ {
+		for clients.tally.Made.Load() < 10*cuts && ctx.Err() == nil {
+			select {
+			case err := <-ended:
+				t.Fatalf("the clients have left: %v", err)
+			case <-time.After(time.Millisecond): // looking how far they are
+			}
+		}
+		proxy.CutAll()
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	s, err := books.Statement(t.Context())
+	for range 100 { // connections of the pool that were cut, and do not know it yet
+		if err == nil {
+			break
+		}
+		s, err = books.Statement(t.Context())
+	}
+	if err != nil || s.Faults() != nil {
+		t.Fatal(s.Faults(), err)
+	}
+}
+
 func TestWhatATransferSays(t *testing.T) {
 	everyDatabase(t, func(t *testing.T, books *Books) {
 		bank := openBank(t, books)

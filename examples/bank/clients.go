@@ -65,7 +65,8 @@ func (c *Clients) Run(ctx context.Context, bank *Bank) error {
 func (c *Clients) play(ctx context.Context, bank *Bank, patience time.Duration, draw *mathrand.Rand) error {
 	for ctx.Err() == nil {
 		for range looks {
-			if _, err := bank.Balance(ctx, 1+draw.Int64N(int64(c.Accounts))); err != nil && ctx.Err() == nil {
+			account := 1 + draw.Int64N(int64(c.Accounts))
+			if err := look(ctx, bank, account); err != nil && ctx.Err() == nil {
 				return err
 			}
 			c.tally.Looks.Add(1)
@@ -90,6 +91,21 @@ func (c *Clients) play(ctx context.Context, bank *Bank, patience time.Duration, 
 		}
 	}
 	return nil
+}
+
+// look waits for a database that is away, as pay does.
+func look(ctx context.Context, bank *Bank, account int64) error {
+	for {
+		_, err := bank.Balance(ctx, account)
+		if !errors.Is(err, lockstep.ErrUnavailable) {
+			return err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (t *Tally) asked(err error) {

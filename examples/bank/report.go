@@ -20,11 +20,25 @@ type Report struct {
 	Began    time.Time
 	For      time.Duration
 
-	height int // of the page that is there
+	height int  // of the page that is there
+	away   bool // it ends with a line that says so
 }
 
 // shown is how many accounts a page has. No line is longer than 80 columns.
 const shown = 8
+
+// missed says why there is nothing new to tell.
+func (r *Report) missed(err error) {
+	line := fmt.Sprintf("  the database does not answer: %.40s\n", strings.ReplaceAll(err.Error(), "\n", " "))
+	switch {
+	case !r.Terminal:
+		fmt.Fprintf(r.Out, "%3.0f s%s", time.Since(r.Began).Seconds(), line)
+	case !r.away:
+		fmt.Fprint(r.Out, line)
+		r.height++
+		r.away = true
+	}
+}
 
 // Follow writes until ctx ends. The faults that it returns were found on the way.
 func (r *Report) Follow(ctx context.Context) (faults []string, err error) {
@@ -45,7 +59,9 @@ func (r *Report) Follow(ctx context.Context) (faults []string, err error) {
 			if ctx.Err() != nil {
 				return faults, nil
 			}
-			return faults, err
+			// The database may be back by the next time; until then there is nothing to tell.
+			r.missed(err)
+			continue
 		}
 		faults = append(faults, s.Faults()...)
 		if r.Terminal {
@@ -104,17 +120,22 @@ func (r *Report) page(ctx context.Context, s Statement) error {
 	if r.height > 0 {
 		page = fmt.Sprintf("\x1b[%dA\x1b[J", r.height) + page
 	}
-	r.height = strings.Count(page, "\n")
+	r.height, r.away = strings.Count(page, "\n"), false
 	_, err = io.WriteString(r.Out, page)
 	return err
 }
 
 // Close is the last word, which anybody can check with the database's own shell.
-func (r *Report) Close(s Statement, faults []string) error {
+func (r *Report) Close(s Statement, faults []string, copies, behind int) error {
 	t := &r.Clients.tally
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s transfers. %s outcomes were unknown, and asked for again.", grouped(t.Made.Load()), grouped(t.Unknown.Load()))
 	fmt.Fprintf(&b, "\nIn the books: %v in %d accounts, %s entries in the trail.\n", s.Total, s.Accounts, grouped(s.Entries))
+	if fmt.Fprintf(&b, "In memory: %d accounts, ", copies); behind == 0 {
+		fmt.Fprintln(&b, "all of them as in the books.")
+	} else {
+		fmt.Fprintf(&b, "%d of them behind what another program has written.\n", behind)
+	}
 	for _, f := range faults {
 		fmt.Fprintln(&b, "WRONG:", f)
 	}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -103,7 +104,8 @@ func open(ctx context.Context, tables *Tables, sale *Sale, name string, page *pa
 	err := sale.Run(ctx)
 	took := time.Since(began)
 	stopProgress()
-	if err := errors.Join(err, stopChanges()); err != nil {
+	stopChanges()
+	if err != nil {
 		return result{}, err
 	}
 	inventory, err := sale.Shop.Inventory(ctx, sale.Item)
@@ -132,32 +134,32 @@ type priceWriter struct {
 }
 
 func (w *priceWriter) change(ctx context.Context) error {
-	w.changes++
-	return w.set(ctx, w.item, 20_00-Cents(w.changes))
+	err := w.set(ctx, w.item, 20_00-Cents(w.changes+1))
+	if err == nil {
+		w.changes++
+	}
+	return err
 }
 
 // keepChanging changes the price every tenth of a second until stop is called.
-func (w *priceWriter) keepChanging(ctx context.Context) (stop func() error) {
+func (w *priceWriter) keepChanging(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan error)
-	go func() {
+	var changing sync.WaitGroup
+	changing.Go(func() {
 		ticker := time.NewTicker(100 * time.Millisecond)
 		defer ticker.Stop()
 		for {
 			select {
 			case <-ctx.Done():
-				ended <- nil
 				return
 			case <-ticker.C:
 			}
-			if err := w.change(ctx); err != nil && ctx.Err() == nil {
-				ended <- err
-				return
-			}
+			// What cannot be changed now is changed the next time.
+			_ = w.change(ctx)
 		}
-	}()
-	return func() error {
+	})
+	return func() {
 		cancel()
-		return <-ended
+		changing.Wait()
 	}
 }

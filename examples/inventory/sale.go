@@ -57,7 +57,8 @@ func (s *Sale) buy(ctx context.Context, draw *mathrand.Rand) error {
 	order := rand.Text()
 	for range patience {
 		s.Looks.Add(1)
-		available, err := s.Shop.Available(ctx, s.Item)
+		var available int
+		err := again(ctx, func() (err error) { available, err = s.Shop.Available(ctx, s.Item); return err })
 		if err != nil {
 			return err
 		}

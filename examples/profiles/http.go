@@ -68,8 +68,8 @@ func (s *Service) limited(h handler) http.Handler {
 // no other site can have them do something here.
 func (s *Service) signedIn(h func(w http.ResponseWriter, r *http.Request, user, token string) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if !ok {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !strings.EqualFold(scheme, "Bearer") {
 			return ErrSignedOut
 		}
 		user, err := s.SignedIn(r.Context(), token)

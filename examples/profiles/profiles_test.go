@@ -247,6 +247,8 @@ func TestAnswers(t *testing.T) {
 			{what: "POST /users", body: `{"name":"` + strings.Repeat("x", maxBody) + `"}`, want: 413, says: "16384 bytes"},
 			{what: "GET /users/ada", want: 200, says: `"display":"Ada"`},
 			{what: "GET /users/bob", want: 404},
+			{what: "GET /users/" + strings.Repeat("x", 9000), want: 404},
+			{what: "POST /sign-ins", body: `{"name":"` + strings.Repeat("x", 9000) + `","password":"wrong one"}`, want: 403},
 			{what: "POST /sign-ins", body: `{"name":"ada","password":"wrong one"}`, want: 403, says: ErrWrongPassword.Error()},
 			{what: "POST /sign-ins", body: `{"name":"bob","password":"wrong one"}`, want: 403, says: ErrWrongPassword.Error()},
 			{what: "GET /profile", want: 401},

@@ -21,12 +21,14 @@ type Security struct {
 
 var ErrNameTaken = errors.New("the name is taken")
 
+const errName = fieldError("name: a letter and 1 to 30 letters, digits and hyphens, all of them small")
+
 var names = regexp.MustCompile(`^[a-z][a-z0-9-]{1,30}$`)
 
 func checkSecurity(name string, s Security) error {
 	switch {
 	case !names.MatchString(name):
-		return fieldError("name: a letter and 1 to 30 letters, digits and hyphens, all of them small")
+		return errName
 	case s.SignInMinutes < 1 || s.SignInMinutes > 30*24*60:
 		return fieldError("sign_in_minutes: 1 to 43,200")
 	}
@@ -35,6 +37,10 @@ func checkSecurity(name string, s Security) error {
 
 // SignUp makes the three rows of a new user, or none of them.
 func (s *Service) SignUp(ctx context.Context, user, password string, p Profile) error {
+	// Validate would say so too, but after the work on the password.
+	if !names.MatchString(user) {
+		return errName
+	}
 	if err := checkPassword(password); err != nil {
 		return err
 	}

@@ -9,8 +9,12 @@ import (
 	"github.com/lockstep-cache/lockstep"
 )
 
-// Profile returns a user's profile, and its version.
+// Profile returns a user's profile, and its version. What cannot be a name is not looked
+// for: memory remembers users that do not exist, too.
 func (s *Service) Profile(ctx context.Context, user string) (Profile, lockstep.Version, error) {
+	if !names.MatchString(user) {
+		return Profile{}, 0, lockstep.ErrNotFound
+	}
 	e, err := s.profiles.GetEntry(ctx, user)
 	return e.Value, e.Version, err
 }

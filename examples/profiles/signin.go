@@ -41,15 +41,16 @@ func (s *Service) SignIn(ctx context.Context, user, password string) (token stri
 
 // checked returns the security settings by whose password the caller is who he says.
 func (s *Service) checked(ctx context.Context, user, password string) (lockstep.Entry[string, Security], error) {
-	kept := &Password{}
-	e, err := s.security.GetEntry(ctx, user)
-	switch {
-	case errors.Is(err, lockstep.ErrNotFound):
-		kept = nil
-	case err != nil:
-		return e, err
-	default:
-		*kept = e.Value.Password
+	var kept *Password
+	var e lockstep.Entry[string, Security]
+	if names.MatchString(user) {
+		var err error
+		switch e, err = s.security.GetEntry(ctx, user); {
+		case err == nil:
+			kept = &e.Value.Password
+		case !errors.Is(err, lockstep.ErrNotFound):
+			return e, err
+		}
 	}
 	right, err := s.passwords.check(ctx, password, kept)
 	if err == nil && !right {
@@ -76,6 +77,9 @@ func (s *Service) signInAs(ctx context.Context, user string, by lockstep.Entry[s
 // in memory than in the database: a request that starts afterwards reads the new
 // generation, and a sign-in of the old one is not let in.
 func (s *Service) SignedIn(ctx context.Context, token string) (user string, err error) {
+	if len(token) != tokenLength {
+		return "", ErrSignedOut
+	}
 	key := keyOf(token)
 	for {
 		in, err := s.signIns.Get(ctx, key)
@@ -109,6 +113,8 @@ func (s *Service) SignOut(ctx context.Context, token string) error {
 	_, err = settle(ctx, 0, err)
 	return err
 }
+
+var tokenLength = len(rand.Text())
 
 func keyOf(token string) string {
 	hash := sha256.Sum256([]byte(token))
