@@ -184,6 +184,7 @@ func TestProgram(t *testing.T) {
 		"-duration -1s":     "-duration",
 		"bank.db":           `"bank.db" is no flag`,
 		"-store /no/where/": "/no/where",
+		"-store mysql://x":  "mysql://",
 	} {
 		if err := run(context.Background(), strings.Fields(args), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v; want %q", args, err, want)

@@ -29,10 +29,14 @@ type Books struct {
 // OpenBooks opens the database of a postgres:// URL, or else a SQLite file, and makes
 // what is missing.
 func OpenBooks(ctx context.Context, store string) (*Books, error) {
-	if strings.HasPrefix(store, "postgres://") || strings.HasPrefix(store, "postgresql://") {
+	switch scheme, _, isURL := strings.Cut(store, "://"); {
+	case !isURL:
+		return openSQLite(ctx, store)
+	case scheme == "postgres" || scheme == "postgresql":
 		return openPostgres(ctx, store)
+	default:
+		return nil, fmt.Errorf("%s:// is no database of this program: -store takes a file or a postgres:// URL", scheme)
 	}
-	return openSQLite(ctx, store)
 }
 
 // The accounts are a table as any program has it, with a rule of its own: whatever the

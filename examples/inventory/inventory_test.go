@@ -197,6 +197,7 @@ func TestProgram(t *testing.T) {
 		"-buyers -5":        "-buyers",
 		"inventory.db":      `"inventory.db" is no flag`,
 		"-store /no/where/": "/no/where",
+		"-store mysql://x":  "mysql://",
 	} {
 		if err := run(t.Context(), strings.Fields(args), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v; want %q", args, err, want)

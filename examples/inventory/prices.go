@@ -21,7 +21,8 @@ const priceTTL = 500 * time.Millisecond
 // after its load has begun.
 func newPriceList(store lockstep.Store[string, Price]) (*lockstep.Cache[string, Price], error) {
 	return lockstep.New(store, lockstep.Options[string, Price]{
-		TTL: priceTTL,
+		Mode: lockstep.ReadOnly,
+		TTL:  priceTTL,
 	})
 }
 

@@ -31,10 +31,14 @@ type Tables struct {
 // OpenTables opens the database of a postgres:// URL, or else a SQLite file, and makes
 // what is missing.
 func OpenTables(ctx context.Context, store string) (*Tables, error) {
-	if strings.HasPrefix(store, "postgres://") || strings.HasPrefix(store, "postgresql://") {
+	switch scheme, _, isURL := strings.Cut(store, "://"); {
+	case !isURL:
+		return openSQLite(ctx, store)
+	case scheme == "postgres" || scheme == "postgresql":
 		return openPostgres(ctx, store)
+	default:
+		return nil, fmt.Errorf("%s:// is no database of this program: -store takes a file or a postgres:// URL", scheme)
 	}
-	return openSQLite(ctx, store)
 }
 
 // The price list, as the other program has it. The shop's own tables are made by Lockstep.

@@ -342,6 +342,7 @@ func TestProgram(t *testing.T) {
 		"-iterations 0":     "-iterations",
 		"profiles.db":       `"profiles.db" is no flag`,
 		"-store /no/where/": "/no/where",
+		"-store mysql://x":  "mysql://",
 	} {
 		if err := run(t.Context(), strings.Fields(args), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v; want %q", args, err, want)

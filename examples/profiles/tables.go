@@ -35,10 +35,14 @@ const (
 // what is missing. All stores are of one database handle, so that their caches share
 // transactions.
 func OpenTables(ctx context.Context, store string) (*Tables, error) {
-	if strings.HasPrefix(store, "postgres://") || strings.HasPrefix(store, "postgresql://") {
+	switch scheme, _, isURL := strings.Cut(store, "://"); {
+	case !isURL:
+		return openSQLite(ctx, store)
+	case scheme == "postgres" || scheme == "postgresql":
 		return openPostgres(ctx, store)
+	default:
+		return nil, fmt.Errorf("%s:// is no database of this program: -store takes a file or a postgres:// URL", scheme)
 	}
-	return openSQLite(ctx, store)
 }
 
 func openSQLite(ctx context.Context, path string) (*Tables, error) {
