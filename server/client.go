@@ -277,7 +277,7 @@ func clientKill(c *conn, args [][]byte) {
 			c.closing = true // once it has its reply
 			continue
 		}
-		client.nc.Close()
+		client.hangUp()
 		c.server.leave(client)
 	}
 	switch {

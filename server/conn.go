@@ -59,11 +59,12 @@ type conn struct {
 	rested time.Time // when the last request was answered
 	shrunk bool      // the buffers were given back since
 
-	out     outbox         // for anybody
-	follows following      // of CLIENT TRACKING
-	wrote   bool           // there are replies to writes: see tracking.deliver
-	subs    *subscriptions // nil where there never was one
-	kept    int            // so many bytes of w stay there whatever CLIENT REPLY has said
+	out      outbox         // for anybody
+	messages resp.Version   // out.version, which is changed here only
+	follows  following      // of CLIENT TRACKING
+	wrote    bool           // there are replies to writes: see tracking.deliver
+	subs     *subscriptions // nil where there never was one
+	kept     int            // so many bytes of w stay there whatever CLIENT REPLY has said
 
 	mu     sync.Mutex
 	readBy time.Time // the deadline that is set for reading, or zero
@@ -96,7 +97,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	now := time.Now()
 	c := &conn{server: s, nc: nc, created: now, rested: now, counts: &s.counts.stripes[0]}
 	c.r = resp.NewReader(counted{c}, s.options.Limits)
-	c.out.conn, c.out.version = c, resp.RESP2
+	c.out.conn, c.out.version, c.messages = c, resp.RESP2, resp.RESP2
 	c.about = about{version: resp.RESP2, active: now}
 	c.arrive()
 	return c
@@ -146,6 +147,18 @@ func (c *conn) end() {
 	c.out.ended()
 	c.unfollow() // not before: whoever writes must find it until its peer sees the end
 	c.out.pushers.Wait()
+}
+
+// hangUp closes the connection for somebody who must not wait for its peer, as tls.Conn's
+// Close does, up to five seconds, to say farewell to who does not read.
+func (c *conn) hangUp() { socketOf(c.nc).Close() }
+
+// socketOf is what is below TLS, where there is any.
+func socketOf(nc net.Conn) net.Conn {
+	if secure, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		return secure.NetConn()
+	}
+	return nc
 }
 
 // run reads, runs and answers until the connection is to be closed, and tells whether that
@@ -237,7 +250,7 @@ func (c *conn) flush() error {
 		c.server.tracking.deliver(&c.out)
 	}
 	o := &c.out
-	if !o.used.Load() {
+	if !o.used.Load() && c.w.Version() == c.messages {
 		if c.w.Len() == 0 {
 			return nil
 		}
@@ -265,6 +278,7 @@ func (c *conn) flushAll() error {
 	defer o.turn.Unlock()
 	o.mu.Lock()
 	messages, again, m := o.takeLocked(), o.again, o.mode
+	o.version, c.messages = c.w.Version(), c.w.Version()
 	o.reading, o.again, o.againSize, c.follows.reading = false, nil, 0, false
 	o.mu.Unlock()
 	if len(messages) > 0 {
@@ -412,9 +426,11 @@ func linger(nc net.Conn) {
 func (c *conn) linger() {
 	c.out.turn.Lock()
 	closed := closeHalf(c.nc)
+	if closed {
+		c.out.ended() // in the same turn: who fails to send would have the last reply destroyed
+	}
 	c.out.turn.Unlock()
 	if closed {
-		c.out.ended()
 		_, _ = io.Copy(io.Discard, c.nc)
 	}
 }

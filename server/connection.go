@@ -123,13 +123,9 @@ func hello(c *conn, args [][]byte) {
 	c.w.Array(0)
 }
 
-// speak chooses the version of replies and messages.
-func (c *conn) speak(version resp.Version) {
-	c.w.SetVersion(version)
-	c.out.mu.Lock()
-	defer c.out.mu.Unlock()
-	c.out.version = version
-}
+// speak chooses the version of replies. That of messages follows when the reply that says so
+// leaves (flushAll): what others send until then comes before it.
+func (c *conn) speak(version resp.Version) { c.w.SetVersion(version) }
 
 // PING [message]
 func ping(c *conn, args [][]byte) {

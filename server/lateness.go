@@ -1,7 +1,6 @@
 package server
 
 import (
-	"net"
 	"syscall"
 	"time"
 )
@@ -107,11 +106,7 @@ func (o *outbox) full() bool {
 		o.turn.Unlock()
 		return false
 	}
-	nc := o.conn.nc
-	if secure, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = secure.NetConn()
-	}
-	socket, ok := nc.(syscall.Conn)
+	socket, ok := socketOf(o.conn.nc).(syscall.Conn)
 	if !ok {
 		return true // it is being written to, and more is not known of it
 	}

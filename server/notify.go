@@ -132,10 +132,10 @@ func (s *Server) tellEvent(class byte, event, key string) {
 		return
 	}
 	if wanted.has('K') {
-		s.hub.publish(nil, channels, []byte("__keyspace@0__:"+key), []byte(event))
+		s.hub.publish(channels, []byte("__keyspace@0__:"+key), []byte(event))
 	}
 	if wanted.has('E') {
-		s.hub.publish(nil, channels, []byte("__keyevent@0__:"+event), []byte(key))
+		s.hub.publish(channels, []byte("__keyevent@0__:"+event), []byte(key))
 	}
 }
 

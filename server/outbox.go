@@ -297,10 +297,7 @@ func (o *outbox) giveUp(why closing, message string) {
 // is thrown away, so that a peer that reads on finds the end at once, and not behind what
 // is out of date.
 func (o *outbox) cut() {
-	nc := o.conn.nc
-	if secure, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = secure.NetConn() // no farewell to who does not read
-	}
+	nc := socketOf(o.conn.nc) // no farewell to who does not read
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}

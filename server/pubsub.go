@@ -132,8 +132,8 @@ func (c *conn) subscribe(kind topics, names [][]byte) {
 		}
 		listeners[c] = struct{}{}
 	}
-	c.tellSubscriptions()
 	c.queue()
+	c.tellSubscriptions() // and only then: an invalidation, by REDIRECT, comes after it, too
 }
 
 // UNSUBSCRIBE, PUNSUBSCRIBE and SUNSUBSCRIBE [name ...]
@@ -259,9 +259,8 @@ func (m *message) in(version resp.Version) []byte {
 	return m.built[i]
 }
 
-// publish sends a message, and returns to how many. The publisher, which may be nil, gets
-// his own between his replies.
-func (h *hub) publish(from *conn, kind topics, channel, text []byte) (receivers int64) {
+// publish sends a message, and returns to how many.
+func (h *hub) publish(kind topics, channel, text []byte) (receivers int64) {
 	var matched []string
 	if kind == channels {
 		matched = h.matching(channel)
@@ -271,11 +270,6 @@ func (h *hub) publish(from *conn, kind topics, channel, text []byte) (receivers 
 	send := func(listeners map[*conn]struct{}, m *message) {
 		for c := range listeners {
 			receivers++
-			if c == from && !c.executing { // in whose reply it would be
-				c.w.Raw(m.in(c.w.Version()))
-				c.keep()
-				continue
-			}
 			c.out.mu.Lock()
 			c.out.putLocked(m.in(c.out.version))
 			c.out.mu.Unlock()
@@ -289,13 +283,38 @@ func (h *hub) publish(from *conn, kind topics, channel, text []byte) (receivers 
 }
 
 // PUBLISH channel message
-func publish(c *conn, args [][]byte) {
-	c.w.Integer(c.server.hub.publish(c, channels, args[1], args[2]))
-}
+func publish(c *conn, args [][]byte) { c.announce(channels, args[1], args[2]) }
 
 // SPUBLISH shardchannel message
-func shardPublish(c *conn, args [][]byte) {
-	c.w.Integer(c.server.hub.publish(c, shards, args[1], args[2]))
+func shardPublish(c *conn, args [][]byte) { c.announce(shards, args[1], args[2]) }
+
+// announce has who publishes to himself get that in the order in which everybody does, among
+// the messages of others; and between his replies, of which those before must leave first. The
+// reply of an EXEC is one, and his message is before it.
+func (c *conn) announce(kind topics, channel, text []byte) {
+	if !c.executing && c.hears(kind, channel) && c.flush() != nil {
+		c.dropped = true
+		return
+	}
+	c.w.Integer(c.server.hub.publish(kind, channel, text))
+}
+
+// hears tells whether the connection has subscribed to a channel.
+func (c *conn) hears(kind topics, channel []byte) bool {
+	if c.subs == nil {
+		return false
+	}
+	if _, has := c.subs[kind][string(channel)]; has {
+		return true
+	}
+	if kind == channels {
+		for pattern := range c.subs[patterns] {
+			if glob([]byte(pattern), channel, false) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // PUBSUB CHANNELS and SHARDCHANNELS [pattern]

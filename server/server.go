@@ -240,7 +240,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		s.mu.Lock()
 		for _, c := range s.conns {
-			c.nc.Close()
+			c.hangUp()
 		}
 		s.mu.Unlock() // what closeKeys waits for may look for a connection
 		s.end()

@@ -47,7 +47,7 @@ func (s *Server) UsersChanged() {
 		name, known := c.about.user, c.about.known
 		c.mu.Unlock()
 		if user, exists := s.options.Users(name); known && (!exists || user.disabled()) {
-			c.nc.Close()
+			c.hangUp()
 			s.leave(c)
 		}
 	}
