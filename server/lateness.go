@@ -37,6 +37,10 @@ const (
 	lateLooks = 20
 )
 
+// busyMachine is for how many such looks more a writer waits, when InvalidationTimeout is over,
+// for a connection whose socket has room: we are the ones who are late. It is ten times as long.
+const busyMachine = 10 * lateLooks
+
 func (o *outbox) lateStep() time.Duration {
 	return max(o.conn.server.options.InvalidationTimeout/lateLooks, time.Millisecond)
 }

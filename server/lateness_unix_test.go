@@ -85,3 +85,43 @@ func fill(t *testing.T, to *os.File) {
 		t.Fatal(err)
 	}
 }
+
+// TestBusyMachineIsNoReasonToCloseAPeer whose socket has room, though InvalidationTimeout is over; but
+// not for ever.
+func TestBusyMachineIsNoReasonToCloseAPeer(t *testing.T) {
+	for _, c := range []struct {
+		by   time.Duration
+		full bool
+		want time.Duration // that the writer waits; the peer is kept if it is as long as by
+	}{
+		{3 * DefaultInvalidationTimeout, false, 3 * DefaultInvalidationTimeout},
+		{3 * DefaultInvalidationTimeout, true, DefaultInvalidationTimeout},
+		{20 * DefaultInvalidationTimeout, false, 11 * DefaultInvalidationTimeout},
+	} {
+		inBubble(t, func(t *testing.T, r *lateRig) {
+			from, to, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer from.Close()
+			defer to.Close()
+			if c.full {
+				fill(t, to)
+			}
+			w, _ := r.connect(nil)
+			d := &delayed{room: to}
+			p, _ := r.connect(func(nc net.Conn) net.Conn { d.Conn = nc; return d })
+			p.hello("")
+			p.ask("GET k", "_\r\n")
+			d.by = c.by
+			begin := time.Now()
+			go func() { _, _ = p.replies.Decode() }()
+			if w.ask("SET k 1", "+OK\r\n"); time.Since(begin) != c.want {
+				t.Errorf("%+v: the writer waited for %v", c, time.Since(begin))
+			}
+			if kept := r.counts.closed[closedSlow].Load() == 0; kept != (c.want == c.by) {
+				t.Errorf("%+v: kept %t", c, kept)
+			}
+		})
+	}
+}

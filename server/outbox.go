@@ -247,11 +247,11 @@ func (o *outbox) againLocked(i invalidation) {
 }
 
 // await waits until the kernel has every invalidation that has been put down, or the
-// connection is closed. It closes it where that is not before over, or where it has been late
-// too often. It follows waitBegins.
+// connection is closed. It closes it where its peer has not made room for them before over,
+// or has been late too often. It follows waitBegins.
 func (o *outbox) await(over <-chan struct{}) {
 	o.mu.Lock()
-	told, inTime := o.told, true
+	told, inTime, patience := o.told, true, busyMachine
 	for inTime && (o.sent < told || o.over) && !o.closed {
 		if o.moved == nil {
 			o.moved = make(chan struct{})
@@ -261,7 +261,13 @@ func (o *outbox) await(over <-chan struct{}) {
 		select {
 		case <-moved:
 		case <-over:
-			inTime = false
+			if patience--; patience < 0 || o.full() {
+				inTime = false
+				break
+			}
+			again := make(chan struct{})
+			time.AfterFunc(o.lateStep(), func() { close(again) })
+			over = again
 		}
 		o.mu.Lock()
 	}
