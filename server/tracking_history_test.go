@@ -67,8 +67,11 @@ func newCopier(t *testing.T, addr, mode string) (*copier, bool) {
 	}
 	_, _ = io.WriteString(c.p, "CLIENT TRACKING ON "+mode+"\r\n")
 	// An invalidation by prefix may come before the reply.
-	if v, ok := c.next(c.p); !ok || v.Text != "OK" {
+	v, ok := c.next(c.p)
+	if ok && v.Text != "OK" {
 		t.Errorf("%s: %s", mode, v)
+	}
+	if !ok || v.Text != "OK" {
 		return nil, false
 	}
 	return c, true
