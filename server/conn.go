@@ -422,8 +422,10 @@ func linger(nc net.Conn) {
 	}
 }
 
-// linger is for a connection to which others may be sending something.
+// linger is for a connection to which others may be sending something: for as long as the
+// end may take, and no longer, or a listener who does not read would keep Shutdown.
 func (c *conn) linger() {
+	_ = c.nc.SetWriteDeadline(time.Now().Add(lingering))
 	c.out.turn.Lock()
 	closed := closeHalf(c.nc)
 	if closed {

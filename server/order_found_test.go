@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -147,5 +148,29 @@ func TestNobodyWaitsForAFarewell(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("Shutdown waits for a farewell")
+	}
+}
+
+// TestListenerThatDoesNotReadDoesNotKeepShutdown, nor the end of his connection: what is on its way
+// to him has a second.
+func TestListenerThatDoesNotReadDoesNotKeepShutdown(t *testing.T) {
+	s, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, ours := socketPair(t)
+	s.accept(ours)
+	newPeer(t, theirs).ask("SUBSCRIBE c", "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
+	o := &s.clients()[0].out
+	for message := make([]byte, 1<<20); !o.full(); runtime.Gosched() {
+		if o.waiting() == 0 {
+			s.hub.publish(channels, []byte("c"), message)
+		}
+	}
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), patience/2)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("%v, after %v", err, time.Since(begin))
 	}
 }
