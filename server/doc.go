@@ -45,7 +45,8 @@
 //
 // Where Options.Tables names tables that exist, their rows are hashes: users:42. A column that
 // is NULL is a field that is not there, and what a column does not take is an error that names
-// it. KEYS and SCAN tell of them, after the keys; DBSIZE, RANDOMKEY and FLUSHALL do not touch
+// it. A row that an EXEC makes has its columns' defaults when that is committed, and none for
+// what is behind it in the EXEC. KEYS and SCAN tell of them, after the keys; DBSIZE, RANDOMKEY and FLUSHALL do not touch
 // them, nor do commands about strings, ends, RENAME and COPY. A table has one name: two would
 // have two caches, neither of which hears of the other's writes.
 //
