@@ -84,8 +84,9 @@ type Stats struct {
 
 	// Evictions made room, Expirations ended a copy's or a row's lifetime.
 	Evictions, Expirations uint64
-	// Entries, Bytes and Maximum describe memory right now. Bytes is 0 without
-	// MaxBytes; Maximum is MaxEntries or MaxBytes, whichever is set.
+	// Entries, Bytes and Maximum describe memory right now; Bytes may be a moment
+	// behind the writes and loads that were last. It is 0 without MaxBytes; Maximum is
+	// MaxEntries or MaxBytes, whichever is set.
 	Entries, Bytes, Maximum uint64
 
 	// Watching tells whether the table is watched for changes of others; WatchLosses

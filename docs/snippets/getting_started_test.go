@@ -54,7 +54,9 @@ func visit(ctx context.Context, store lockstep.Store[string, User]) error {
 
 func TestPostgreSQL(t *testing.T) {
 	t.Parallel()
-	check(t, onPostgreSQL(t.Context(), dbtest.Postgres(t)))
+	url := dbtest.Postgres(t)
+	check(t, onPostgreSQL(t.Context(), url))
+	watchAccounts(t.Context(), t, url)
 }
 
 // Compiled only: another server would have to be started for it, and what it does is what

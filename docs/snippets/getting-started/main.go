@@ -33,7 +33,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer cache.Close(ctx) // runs before store.Close: it waits for the writes under way
+	defer cache.Close(context.WithoutCancel(ctx)) // before store.Close; waits for the writes under way
 
 	_, err = cache.Get(ctx, "ada")
 	switch {
