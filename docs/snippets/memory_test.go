@@ -23,7 +23,7 @@ type Photo struct {
 var photoOptions = lockstep.Options[string, Photo]{
 	MaxBytes: 256 << 20,
 	Weigher: func(id string, p Photo) uint32 {
-		return uint32(len(id) + len(p.Title) + len(p.JPEG) + 200) // 200: an entry by itself, roughly
+		return uint32(len(id) + len(p.Title) + len(p.JPEG) + 200) // 200: for the entry itself; measure yours
 	},
 }
 

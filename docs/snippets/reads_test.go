@@ -145,7 +145,7 @@ func TestLoadFunction(t *testing.T) {
 		log.Fatal(err)
 	}
 	defer addresses.Close(ctx)
-	address, err := addresses.Get(ctx, "localhost") // lookup is called once a minute, however many ask
+	address, err := addresses.Get(ctx, "localhost") // lookup is called once a minute at most, however many ask
 	check(t, err)
 	equal(t, address, "127.0.0.1")
 	for range 2 {
