@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/compare"
 )
 
@@ -74,13 +75,14 @@ func (v compareVerb) Run(ctx context.Context, out io.Writer, progress standardEr
 		}
 		defer func() { err = errors.Join(err, page.Close()) }()
 	}
+	dir, err := os.MkdirTemp("", "lockstep-compare-")
+	if err != nil {
+		return fmt.Errorf("no directory for temporary files: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	o.Journals = dir
 	text := string(v.Store)
 	if text == "" {
-		dir, err := os.MkdirTemp("", "lockstep-compare-")
-		if err != nil {
-			return fmt.Errorf("no directory for a temporary file: %w", err)
-		}
-		defer os.RemoveAll(dir)
 		text = onFile(filepath.Join(dir, "compare.db"))
 	}
 	url, err := parseStore(text)
@@ -127,7 +129,15 @@ func (c comparison) URL() string { return c.target.URL("") }
 
 func (c comparison) Visit(ctx context.Context, prefix string) (compare.Visit, error) {
 	g, err := c.url.visit(ctx, prefix)
-	return visit{g, c.url}, err
+	return comparedVisit{visit{g, c.url}}, err
+}
+
+// comparedVisit is a guest as package compare needs it.
+type comparedVisit struct{ visit }
+
+func (v comparedVisit) Positions(ctx context.Context, name string) (lockstep.Store[string, int64], error) {
+	s, err := v.positions(ctx, name)
+	return s, v.url.error(err)
 }
 
 // compareProgramVerb is the program that is measured and killed. The command starts
@@ -143,6 +153,6 @@ func (compareProgramVerb) Run(ctx context.Context, out io.Writer) error {
 			return nil, err
 		}
 		g, err := url.visit(ctx, "")
-		return visit{g, url}, err
+		return comparedVisit{visit{g, url}}, err
 	})
 }

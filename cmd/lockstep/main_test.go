@@ -31,7 +31,7 @@ func TestCommandLineThatCannotBeUnderstood(t *testing.T) {
 		names string // what the message must name
 		hint  string // whose help it points to
 	}{
-		{nil, "version", "lockstep"},
+		{nil, "demo", "lockstep"},
 		{[]string{"verzion"}, "verzion", "lockstep"},
 		{[]string{"--yaml"}, "--yaml", "lockstep"},
 		{[]string{"version", "now"}, "now", "lockstep version"},

@@ -224,6 +224,10 @@ func (g *mysqlGuest) integers(ctx context.Context, table string) (lockstep.Store
 	return mysqlstore.OpenIn[int, int64](ctx, g.db, mysqlstore.Options{Table: table})
 }
 
+func (g *mysqlGuest) positions(ctx context.Context, table string) (lockstep.Store[string, int64], error) {
+	return mysqlstore.OpenIn[string, int64](ctx, g.db, mysqlstore.Options{Table: table})
+}
+
 func (g *mysqlGuest) keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error) {
 	return mysqlstore.OpenIn[string, server.Value](ctx, g.db, mysqlstore.Options{Table: table, Codec: rawValues()})
 }

@@ -252,6 +252,10 @@ func (g *postgresGuest) integers(ctx context.Context, table string) (lockstep.St
 	return pgstore.OpenIn[int, int64](ctx, g.db, pgstore.Options{Table: table})
 }
 
+func (g *postgresGuest) positions(ctx context.Context, table string) (lockstep.Store[string, int64], error) {
+	return pgstore.OpenIn[string, int64](ctx, g.db, pgstore.Options{Table: table})
+}
+
 func (g *postgresGuest) keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error) {
 	return pgstore.OpenIn[string, server.Value](ctx, g.db, pgstore.Options{Table: table, Codec: rawValues()})
 }

@@ -202,6 +202,10 @@ func (g *sqliteGuest) integers(ctx context.Context, table string) (lockstep.Stor
 	return sqlitestore.OpenIn[int, int64](ctx, g.db, sqlitestore.Options{Table: table})
 }
 
+func (g *sqliteGuest) positions(ctx context.Context, table string) (lockstep.Store[string, int64], error) {
+	return sqlitestore.OpenIn[string, int64](ctx, g.db, sqlitestore.Options{Table: table})
+}
+
 func (g *sqliteGuest) keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error) {
 	return sqlitestore.OpenIn[string, server.Value](ctx, g.db, sqlitestore.Options{Table: table, Codec: rawValues()})
 }

@@ -53,6 +53,8 @@ type guest interface {
 	database(temporary bool) demo.Database
 	// integers is a store over a table of integers. It makes the table.
 	integers(ctx context.Context, table string) (lockstep.Store[int, int64], error)
+	// positions is one of positions of journals, in the same database.
+	positions(ctx context.Context, table string) (lockstep.Store[string, int64], error)
 	// keys is a store over a table of keys, for the server. It makes the table.
 	keys(ctx context.Context, table string) (lockstep.Store[string, server.Value], error)
 	// claim takes such a table for this program alone; errClaimed says that another one has

@@ -14,6 +14,7 @@ type assignment struct {
 	// URL is the database's, as the command that runs the program reads it.
 	URL      string
 	Table    string
+	Journal  string // a directory
 	Pattern  string
 	Workload Workload
 	Seed     uint64

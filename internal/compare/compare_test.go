@@ -20,13 +20,13 @@ import (
 
 // The test's own patterns: what the counters are there to find.
 var wrong = []pattern{
-	{name: "forgetful", about: "acknowledges every tenth write without making it", open: func(p place) (subject, error) {
+	{name: "forgetful", about: "acknowledges every tenth write without making it", open: func(_ context.Context, p place) (subject, error) {
 		return &forgetful{alone: alone{p.store}}, nil
 	}},
-	{name: "late", about: "answers with what it was asked for first, for ever", open: func(p place) (subject, error) {
+	{name: "late", about: "answers with what it was asked for first, for ever", open: func(_ context.Context, p place) (subject, error) {
 		return &late{alone: alone{p.store}}, nil
 	}},
-	{name: "failing", about: "refuses every write", open: func(p place) (subject, error) {
+	{name: "failing", about: "refuses every write", open: func(_ context.Context, p place) (subject, error) {
 		return failing{alone{p.store}}, nil
 	}},
 }
@@ -88,6 +88,9 @@ func openFile(ctx context.Context, path string) (file, error) {
 func (f file) Table(ctx context.Context, name string) (Store, error) {
 	return sqlitestore.OpenIn[int, int64](ctx, f.db, sqlitestore.Options{Table: name})
 }
+func (f file) Positions(ctx context.Context, name string) (lockstep.Store[string, int64], error) {
+	return sqlitestore.OpenIn[string, int64](ctx, f.db, sqlitestore.Options{Table: name})
+}
 func (f file) Close() error                { return f.db.Close() }
 func (f file) Leave(context.Context) error { return f.db.Close() }
 
@@ -105,6 +108,7 @@ func options(t *testing.T, names ...string) Options {
 		Patterns: names, // nil for all
 		Workload: Workload{Keys: 100, Entries: 50, TTL: 50 * time.Millisecond, Clients: 4, Writes: 0.5, Skew: 1.1, Measure: 300 * time.Millisecond},
 		Seed:     7,
+		Journals: t.TempDir(),
 		Command: func() *exec.Cmd {
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), programOf+"=1")
@@ -214,13 +218,13 @@ func TestStaleReadsAreCounted(t *testing.T) {
 	for _, c := range []struct {
 		pattern string
 		stale   uint64
-	}{{"textbook", 1}, {"write-through", 0}} {
+	}{{"textbook", 1}, {"write-through", 0}, {"cache-aside", 0}} {
 		paused := &pausing{Store: table, loaded: make(chan struct{}), written: make(chan struct{})}
 		p, err := find(c.pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := p.open(place{store: paused, entries: 10, ttl: time.Hour})
+		s, err := p.open(t.Context(), place{store: paused, entries: 10, ttl: time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}

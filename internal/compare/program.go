@@ -14,6 +14,8 @@ import (
 type Database interface {
 	// Table opens a table, and makes it if it is not there.
 	Table(ctx context.Context, name string) (Store, error)
+	// Positions opens a table of positions of journals, and makes it if it is not there.
+	Positions(ctx context.Context, name string) (lockstep.Store[string, int64], error)
 	Close() error
 }
 
@@ -44,7 +46,10 @@ func Program(ctx context.Context, in io.Reader, out io.Writer, open func(ctx con
 	if err != nil {
 		return err
 	}
-	s, err := p.open(place{store: store, entries: a.Workload.Entries, ttl: a.Workload.TTL})
+	s, err := p.open(ctx, place{
+		store: store, entries: a.Workload.Entries, ttl: a.Workload.TTL, journal: a.Journal,
+		positions: func() (lockstep.Store[string, int64], error) { return db.Positions(ctx, a.Table+"_positions") },
+	})
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,8 @@ type Options struct {
 	Patterns []string
 	Workload Workload
 	Seed     uint64
+	// Journals is a directory for those of write-behind, on a disk like the database's.
+	Journals string
 	// Progress, when set, is told what is being done, and how far the run is: a part of
 	// one.
 	Progress func(what string, done float64)
@@ -76,7 +79,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	defer func() { err = errors.Join(err, v.Leave(ctx)) }()
 	report = newReport(o)
 	for i, p := range chosen {
-		r := &run{Options: o, pattern: p, visit: v, table: prefix + fmt.Sprint(i), progress: func(part float64) {
+		r := &run{Options: o, pattern: p, visit: v, table: prefix + fmt.Sprint(i), journal: filepath.Join(o.Journals, fmt.Sprint(i)), progress: func(part float64) {
 			if o.Progress != nil {
 				o.Progress(p.name, (float64(i)+part)/float64(len(chosen)))
 			}
@@ -96,6 +99,7 @@ type run struct {
 	pattern  pattern
 	visit    Visit
 	table    string
+	journal  string
 	progress func(part float64)
 }
 
@@ -183,7 +187,7 @@ func (r *run) recover(ctx context.Context) error {
 // program runs a program until it ends, or is killed. began is told how to kill it.
 func (r *run) program(ctx context.Context, recover bool, began func(kill func()), told func(record) error) error {
 	line, err := json.Marshal(assignment{
-		URL: r.Target.URL(), Table: r.table, Pattern: r.pattern.name, Workload: r.Workload, Seed: r.Seed, Recover: recover,
+		URL: r.Target.URL(), Table: r.table, Journal: r.journal, Pattern: r.pattern.name, Workload: r.Workload, Seed: r.Seed, Recover: recover,
 	})
 	if err != nil {
 		return err
