@@ -194,10 +194,13 @@ func (c *Cache[K, V]) removed(e *entry[K, V], cause memory.Cause) {
 
 // Close refuses new calls, waits for what was accepted — queued writes, commits
 // under way, settlements, hooks — and empties memory. It does not close the
-// store, and does not wait for transactions of the program's that are open (InJoined). When ctx ends first, queued writes are dropped, which their callers are
+// store, and does not wait for transactions of the program's that are open
+// (InJoined). When ctx ends first, queued writes are dropped, which their callers are
 // told as not applied, commits under way are abandoned, which their callers are
-// told as unknown, and the error says how many of each there were. A second
-// Close returns ErrClosed.
+// told as unknown, and the error says how many of each there were. A ctx that has
+// ended already, as a program's often has by then, waits for nothing: give Close
+// context.WithoutCancel(ctx), or one with a time-out of its own. A second Close returns
+// ErrClosed.
 func (c *Cache[K, V]) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {
 		return ErrClosed

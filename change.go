@@ -197,7 +197,8 @@ func (c *Cache[K, V]) refuse(err error) error {
 // given; any other error ends the update, and is returned as not applied. Either
 // is an answer about the row, so one that f gave from memory's copy costs a load,
 // and f is called again if somebody else has changed the row. f must not call
-// Update or Transact for the same key.
+// Update or Transact for the same key. After a hundred calls that others were always
+// faster than, Update gives up with a *ConflictError.
 //
 // The options are Lifetime or ExpiresAt, and TTL. Without them, a row that has an end
 // keeps it: an update changes the value, where Set makes a new row of it.

@@ -79,6 +79,10 @@ type part interface {
 // had read has been checked too: "insufficient funds" is said of a balance that
 // was there.
 //
+// A transaction that has run a hundred times, and found each time that a row had
+// changed, is given up: the error is a *ConflictError that f has not returned. An
+// answer that hangs on which condition did not hold is best made by f, of Set's error.
+//
 // The context that f is given carries the transaction. Using a cache directly
 // with it is ErrInTransaction.
 //
