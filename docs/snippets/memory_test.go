@@ -132,6 +132,29 @@ func TestStaleIfError(t *testing.T) {
 	})
 }
 
+func TestRefreshAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		store := fault.Inject(memstore.New(memstore.Options[string, User]{}), fault.Script{}, 1)
+		users, err := lockstep.New(store, lockstep.Options[string, User]{
+			TTL:          time.Minute,
+			RefreshAhead: 10 * time.Second,
+		})
+		check(t, err)
+		defer users.Close(ctx)
+		_, err = users.Set(ctx, "ada", User{Name: "Ada"})
+		check(t, err)
+		for range 10 {
+			time.Sleep(55 * time.Second)
+			_, err = users.Get(ctx, "ada")
+			check(t, err)
+			synctest.Wait()
+		}
+		equal(t, users.Stats().Misses, 0)
+		equal(t, store.Counts().Loads, 10)
+	})
+}
+
 func TestTTLOfOneWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()

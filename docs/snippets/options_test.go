@@ -1,13 +1,17 @@
 package snippets
 
 import (
+	"context"
+	"database/sql"
 	"errors"
 	"log"
 	"testing"
 	"time"
 
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/journal"
 	"github.com/lockstep-cache/lockstep/store/memstore"
+	"github.com/lockstep-cache/lockstep/store/sqlitestore"
 )
 
 var alone = lockstep.Options[string, User]{} // 100,000 entries, for as long as there is room
@@ -36,6 +40,88 @@ var viewCounts = lockstep.Options[string, int64]{
 	Hooks: lockstep.Hooks[string]{
 		Rejected: func(e lockstep.RejectedEvent[string]) { log.Print("acknowledged, and refused: ", e) },
 	},
+}
+
+func openKept(ctx context.Context, db *sqlitestore.Database, dir string) (*lockstep.Cache[string, int64], error) {
+	rows, err := sqlitestore.OpenIn[string, int64](ctx, db, sqlitestore.Options{Table: "views"})
+	if err != nil {
+		return nil, err
+	}
+	positions, err := sqlitestore.OpenIn[string, int64](ctx, db, sqlitestore.Options{Table: "journal_positions"})
+	if err != nil {
+		return nil, err
+	}
+	kept, err := journal.Open(ctx, dir, journal.Options[string, int64]{Positions: positions})
+	if err != nil {
+		return nil, err
+	}
+	return lockstep.New(rows, lockstep.Options[string, int64]{
+		Mode:   lockstep.WriteBehind,
+		Behind: lockstep.Behind[string, int64]{Journal: kept},
+	})
+}
+
+type prices struct {
+	db    *sql.DB
+	cache *lockstep.Cache[string, int64]
+}
+
+func openPrices(db *sql.DB) (*prices, error) {
+	cache, err := lockstep.New(lockstep.ByHand[string, int64](), lockstep.Options[string, int64]{
+		Mode: lockstep.CacheAside,
+		TTL:  time.Minute,
+	})
+	return &prices{db, cache}, err
+}
+
+func (p *prices) of(ctx context.Context, item string) (int64, error) {
+	return p.cache.GetWith(ctx, item, func(ctx context.Context) (cents int64, err error) {
+		err = p.db.QueryRowContext(ctx, "SELECT cents FROM prices WHERE item = ?", item).Scan(&cents)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = lockstep.ErrNotFound
+		}
+		return cents, err
+	})
+}
+
+func (p *prices) set(ctx context.Context, item string, cents int64) error {
+	return p.cache.WriteWith(ctx, []string{item}, func(ctx context.Context) error {
+		_, err := p.db.ExecContext(ctx, "INSERT OR REPLACE INTO prices VALUES (?, ?)", item, cents)
+		return err
+	})
+}
+
+func TestCacheAside(t *testing.T) {
+	ctx := t.Context()
+	db := database(t)
+	execute(t, db, "CREATE TABLE prices (item TEXT PRIMARY KEY, cents INTEGER NOT NULL)")
+	program, err := sql.Open("sqlite", db.Path())
+	check(t, err)
+	defer program.Close()
+	p, err := openPrices(program)
+	check(t, err)
+	defer p.cache.Close(ctx)
+	_, err = p.of(ctx, "lamp")
+	equal(t, errors.Is(err, lockstep.ErrNotFound), true)
+	for _, want := range []int64{1200, 1300} {
+		check(t, p.set(ctx, "lamp", want))
+		got, err := p.of(ctx, "lamp")
+		check(t, err)
+		equal(t, got, want)
+	}
+}
+
+func TestJournal(t *testing.T) {
+	ctx := t.Context()
+	db := database(t)
+	views, err := openKept(ctx, db, t.TempDir())
+	check(t, err)
+	_, err = views.Set(ctx, "page", 1)
+	check(t, err)
+	check(t, views.Close(ctx))
+	page, err := cached(t, db, "views", lockstep.Options[string, int64]{}).Get(ctx, "page")
+	check(t, err)
+	equal(t, page, 1)
 }
 
 func TestModes(t *testing.T) {
