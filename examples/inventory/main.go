@@ -98,7 +98,7 @@ func open(ctx context.Context, tables *Tables, sale *Sale, name string, page *pa
 	if err := sale.Shop.Stock(ctx, sale.Item, sale.Units); err != nil {
 		return result{}, err
 	}
-	before, began := sale.Shop.stock.Stats(), time.Now()
+	before, prices, began := sale.Shop.stock.Stats(), sale.Shop.prices.Stats(), time.Now()
 	stopChanges := erp.keepChanging(ctx)
 	stopProgress := page.progress(name, sale)
 	err := sale.Run(ctx)
@@ -116,13 +116,16 @@ func open(ctx context.Context, tables *Tables, sale *Sale, name string, page *pa
 	if sold := int(sale.Sold.Load()); sold != inventory.Sold || inventory.Held > 0 {
 		faults = append(faults, fmt.Sprintf("%d buyers have paid, %d units are sold, and %d held for nobody", sold, inventory.Sold, inventory.Held))
 	}
-	after := sale.Shop.stock.Stats()
+	after, pricesAfter := sale.Shop.stock.Stats(), sale.Shop.prices.Stats()
+	ahead := int64(pricesAfter.RefreshesAhead - prices.RefreshesAhead)
 	return result{
 		name: name, sale: sale, inventory: inventory, faults: faults, took: took,
 		conflicts: after.Conflicts - before.Conflicts,
 		writes:    after.Writes - before.Writes,
 		hits:      100 * float64(after.Hits-before.Hits) / max(1, float64(after.Hits-before.Hits+after.Misses-before.Misses)),
 		prices:    erp.changes,
+		ahead:     ahead,
+		waited:    max(0, int64(pricesAfter.Loads-prices.Loads)-ahead), // one load may be under way
 	}, nil
 }
 

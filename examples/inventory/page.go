@@ -27,7 +27,8 @@ type result struct {
 
 	conflicts, writes uint64
 	hits              float64 // of a hundred looks
-	prices            int
+	prices            int     // changes of it
+	ahead, waited     int64   // loads of it, in the background and not
 }
 
 // progress draws a bar until stop is called.
@@ -83,11 +84,13 @@ func (p *page) results(results []result) error {
 	count("left on the shelf", func(r result) int64 { return int64(r.inventory.OnHand) })
 	count("held, and given back", func(r result) int64 { return r.sale.Waived.Load() })
 	count("buyers who came too late", func(r result) int64 { return r.sale.TooLate.Load() })
-	count("looks at the shelf", func(r result) int64 { return r.sale.Looks.Load() })
-	row("reads of it answered from memory", func(r result) string { return fmt.Sprintf("%.1f %%", r.hits) })
-	count("writes of it", func(r result) int64 { return int64(r.writes) })
+	count("looks at the shelf and the price", func(r result) int64 { return r.sale.Looks.Load() })
+	row("reads of the shelf answered from memory", func(r result) string { return fmt.Sprintf("%.1f %%", r.hits) })
+	count("writes of the row", func(r result) int64 { return int64(r.writes) })
 	count("conflicts, and tried again", func(r result) int64 { return int64(r.conflicts) })
 	count("changes of the price by another program", func(r result) int64 { return int64(r.prices) })
+	count("loads of it that nobody waited for", func(r result) int64 { return r.ahead })
+	count("loads of it that buyers waited for", func(r result) int64 { return r.waited })
 	row("earned", func(r result) string { return r.inventory.Earned.String() })
 	row("took", func(r result) string { return fmt.Sprintf("%.2f s", r.took.Seconds()) })
 	b.WriteByte('\n')

@@ -23,6 +23,9 @@ func newPriceList(store lockstep.Store[string, Price]) (*lockstep.Cache[string, 
 	return lockstep.New(store, lockstep.Options[string, Price]{
 		Mode: lockstep.ReadOnly,
 		TTL:  priceTTL,
+		// A price that people look at is loaded anew before its time is over, in the
+		// background: none of them waits for it. One that nobody looks at is not.
+		RefreshAhead: priceTTL / 2,
 	})
 }
 

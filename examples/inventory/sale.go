@@ -22,7 +22,7 @@ type Sale struct {
 	Sold    atomic.Int64 // units
 	Waived  atomic.Int64 // held, and given back
 	TooLate atomic.Int64 // buyers who went away with nothing
-	Looks   atomic.Int64 // at the shelf
+	Looks   atomic.Int64 // at the shelf and the price
 }
 
 const (
@@ -58,7 +58,12 @@ func (s *Sale) buy(ctx context.Context, draw *mathrand.Rand) error {
 	for range patience {
 		s.Looks.Add(1)
 		var available int
-		err := again(ctx, func() (err error) { available, err = s.Shop.Available(ctx, s.Item); return err })
+		err := again(ctx, func() (err error) {
+			if available, err = s.Shop.Available(ctx, s.Item); err == nil {
+				_, err = s.Shop.Price(ctx, s.Item)
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
