@@ -155,7 +155,7 @@ func (c *Cache[K, V]) loadDue(due []dueCopy[K, V]) {
 // under way on its key, which will bring a newer one.
 func (c *Cache[K, V]) joinAhead(d dueCopy[K, V]) (f *flight[K, V], leave func()) {
 	key := d.e.Key
-	if e, ok := c.memory.Get(key); !ok || e != d.e || !c.fresh(e) {
+	if e, ok := c.held(key); !ok || e != d.e || !c.fresh(e) {
 		return nil, nil
 	}
 	if !c.gate.IfIdle(key, func() {}) {

@@ -110,6 +110,15 @@
 // set Options.Clone for types whose values are. Update and In(tx).Get hand out
 // private copies in any case.
 //
+// # Modes
+//
+// The tables are those of Mode WriteThrough, and of WriteAround where they say so. In
+// Mode ReadOnly every write is ErrUnsupported. In WriteBehind a write is acknowledged
+// from memory, before the database has it. In CacheAside the program
+// reads and writes the database by functions of its own, given to GetWith and WriteWith,
+// and an error of such a function is its caller's, as it is: what it has left open is
+// bounded by the TTL. What each mode does not make is ErrUnsupported.
+//
 // # Layout
 //
 // Cache is in cache.go; the read path in read.go, the write path in write.go,

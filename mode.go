@@ -3,7 +3,7 @@ package lockstep
 import "fmt"
 
 // Mode is the pattern that a cache follows: what becomes of a write. The zero value is
-// WriteThrough.
+// WriteThrough. What each promises is a table, docs/patterns.md.
 type Mode uint8
 
 const (
