@@ -48,6 +48,9 @@ type Cache[K comparable, V any] struct {
 	// behind is nil in every mode but WriteBehind.
 	behind *writeBehind[K, V]
 
+	// watchBegun is closed while the table is watched, and another one after that.
+	watchBegun atomic.Pointer[chan struct{}]
+
 	// unlisten ends the store's calls of replaced.
 	unlisten func()
 
@@ -138,6 +141,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 	}
 	if can.Watch != nil {
 		c.gate.HoldAll() // until it has begun
+		c.unwatched()
 		c.tellOutside(OutsideEvent[K]{All: true, Blind: true})
 		c.tasks.begin()
 		go c.watch()

@@ -249,4 +249,3 @@ func TestTheTableOfPatternsIsTheTests(t *testing.T) {
 		}
 	}
 }
-

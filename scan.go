@@ -17,7 +17,7 @@ const scanPage = 512
 // An error ends the sequence.
 func (c *Cache[K, V]) Scan(ctx context.Context) iter.Seq2[Entry[K, V], error] {
 	return func(yield func(Entry[K, V], error) bool) {
-		err := c.pages(ctx, "Scan", func(page Page[K, V]) bool {
+		err := c.pages(ctx, func(page Page[K, V]) bool {
 			now := c.clock.Time(c.clock.Precise())
 			for i, key := range page.Keys {
 				row := page.Rows[i]
@@ -37,10 +37,10 @@ func (c *Cache[K, V]) Scan(ctx context.Context) iter.Seq2[Entry[K, V], error] {
 // pages reads the table until f returns false. Before f sees a page, memory has
 // nothing older than what the page tells: neither than its rows, nor than the
 // absence of those that a commit under way has deleted.
-func (c *Cache[K, V]) pages(ctx context.Context, call string, f func(Page[K, V]) bool) error {
+func (c *Cache[K, V]) pages(ctx context.Context, f func(Page[K, V]) bool) error {
 	var cursor any
 	for {
-		page, err := c.pageOf(ctx, call, cursor, scanPage)
+		page, err := c.pageOf(ctx, "Scan", cursor, scanPage)
 		if err != nil {
 			return err
 		}
@@ -115,50 +115,4 @@ func (c *Cache[K, V]) noOlder(a, b *entry[K, V]) bool {
 		return a.Version >= b.Version
 	}
 	return !a.Exists && !b.Exists
-}
-
-// WarmOptions bounds a Warm.
-type WarmOptions struct {
-	// Limit is the number of rows to load. Zero means as many as fit: MaxEntries,
-	// or until MaxBytes is reached.
-	Limit int
-	// Progress, when set, is told after each page how many rows are in memory.
-	Progress func(rows int)
-}
-
-// Warm fills memory from the table and returns the number of rows it loaded or
-// found there. It reads the keys by a scan and the rows by loads, which readers
-// may share, and which writes defeat as they do any load. Rows come in the
-// store's order: when the table is larger than memory, which of them are kept is
-// the store's and the eviction's choice.
-func (c *Cache[K, V]) Warm(ctx context.Context, options WarmOptions) (n int, err error) {
-	if options.Limit < 0 {
-		return 0, fmt.Errorf("%w option: Limit is negative", ErrInvalid)
-	}
-	limit := options.Limit
-	if limit == 0 {
-		limit = c.options.MaxEntries
-	}
-	var inner error
-	err = c.pages(ctx, "Warm", func(page Page[K, V]) bool {
-		keys := page.Keys
-		if limit > 0 {
-			keys = keys[:min(len(keys), limit-n)]
-		}
-		var entries map[K]*entry[K, V]
-		if entries, inner = c.readMany(ctx, keys); inner != nil {
-			return false
-		}
-		n += len(entries)
-		if options.Progress != nil {
-			options.Progress(n)
-		}
-		_, weight, maximum := c.memory.Size()
-		full := c.options.MaxBytes > 0 && weight+weight/uint64(max(1, n))*scanPage > maximum
-		return (limit == 0 || n < limit) && !full
-	})
-	if err == nil {
-		err = inner
-	}
-	return n, err
 }

@@ -1,6 +1,7 @@
 package lockstep
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -48,6 +49,7 @@ func (c *Cache[K, V]) watch() {
 					live = true
 					c.counts.watching.Store(true)
 					c.gate.ReleaseAll()
+					close(*c.watchBegun.Load())
 					c.tellOutside(OutsideEvent[K]{All: true})
 				}
 				c.outside(e)
@@ -58,6 +60,7 @@ func (c *Cache[K, V]) watch() {
 		mu.Unlock()
 		if live {
 			c.gate.HoldAll()
+			c.unwatched()
 			c.counts.watching.Store(false) // before it is told: see replaced
 			c.tellOutside(OutsideEvent[K]{All: true, Blind: true})
 			delay = firstWatchDelay
@@ -79,6 +82,26 @@ func (c *Cache[K, V]) watch() {
 			timer.Stop()
 			return
 		}
+	}
+}
+
+// unwatched says that nobody watches the table, and awaitWatch waits until somebody does.
+func (c *Cache[K, V]) unwatched() {
+	begun := make(chan struct{})
+	c.watchBegun.Store(&begun)
+}
+
+func (c *Cache[K, V]) awaitWatch(ctx context.Context) error {
+	if c.can.Watch == nil {
+		return nil
+	}
+	select {
+	case <-*c.watchBegun.Load():
+		return nil
+	case <-c.closing.Done():
+		return ErrClosed
+	case <-ctx.Done():
+		return ended(ctx)
 	}
 }
 
