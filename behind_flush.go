@@ -211,6 +211,8 @@ func (f *flush[K, V]) parts() (parts [][]int) {
 	switch {
 	case len(left) == 0:
 		return nil
+	case f.alone:
+		return [][]int{left[:1]}
 	case !f.apart:
 		return [][]int{left}
 	case f.accepted > 0:

@@ -181,10 +181,7 @@ func (b *writeBehind[K, V]) journaled(f *flush[K, V]) error {
 	defer cancel()
 	began := c.clock.Precise()
 	parts := f.parts()
-	last := true // nothing is left after them
-	if f.alone && len(f.left) > 0 {
-		parts, last = [][]int{f.left[:1]}, len(f.left) == 1
-	}
+	last := !f.alone || len(f.left) <= 1 // nothing is left after them
 	var txn Txn
 	var rows [][]Row[V]
 	refused, why := -1, error(nil)
@@ -195,12 +192,15 @@ func (b *writeBehind[K, V]) journaled(f *flush[K, V]) error {
 		for i, part := range parts {
 			set := f.changes(f.places(part))
 			o, err := c.can.Apply(ctx, txn, set)
-			switch {
-			case err == nil && hopeless(o.Err):
-				refused, why = i, o.Err
+			if err == nil {
+				err = o.Err
+			}
+			if hopeless(err) {
+				refused, why = i, err
 				return nil
-			case err != nil || o.Err != nil:
-				return errors.Join(err, o.Err)
+			}
+			if err != nil {
+				return err
 			}
 			rows = append(rows, o.Rows)
 			c.counts.batchedRows.Add(uint64(len(set.Changes)))

@@ -102,12 +102,6 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 	}
 	c.usable = c.fresh
 	c.plainHits = options.Clone == nil && options.Hooks.Hit == nil && options.Mode != WriteBehind && options.Mode != CacheAside
-	if options.Mode == WriteBehind {
-		if c.behind, err = newWriteBehind(c); err != nil {
-			c.clock.Close()
-			return nil, err
-		}
-	}
 	c.life, c.endLife = context.WithCancelCause(context.Background())
 	c.commits = context.WithValue(c.life, patientKey{}, true)
 	c.hasty = context.WithValue(c.commits, hastyKey{}, true)
@@ -117,6 +111,13 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 	if c.memory, err = memory.New(c.memoryConfig()); err != nil {
 		c.clock.Close()
 		return nil, fmt.Errorf("%w option: %w", ErrInvalid, err)
+	}
+	if options.Mode == WriteBehind {
+		if c.behind, err = newWriteBehind(c); err != nil {
+			c.memory.Close()
+			c.clock.Close()
+			return nil, err
+		}
 	}
 	c.gate = gate.New(c.life, c.memory, c.noOlder)
 	c.queue = commit.New(commit.Config[K, *write[K, V]]{

@@ -29,7 +29,7 @@ import (
 	"github.com/lockstep-cache/lockstep/store/sqlitestore"
 )
 
-var kills = flag.Int("kills", 3, "how often each test of crashes kills a writing program")
+var kills = flag.Int("kills", 2, "how often each test of crashes kills a writing program")
 
 // stores are the tables of a killed program.
 type stores struct {

@@ -230,7 +230,9 @@ func (j *Journal[K, V]) Marked(number uint64) {
 	j.position.marked(number)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.removeOver(number)
+	if !j.closed { // the directory may be another program's by now
+		j.removeOver(number)
+	}
 }
 
 // Position implements lockstep.Journal.
