@@ -366,11 +366,10 @@ func TestADoubtfulRecord(t *testing.T) {
 func TestADoubtfulRecordDoesNotUndoWhatWentThrough(t *testing.T) {
 	m := newMachine(t)
 	p := m.start()
-	m.disk.set(func() { m.disk.unsynced = true })
+	m.disk.set(func() { m.disk.unsynced, m.disk.uncreate = true, true }) // so the journal stays as it is
 	if _, err := p.Set(t.Context(), "k", 1); !errors.Is(err, lockstep.ErrUnknownOutcome) {
 		t.Fatalf("Set: %v", err)
 	}
-	m.disk.set(func() { m.disk.uncreate = true }) // so the journal stays as it is
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := p.Set(ctx, "k", 2); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, lockstep.ErrUnknownOutcome) {
@@ -605,4 +604,24 @@ func (s choosy) Capabilities() lockstep.Capabilities[string, int] {
 		return apply(ctx, txn, set)
 	}
 	return caps
+}
+
+// A transaction that a killed program has sent, and which the server comes to when the next
+// one has read the position, moves it no more.
+func TestWhatADeadProgramHasSentComesTooLate(t *testing.T) {
+	m := newMachine(t)
+	dead := m.open()
+	if err := dead.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next := m.open()
+	defer next.Close()
+	txn, err := m.positions.Capabilities().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer txn.Rollback(t.Context())
+	if err := dead.Mark(t.Context(), txn, 1); !errors.Is(err, lockstep.ErrUnavailable) {
+		t.Errorf("Mark: %v", err)
+	}
 }
