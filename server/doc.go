@@ -46,9 +46,10 @@
 // Where Options.Tables names tables that exist, their rows are hashes: users:42. A column that
 // is NULL is a field that is not there, and what a column does not take is an error that names
 // it. A row that an EXEC makes has its columns' defaults when that is committed, and none for
-// what is behind it in the EXEC. KEYS and SCAN tell of them, after the keys; DBSIZE, RANDOMKEY and FLUSHALL do not touch
-// them, nor do commands about strings, ends, RENAME and COPY. A table has one name: two would
-// have two caches, neither of which hears of the other's writes.
+// what is behind it in the EXEC. KEYS and SCAN tell of tables, after the keys; DBSIZE,
+// RANDOMKEY and FLUSHALL do not touch them, nor do commands about strings, ends, RENAME and
+// COPY. A table has one name: two would have two caches, neither of which hears of the other's
+// writes.
 //
 // DBSIZE, KEYS and RANDOMKEY read the whole table. A hash is one row: HGET looks through it,
 // and a write of any of its fields writes all of it.

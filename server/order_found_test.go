@@ -3,9 +3,13 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,5 +176,74 @@ func TestListenerThatDoesNotReadDoesNotKeepShutdown(t *testing.T) {
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {
 		t.Errorf("%v, after %v", err, time.Since(begin))
+	}
+}
+
+// TestShutdownUnderLoadAnswersWhatItDoes: what is in the database then is what was answered, of each
+// writer, who reads to the end; and somebody is told of all that.
+func TestShutdownUnderLoadAnswersWhatItDoes(t *testing.T) {
+	const writers = 20
+	store := memstore.New(memstore.Options[string, Value]{})
+	s, addr := start(t, Options{Store: store})
+	told := dial(t, addr)
+	told.hello("BCAST")
+	go func() { _, _ = io.Copy(io.Discard, told); told.Close() }()
+	var all sync.WaitGroup
+	var begun atomic.Int64
+	started := make(chan struct{})
+	answered := make([]int, writers)
+	for i := range writers {
+		p := dial(t, addr)
+		ahead, gone := make(chan struct{}, 20), make(chan struct{})
+		all.Go(func() {
+			go func() {
+				for n := 1; ; n++ {
+					select {
+					case ahead <- struct{}{}:
+					case <-gone:
+						return
+					}
+					request := fmt.Sprintf("SET k%d %d\r\n", i, n)
+					switch n % 3 {
+					case 1:
+						request = fmt.Sprintf("MULTI\r\nSET k%d %d\r\nEXEC\r\n", i, n)
+					case 2:
+						request = fmt.Sprintf("MSET k%d %d\r\n", i, n)
+					}
+					if _, err := io.WriteString(p, request); err != nil {
+						return
+					}
+				}
+			}()
+			for {
+				v, err := p.replies.Decode()
+				if err != nil {
+					p.Close()
+					close(gone)
+					return // the end, or a reset because of what had come and was not read
+				}
+				if v.Text == "OK" && answered[i]%3 != 0 || len(v.Elems) == 1 {
+					answered[i]++
+					<-ahead
+				}
+				if answered[i] == 10 && begun.Add(1) == writers {
+					close(started)
+				}
+			}
+		})
+	}
+	<-started
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	all.Wait()
+	for i, n := range answered {
+		rows, err := store.Load(t.Context(), []string{fmt.Sprint("k", i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := rows[fmt.Sprint("k", i)].Value; got != NewString(fmt.Sprint(n)) {
+			t.Errorf("writer %d was answered %d times, and the database has %s", i, n, got)
+		}
 	}
 }
