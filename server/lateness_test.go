@@ -181,6 +181,7 @@ func TestSocketThatIsFullIsCharged(t *testing.T) {
 		go func() { _ = s.Serve(listener) }()
 		t.Cleanup(func() { _ = s.Shutdown(context.Background()) })
 		w := dial(t, listener.Addr().String())
+		w.ask("PING", pong) // it is accepted
 		deaf, ours := socketPair(t)
 		if secure {
 			deaf, ours = tls.Client(deaf, &tls.Config{InsecureSkipVerify: true}), tls.Server(ours, certificate.TLS.Clone())
@@ -202,13 +203,9 @@ func TestSocketThatIsFullIsCharged(t *testing.T) {
 			defer o.mu.Unlock()
 			return o.late.level
 		}
-		for !o.full() {
-			runtime.Gosched()
-		}
+		until(t, o.full)
 		w.send("SET k 1\r\n")
-		for level() == 0 {
-			runtime.Gosched()
-		}
+		until(t, func() bool { return level() > 0 })
 		// It reads on. What was sent before the invalidation are whole replies, and all of it comes.
 		seen := 0
 		for told := false; !told || seen < replies; {
@@ -224,9 +221,7 @@ func TestSocketThatIsFullIsCharged(t *testing.T) {
 		w.want("+OK\r\n")
 		// And then it does not, and has used up what it had.
 		p.send(strings.Repeat("GET big\r\n", replies))
-		for !o.full() {
-			runtime.Gosched()
-		}
+		until(t, o.full)
 		o.mu.Lock()
 		o.late.level, o.late.at = lateBudget*s.options.InvalidationTimeout, time.Now().Add(time.Hour)
 		o.mu.Unlock()
@@ -238,7 +233,17 @@ func TestSocketThatIsFullIsCharged(t *testing.T) {
 	}
 }
 
-// socketPair returns the two ends of a connection with a small buffer on our side.
+// until waits for what a socket is soon.
+func until(t *testing.T, is func() bool) {
+	t.Helper()
+	for begin := time.Now(); !is(); runtime.Gosched() {
+		if time.Since(begin) > patience {
+			t.Fatal("it is not so")
+		}
+	}
+}
+
+// socketPair returns the two ends of a connection that takes little.
 func socketPair(t *testing.T) (theirs, ours net.Conn) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -252,6 +257,7 @@ func socketPair(t *testing.T) (theirs, ours net.Conn) {
 	if ours, err = listener.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	_ = ours.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	_ = theirs.(*net.TCPConn).SetReadBuffer(64 << 10) // which does not grow then
+	_ = ours.(*net.TCPConn).SetWriteBuffer(64 << 10)
 	return theirs, ours
 }
