@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/resp"
 	"github.com/lockstep-cache/lockstep/store/memstore"
 )
@@ -49,4 +50,14 @@ func TestWhoIsReadOnlyByNowDoesNotAdministerByExec(t *testing.T) {
 	s.UsersChanged()
 	p.ask("EXEC", "*3\r\n-"+notAnyMore+"\r\n-"+notAnyMore+"\r\n+PONG\r\n")
 	other.ask("PING", pong)
+}
+
+// TestNoModeWithoutACommitIsServed: OK says that the database has it.
+func TestNoModeWithoutACommitIsServed(t *testing.T) {
+	for _, mode := range []lockstep.Mode{lockstep.WriteBehind, lockstep.CacheAside} {
+		_, err := New(Options{Store: memstore.New(memstore.Options[string, Value]{}), Cache: lockstep.Options[string, Value]{Mode: mode}})
+		if want := "server: Options.Cache: its Mode is " + mode.String(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v; want %s", err, want)
+		}
+	}
 }

@@ -30,6 +30,9 @@ func newKeyspace(o Options, t *tracking) (*keyspace, error) {
 	if o.Cache.StaleIfError != 0 || o.Cache.Clone != nil {
 		return nil, errors.New("server: Options.Cache has StaleIfError or Clone: a reply cannot say that it is stale, and values cannot be changed")
 	}
+	if err := commits(o.Cache.Mode); err != nil {
+		return nil, fmt.Errorf("server: Options.Cache: %w", err)
+	}
 	listen(t, &o.Cache.Hooks, func(key string) string { return key })
 	t.server.tellEnds(&o.Cache.Hooks)
 	opened, err := lockstep.New(o.Store, o.Cache)
@@ -48,6 +51,15 @@ func newKeyspace(o Options, t *tracking) (*keyspace, error) {
 	return &keyspace{
 		tables: tables, view: &cached{cache: cache, tables: tables, seed: maphash.MakeSeed()}, cache: cache, longest: longest - 1, mostReply: t.server.most(), absent: absentFor(o.Cache), cursors: &cursors{},
 	}, nil
+}
+
+// commits refuses the modes of a cache in which a write that is answered is not in the
+// database, or is not the cache's to make.
+func commits(mode lockstep.Mode) error {
+	if mode == lockstep.WriteBehind || mode == lockstep.CacheAside {
+		return fmt.Errorf("its Mode is %v; what the server answers is committed, by the cache", mode)
+	}
+	return nil
 }
 
 // request is a command about keys, under way: on its connection's goroutine, or beside

@@ -38,7 +38,8 @@ type Options struct {
 	Store lockstep.Store[string, Value]
 
 	// Cache configures the cache over Store, which the server opens, and Shutdown closes.
-	// StaleIfError and Clone must not be set.
+	// StaleIfError and Clone must not be set, and its Mode is neither WriteBehind nor
+	// CacheAside: what the server answers is committed.
 	Cache lockstep.Options[string, Value]
 
 	// Tables are tables that exist, whose rows are hashes. They need a Store beside them. A

@@ -88,6 +88,9 @@ func openTables(all []Table, keys any, tracking *tracking) (*tables, error) {
 				}
 				served[identity] = o.Name + ":…"
 			}
+			if err := commits(o.Cache.Mode); err != nil {
+				return fmt.Errorf("its Cache: %w", err)
+			}
 			t := &servedTable{name: o.Name, columns: map[string]sqlrows.Column{}, seed: maphash.MakeSeed(),
 				readOnly: o.ReadOnly || o.Store.Capabilities().ReadOnly, absent: absentFor(o.Cache)}
 			listen(tracking, &o.Cache.Hooks, t.of)
