@@ -444,7 +444,7 @@ func TestTablesThatCannotBeServed(t *testing.T) {
 	for want, all := range map[string][]Table{
 		"must not be empty": {{Store: good}}, "nor have a colon": {{Name: "a:b", Store: good}}, "it is there twice": {{Name: "a", Store: good}, {Name: "a", Store: good}}, "it has no Store": {{Name: "a"}},
 		"its Cache: its Mode is WriteBehind": {{Name: "a", Store: good, Cache: lockstep.Options[sqlrows.Key, sqlrows.Row]{Mode: lockstep.WriteBehind}}},
-		"StaleIfError":                {{Name: "a", Store: good, Cache: lockstep.Options[sqlrows.Key, sqlrows.Row]{StaleIfError: 1}}}, "Options.Tables need": nil,
+		"StaleIfError":                       {{Name: "a", Store: good, Cache: lockstep.Options[sqlrows.Key, sqlrows.Row]{StaleIfError: 1}}}, "Options.Tables need": nil,
 	} {
 		o := Options{Store: keys, Tables: all}
 		if all == nil {
