@@ -26,18 +26,6 @@ func (s *scene) flushes() {
 	}
 }
 
-// eventually waits, in fake time, until so.
-func (s *scene) eventually(what string, so func() bool) {
-	s.Helper()
-	for range 10_000 {
-		if so() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	s.Fatalf("never: %s", what)
-}
-
 func TestAWriteBehindIsSeenAtOnceAndFlushedLater(t *testing.T) {
 	inBubble(t, behindWith(lockstep.Behind[string, int]{MaxDelay: time.Second}), func(s *scene) {
 		s.behind("k", 1)
