@@ -237,9 +237,11 @@ func TestTheTableOfPatternsIsTheTests(t *testing.T) {
 		if !strings.Contains(held, "`TestPatterns/"+mode.String()+"`") {
 			t.Errorf("the line of %v is not there, or does not name TestPatterns/%v: %q", mode, mode, held)
 		}
+	}
+	for name, held := range lines {
 		for _, m := range regexp.MustCompile("`(Test[^`/]*)").FindAllStringSubmatch(held, -1) {
 			if !tests[m[1]] {
-				t.Errorf("the line of %v names %s, which there is not", mode, m[1])
+				t.Errorf("the line of %s names %s, which there is not", name, m[1])
 			}
 		}
 	}
