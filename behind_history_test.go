@@ -115,11 +115,12 @@ func recordBehind(t *testing.T, seed uint64, calls int, scale scale) (*history.H
 	if refused {
 		top = refusing{store}
 	}
+	ttl := []time.Duration{0, 5 * scale.unit}[random.IntN(2)] * time.Duration(min(1, scale.unit/time.Millisecond))
 	cache := cachetest.Open(t, top, lockstep.Options[int, int64]{
 		Mode:       lockstep.WriteBehind,
 		MaxEntries: []int{2, 3, 100}[random.IntN(3)],
 		QueueLimit: []int{0, 2}[random.IntN(2)], CommitTimeout: 30 * time.Millisecond,
-		TTL: []time.Duration{0, 5 * scale.unit}[random.IntN(2)] * time.Duration(min(1, scale.unit/time.Millisecond)),
+		TTL: ttl, RefreshAhead: ttl / 2 * time.Duration(seed%2),
 		Behind: lockstep.Behind[int, int64]{
 			MaxWrites: []int{1, 3, 8, 0}[random.IntN(4)], MaxOps: []int{1, 3, 0}[random.IntN(3)],
 			MaxDelay: []time.Duration{0, 2 * scale.unit, 20 * scale.unit}[random.IntN(3)],

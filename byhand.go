@@ -214,10 +214,18 @@ func (c *Cache[K, V]) missByHand(ctx context.Context, key K, load func(context.C
 			return c.loadPast(ctx, key, by)
 		}
 		e, joined, err := c.ride(ctx, f, start, true)
-		if err != nil || !joined || !first || c.fresh(e) {
+		if !first || !joined || err == nil && c.fresh(e) || err != nil && (ctx.Err() != nil || !left(err)) {
 			return e, err
 		}
+		// Once more, with a load that begins after the call: the copy is older than that by
+		// now; or the function was another reader's, who has left, and it went by the context
+		// of his call instead of its own, which ends only when nobody waits.
 	}
+}
+
+// left tells whether a function has returned because somebody has left.
+func left(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // loadPast calls the function on this goroutine, beside whatever is under way on the key,

@@ -273,6 +273,45 @@ func TestCacheAsideReadersWhoLeave(t *testing.T) {
 	})
 }
 
+// A function that goes by the context of the call around it, and not by its own, fails
+// when its reader leaves; those who shared it are not failed by that.
+func TestCacheAsideFunctionThatEndsWithItsReader(t *testing.T) {
+	inByHand(t, options{}, func(h *byHand) {
+		h.behind("k", 1)
+		called := make(chan struct{})
+		ctx, leave := context.WithCancel(h.ctx)
+		first := h.start(func() error {
+			return second(h.cache.GetWith(ctx, "k", func(context.Context) (int, error) {
+				close(called)
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}))
+		})
+		<-called
+		var others []*call
+		for range 3 {
+			others = append(others, h.start(func() error { return second(h.get(h.ctx, "k")) }))
+		}
+		others[0].hangs()
+		leave()
+		if err := first.wait(); !errors.Is(err, context.Canceled) {
+			t.Errorf("who left is told %v", err)
+		}
+		for _, o := range others {
+			o.succeeds()
+		}
+		if n := h.calls.Load(); n != 1 {
+			t.Errorf("%d calls", n)
+		}
+		// A function that ends so by itself is not called for ever.
+		n := 0
+		given := func(context.Context) (int, error) { n++; return 0, context.Canceled }
+		if _, err := h.cache.GetWith(h.ctx, "l", given); !errors.Is(err, context.Canceled) || n != 1 {
+			t.Errorf("GetWith: %v after %d calls", err, n)
+		}
+	})
+}
+
 // The next load of a key, which waits for one that a write has met, is by the function
 // and the context of a reader who waits for it.
 func TestCacheAsideNextLoadIsItsReadersOwn(t *testing.T) {

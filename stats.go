@@ -45,7 +45,7 @@ type Stats struct {
 	Conflicts   uint64 // not applied: the row was not what the write expected
 	Unavailable uint64 // not applied: the database, or a place in the queue, could not be had; or the cache was closed
 	Abandoned   uint64 // not applied: the caller's context ended first, or the program rolled a joined transaction back
-	Unknown     uint64
+	Unknown     uint64 // in Mode CacheAside, functions of WriteWith that have failed; they are never settled
 	Settled     uint64
 	// InDoubt is the number of writes whose outcome is unknown right now.
 	InDoubt int
