@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,7 @@ type modeHistory struct {
 	table   *memstore.Store[int, int64]
 	store   *fault.Store[int, int64]
 	options lockstep.Options[int, int64]
+	commits atomic.Int64
 }
 
 func newModeHistory(seed uint64) *modeHistory {
@@ -50,14 +52,33 @@ func (h *modeHistory) check(table history.Table) error {
 	return history.Check(recorded.Ops, historyPatience)
 }
 
-// commit writes past the cache. Others may do something before it returns.
+// commit writes past the cache. Others may do something before it returns. It fails now
+// and then, before the row is written or after it.
 func (h *modeHistory) commit(change lockstep.Change[int, int64]) (lockstep.Outcome[int64], error) {
+	n := h.commits.Add(1)
+	if n%9 == 5 {
+		return lockstep.Outcome[int64]{}, lockstep.ErrUnavailable
+	}
 	outcomes, err := h.table.Commit(context.Background(), []lockstep.ChangeSet[int, int64]{{Changes: []lockstep.Change[int, int64]{change}}})
 	if err != nil {
 		return lockstep.Outcome[int64]{}, err
 	}
 	time.Sleep(2 * time.Millisecond)
+	if n%9 == 8 {
+		return lockstep.Outcome[int64]{}, lockstep.ErrUnknownOutcome
+	}
 	return outcomes[0], outcomes[0].Err
+}
+
+// bare reads a row past everything.
+func (h *modeHistory) bare(key int) func(context.Context) (int64, error) {
+	return func(ctx context.Context) (int64, error) {
+		rows, err := h.store.Load(ctx, []int{key})
+		if err == nil && !rows[key].Exists {
+			err = lockstep.ErrNotFound
+		}
+		return rows[key].Value, err
+	}
 }
 
 // holds says that a mode's histories have an order, and that those of the same program
