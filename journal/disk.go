@@ -65,3 +65,18 @@ func gone(err error) error {
 	}
 	return err
 }
+
+// makeDir makes a directory durably, and those above it that are not there.
+func makeDir(dir string, sync func(dir string) error) error {
+	dir = filepath.Clean(dir)
+	above := filepath.Dir(dir)
+	if _, err := os.Stat(above); errors.Is(err, fs.ErrNotExist) && above != dir {
+		if err := makeDir(above, sync); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return sync(above)
+}

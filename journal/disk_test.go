@@ -59,7 +59,11 @@ func (d *badDisk) open(path string) (file, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.set(func() { d.synced[path] = int64(len(b)) })
+	d.set(func() {
+		if _, known := d.synced[path]; !known {
+			d.synced[path] = int64(len(b))
+		}
+	})
 	return &badFile{file: f, d: d, path: path}, nil
 }
 

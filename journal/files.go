@@ -63,8 +63,7 @@ func (j *Journal[K, V]) beginFile(first uint64) error {
 	return nil
 }
 
-// removeOver removes the files all of whose records are over. One that is still there
-// when the journal is opened is known by the position, and by the file after it.
+// removeOver removes the files all of whose records are over.
 func (j *Journal[K, V]) removeOver(number uint64) {
 	for len(j.files) > 1 && j.files[1].first <= number+1 {
 		if err := j.disk.remove(j.files[0].path); err != nil {
@@ -94,6 +93,7 @@ func (j *Journal[K, V]) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	j.files = files
 	for len(files) > 1 && files[1].first <= over+1 {
 		files = files[1:] // perhaps one that could not be written to its end
 	}
@@ -130,7 +130,6 @@ func (j *Journal[K, V]) recover(ctx context.Context) error {
 		j.size = int64(c.good)
 		j.report.CutOff, j.report.At, j.report.File = int64(cut), int64(c.good), f.path
 	}
-	j.files = files
 	j.report.Records = len(j.found)
 	if err := j.continueFile(); err != nil {
 		return err
@@ -144,6 +143,7 @@ func (j *Journal[K, V]) recover(ctx context.Context) error {
 		}
 		j.current = nil
 	}
+	j.removeOver(over) // what a program has left that ended before it could
 	if j.report.Records > 0 {
 		j.options.Logger.Info("journal: writes that the database has not are made again", "directory", j.dir, "records", j.report.Records)
 	}
@@ -177,15 +177,20 @@ func (j *Journal[K, V]) continueFile() (err error) {
 		j.current = nil
 		return fmt.Errorf("journal: %w", err)
 	}
-	if j.report.CutOff == 0 {
-		j.report.File, j.report.At = "", 0
-		return nil
+	if j.report.CutOff > 0 {
+		err = j.current.Truncate(j.size)
 	}
-	if err = j.current.Truncate(j.size); err == nil {
+	if err == nil {
+		// A program that was killed may have left records that only the kernel has, and
+		// readers are about to see them.
 		err = j.current.Sync()
 	}
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
+	}
+	if j.report.CutOff == 0 {
+		j.report.File, j.report.At = "", 0
+		return nil
 	}
 	j.options.Logger.Warn("journal: what was not a whole record is cut away", "file", path, "byte", j.size, "bytes", j.report.CutOff)
 	return nil

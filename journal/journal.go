@@ -120,10 +120,7 @@ func open[K comparable, V any](ctx context.Context, dir string, options Options[
 	if j.position, err = newPosition(options.Positions); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	if err := syncDir(filepath.Dir(filepath.Clean(dir))); err != nil {
+	if err := makeDir(dir, syncDir); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	if j.lock, err = lock(filepath.Join(dir, "lock")); err != nil {
