@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep/internal/behind"
 	"github.com/lockstep-cache/lockstep/internal/commit"
+	"github.com/lockstep-cache/lockstep/internal/nils"
 )
 
 // Defaults of Behind.
@@ -29,6 +30,7 @@ type Behind[K comparable, V any] struct {
 
 	// MaxBytes is what they may come to in bytes, as the store encodes values, and less
 	// those that later writes have taken the places of. Zero means DefaultBehindBytes.
+	// With a Journal those count as well, which has them until they are over.
 	MaxBytes int64
 
 	// MaxOps is the number of rows that are flushed in one transaction. Zero means what
@@ -74,6 +76,9 @@ func (b *Behind[K, V]) resolve(mode Mode, batch Batch, advice BatchAdvice, refus
 	}
 	if b.Journal != nil && mode != WriteBehind {
 		refuse("Behind.Journal needs Mode WriteBehind")
+	}
+	if b.Journal != nil && nils.Is(b.Journal) {
+		refuse("Behind.Journal is a nil %T", b.Journal)
 	}
 	if mode == WriteBehind && batch != (Batch{}) {
 		refuse("Batch contradicts Mode %v: Behind.MaxOps and Behind.MaxDelay bound its flushes", mode)
@@ -164,13 +169,15 @@ func (c *Cache[K, V]) held(key K) (*entry[K, V], bool) {
 // perform acknowledges the write, or has it go through.
 func (b *writeBehind[K, V]) perform(ctx context.Context, w *write[K, V]) error {
 	c := b.c
-	op := b.inLine(w)
+	op := b.inLine(w) // calls Clone
 	if b.journal != nil && !op.All {
 		var err error
 		if op.Record, err = b.journal.Encode(w.set.Changes); err != nil {
 			return c.refuse(err)
 		}
 	}
+	// What is refused, and what panics in the program's own code, was never pending.
+	c.tell(c.options.Hooks.Pending, &w.set, nil, nil)
 	w.result.Existed = []bool{b.known(w)}
 	waits, err := b.order.Submit(op)
 	switch {
@@ -292,9 +299,7 @@ func (c *Cache[K, V]) drain(ctx context.Context) error {
 // close flushes what there is. When ctx ends first, the error says how much is left.
 func (b *writeBehind[K, V]) close(ctx context.Context) error {
 	b.order.Close()
-	if before(ctx, b.ended) {
-		return nil
-	}
+	flushed := before(ctx, b.ended)
 	for _, op := range b.order.Stop() {
 		b.c.finish(op.Owner.(*write[K, V]), nil, ErrClosed)
 	}
@@ -302,7 +307,11 @@ func (b *writeBehind[K, V]) close(ctx context.Context) error {
 	if n == 0 {
 		return nil // what is under way is counted by who waits for it
 	}
-	err := fmt.Errorf("lockstep: close: %w: %d acknowledged writes are not in the database", ended(ctx), n)
+	reason := ended(ctx)
+	if flushed { // as far as that goes
+		reason = fmt.Errorf("%w: a flush cannot be settled", ErrUnknownOutcome)
+	}
+	err := fmt.Errorf("lockstep: close: %w: %d acknowledged writes are not in the database", reason, n)
 	if b.journal != nil {
 		err = fmt.Errorf("%w, and are in the journal", err)
 	}

@@ -306,7 +306,7 @@ func (b *writeBehind[K, V]) conclude(f *flush[K, V]) {
 		}
 		changes := f.changes(set.Places)
 		b.counts.rows.Add(uint64(len(changes.Changes)))
-		c.counts.committed.Add(uint64(set.Writes))
+		c.counts.committed.Add(uint64(set.Calls))
 		c.counts.applied(sizes(&changes))
 	}
 	b.counts.flushes.Add(1)

@@ -49,19 +49,31 @@ func (c *Cache[K, V]) Rejected() []Rejected[K, V] {
 	}
 	r := &c.behind.rejected
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.rows)
+	rows := slices.Clone(r.rows)
+	r.mu.Unlock()
+	if c.options.Clone == nil {
+		return rows
+	}
+	// Here, and not when they were refused: a Clone that panics must not end the flushes.
+	for i := range rows {
+		if !rows[i].Delete {
+			rows[i].Value = c.options.Clone(rows[i].Value)
+		}
+	}
+	return rows
 }
 
 // reject keeps a set that will not be committed.
 func (b *writeBehind[K, V]) reject(f *flush[K, V], set behind.Set, err error) {
 	b.counts.rejected.Add(uint64(set.Writes))
-	b.c.counts.refused.Add(uint64(set.Writes))
+	for range set.Calls {
+		b.c.counts.outcome(err, false)
+	}
 	rows := make([]Rejected[K, V], len(set.Places))
 	now := time.Now()
 	for i, place := range set.Places {
 		d := f.Items[place].Value
-		rows[i] = Rejected[K, V]{Key: d.change.Key, Value: b.c.out(d.entry), Delete: d.change.Delete, Err: err, At: now}
+		rows[i] = Rejected[K, V]{Key: d.change.Key, Value: d.entry.Value, Delete: d.change.Delete, Err: err, At: now}
 	}
 	b.c.options.Logger.Error("lockstep: the database has refused acknowledged writes", "rows", len(rows), "writes", set.Writes, "first", rows[0].Key, "error", err)
 	if lost := b.rejected.add(rows); lost > 0 {

@@ -118,8 +118,8 @@ func TestSeveralRowsAreRefusedTogether(t *testing.T) {
 		if rejected := s.Rejected(); len(rejected) != 3 {
 			s.Errorf("Rejected = %+v", rejected)
 		}
-		if stats := s.Stats(); stats.RejectedWrites != 5 || stats.Committed != 2 {
-			s.Errorf("%d rejected, %d committed", stats.RejectedWrites, stats.Committed)
+		if stats := s.Stats(); stats.RejectedWrites != 5 || stats.Committed != 1 || stats.Refused != 3 {
+			s.Errorf("%d rows rejected, %d calls committed, %d refused", stats.RejectedWrites, stats.Committed, stats.Refused)
 		}
 	})
 }

@@ -74,8 +74,8 @@ type Stats struct {
 	// CoalescedWrites the changes whose row a later one changed in the same flush.
 	// FlushRetries are attempts of a flush that failed, RejectedWrites the acknowledged
 	// changes that the database does not have, and WritesThrough the calls that found no
-	// room and waited for the database. An acknowledged write counts under Committed or
-	// Refused when it is known which.
+	// room and waited for the database. An acknowledged write counts among the
+	// outcomes when it is known which is its own.
 	DirtyWrites                                 int
 	DirtyBytes                                  int64
 	DirtyAge                                    time.Duration

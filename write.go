@@ -61,12 +61,12 @@ func (c *Cache[K, V]) perform(ctx context.Context, w *write[K, V]) (Version, err
 	if ctx.Err() != nil {
 		return 0, c.refuse(ended(ctx)) // it ended in the program's code: Update's function, or Validate
 	}
-	c.tell(c.options.Hooks.Pending, &w.set, nil, nil)
 	if c.behind != nil {
 		err := c.behind.perform(ctx, w)
 		c.counts.writeLatency.Record(c.since(w.started))
 		return 0, err
 	}
+	c.tell(c.options.Hooks.Pending, &w.set, nil, nil)
 	if !c.performHere(ctx, w) {
 		if err := c.queue.Submit(&w.op); err != nil {
 			c.dropped(&w.op, err)

@@ -77,7 +77,7 @@ type Write[K comparable, T any] struct {
 // Config describes an Order.
 type Config struct {
 	MaxWrites  int   // changes of rows that may be acknowledged and not over
-	MaxBytes   int64 // that these may come to
+	MaxBytes   int64 // that these may come to; with Log, what others took the place of, too
 	MaxWaiting int   // writes that may wait
 	// MaxRows and MaxSegmentBytes say when a segment is full. A write that is larger
 	// than that has a segment of its own.
@@ -186,7 +186,11 @@ func (o *Order[K, T]) enterLocked(w *Write[K, T], now time.Time) {
 	s.last = o.number
 	added, replaced := s.add(w, o.number)
 	o.coalesced += uint64(len(w.Items) - added)
-	o.bytes -= replaced
+	if o.config.Log == nil {
+		o.bytes -= replaced
+	} else {
+		s.replaced += replaced // the log has them until the segment is over
+	}
 	for i := range w.Items {
 		key := w.Items[i].Key
 		o.newest[key] = s.cells[key]
@@ -338,6 +342,7 @@ func (o *Order[K, T]) Over() {
 		}
 		o.bytes -= int64(c.item.Bytes)
 	}
+	o.bytes -= s.replaced
 	o.writes -= s.writes
 	o.overLocked(s.last)
 	o.popLocked()

@@ -13,8 +13,10 @@ type segment[K comparable, T any] struct {
 	sealed bool
 	cells  map[K]*cell[K, T]
 	bytes  int64
-	writes int    // changes of rows, those among them that others took the place of
-	last   uint64 // the number of its last write
+	// replaced are bytes that others took the place of and that are reserved all the same.
+	replaced int64
+	writes   int    // changes of rows, those among them that others took the place of
+	last     uint64 // the number of its last write
 }
 
 // cell is the newest state of a key in one segment.
@@ -28,8 +30,8 @@ type cell[K comparable, T any] struct {
 // group are the keys that are written all or none: those of each write of several,
 // and of writes that share a key.
 type group[K comparable, T any] struct {
-	cells  []*cell[K, T]
-	writes int
+	cells         []*cell[K, T]
+	writes, calls int
 }
 
 // passage is writes that wait.
@@ -64,7 +66,7 @@ func (s *segment[K, T]) takes(w *Write[K, T], config *Config) bool {
 // transaction, or half of all that may be acknowledged.
 func (s *segment[K, T]) full(config *Config) bool {
 	return s.sealed || len(s.cells) >= config.MaxRows || s.bytes >= config.MaxSegmentBytes ||
-		s.writes >= (config.MaxWrites+1)/2 || s.bytes >= (config.MaxBytes+1)/2
+		s.writes >= (config.MaxWrites+1)/2 || s.bytes+s.replaced >= (config.MaxBytes+1)/2
 }
 
 // add returns how many keys are new in the segment, and the bytes of what was replaced.
@@ -87,6 +89,7 @@ func (s *segment[K, T]) add(w *Write[K, T], number uint64) (added int, replaced 
 	s.bytes -= replaced
 	s.writes += len(w.Items)
 	all.writes += len(w.Items)
+	all.calls++
 	return added, replaced
 }
 
@@ -104,6 +107,7 @@ func joined[K comparable, T any](a, b *group[K, T]) *group[K, T] {
 	}
 	a.cells = append(a.cells, b.cells...)
 	a.writes += b.writes
+	a.calls += b.calls
 	return a
 }
 
@@ -122,8 +126,9 @@ type Segment[K comparable, T any] struct {
 // Set is a part of a segment that is written all or none.
 type Set struct {
 	Places []int
-	// Writes is how many changes of rows it stands for.
-	Writes int
+	// Writes is how many changes of rows it stands for, and Calls how many Writes they are
+	// from.
+	Writes, Calls int
 }
 
 func (s *segment[K, T]) taken() *Segment[K, T] {
@@ -141,7 +146,7 @@ func (s *segment[K, T]) taken() *Segment[K, T] {
 		places[c.group] = append(places[c.group], i)
 	}
 	for g, at := range places {
-		t.Sets = append(t.Sets, Set{Places: at, Writes: g.writes})
+		t.Sets = append(t.Sets, Set{Places: at, Writes: g.writes, Calls: g.calls})
 	}
 	slices.SortFunc(t.Sets, func(a, b Set) int { return cmp.Compare(a.Places[len(a.Places)-1], b.Places[len(b.Places)-1]) })
 	return t
