@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/codec"
+	"github.com/lockstep-cache/lockstep/store/storetest/fault"
 )
 
 // A program that ends between a flush's commit and the removal of the files that are over
@@ -136,4 +138,38 @@ func TestANilJournalIsRefused(t *testing.T) {
 	if !errors.Is(err, lockstep.ErrInvalid) {
 		t.Errorf("New = %v", err)
 	}
+}
+
+// A cache that outlives its journal's Close must not move the position of whoever has the
+// directory by then: what that one has acknowledged would count as over.
+func TestAClosedJournalDoesNotMoveThePositionOfTheNextOne(t *testing.T) {
+	m := newMachine(t)
+	m.script("begin *: fail")
+	p := m.start()
+	p.write("k", 1)
+	m.disk.set(func() { m.disk.partly, m.disk.uncut = true, true })
+	if _, err := p.Set(t.Context(), "k", 2); !errors.Is(err, lockstep.ErrUnknownOutcome) {
+		t.Errorf("Set = %v", err)
+	}
+	m.disk.set(func() { m.disk.partly, m.disk.uncut = false, false })
+	if err := p.journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	its := m.store
+	m.store = fault.Inject(m.table, fault.Script{}, 1)
+	m.script("begin *: fail")
+	q := m.start()
+	q.write("k", 3)
+
+	its.Play(fault.Script{})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_ = p.Flush(ctx) // it may, or may not: what it says is about its own
+	p.end()
+	q.end()
+	m.script("")
+	r := m.start()
+	r.reads("k", 3)
+	r.flushes()
+	m.stored("k", 3)
 }

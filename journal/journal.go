@@ -240,13 +240,15 @@ func (j *Journal[K, V]) Position(ctx context.Context) (uint64, error) {
 
 // Renew implements lockstep.Journal.
 func (j *Journal[K, V]) Renew(ctx context.Context, number uint64) error {
-	if err := j.position.move(ctx, number); err != nil {
-		return err
-	}
+	// Close waits for it, and does not give the directory to somebody whose records the
+	// move would make over.
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
 		return lockstep.ErrClosed
+	}
+	if err := j.position.move(ctx, number); err != nil {
+		return err
 	}
 	if j.current != nil {
 		// It is not appended to any more, and read no more.
@@ -273,6 +275,7 @@ func (j *Journal[K, V]) Close() error {
 		return lockstep.ErrClosed
 	}
 	j.closed = true
+	j.position.leave()
 	var err error
 	if j.current != nil {
 		err = j.current.Close()

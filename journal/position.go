@@ -22,6 +22,7 @@ type position struct {
 	value   uint64 // as this program has left it; guarded by mu, as what follows
 	version lockstep.Version
 	next    lockstep.Version // what the transaction that was marked last will have made of it
+	left    bool             // the directory is not this program's any more
 }
 
 func newPosition(store lockstep.Store[string, int64]) (*position, error) {
@@ -77,9 +78,9 @@ func (p *position) move(ctx context.Context, number uint64) error {
 		return err
 	}
 	p.mu.Lock()
-	known := p.value
+	known, taken := p.value, p.left && version != p.version
 	p.mu.Unlock()
-	if value != known && value != number {
+	if value != known && value != number || taken {
 		return p.stolen(value, known)
 	}
 	return p.commit(ctx, number, lockstep.Expect{Kind: lockstep.ExpectVersion, Version: version})
@@ -135,17 +136,25 @@ func (p *position) mark(ctx context.Context, txn lockstep.Txn, number uint64) er
 	if err != nil {
 		return err
 	}
-	if value != p.value {
+	if value != p.value || p.left {
 		return p.stolen(value, p.value)
 	}
 	p.version = version
 	return fmt.Errorf("journal: %w: its position had to be read again", lockstep.ErrUnavailable)
 }
 
+// leave is for a journal that is closed: from now on whoever has moved the row, or taken it
+// as it is, has the directory. Flushes that come nevertheless may move it if nobody has.
+func (p *position) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = true
+}
+
 // stolen is the error of a position that this program has not moved. It is not refused for
 // good: the program goes on keeping writes, and says so again and again.
 func (p *position) stolen(value, known uint64) error {
-	return fmt.Errorf("journal: %w: its position is %d and should be %d: somebody uses a copy of the journal, or has restored the database", lockstep.ErrUnavailable, value, known)
+	return fmt.Errorf("journal: %w: its position is %d, and was left at %d by this program: somebody uses a copy of the journal, or the journal since it was closed here, or has restored the database", lockstep.ErrUnavailable, value, known)
 }
 
 // marked says that the transaction that was marked last is committed.
