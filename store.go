@@ -313,8 +313,9 @@ type Capabilities[K comparable, V any] struct {
 	// Begin opens a transaction of that database.
 	Begin func(ctx context.Context) (Txn, error)
 	// Apply makes a set's changes inside a transaction, after locking and
-	// checking what the set expects. An Outcome with an Err leaves the
-	// transaction fit for nothing but Rollback.
+	// checking what the set expects. What the database refuses because of the
+	// set is the Outcome's Err; an error beside it is the transaction's. Either
+	// leaves the transaction fit for nothing but Rollback.
 	Apply func(ctx context.Context, txn Txn, set ChangeSet[K, V]) (Outcome[V], error)
 	// Read is Load inside a transaction, which sees its own changes. It locks nothing.
 	// Where it is set the store can take part in a transaction that the program began

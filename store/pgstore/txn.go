@@ -112,9 +112,12 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 			}
 		}
 		if err != nil {
-			err = notApplied(x.a.before(ctx, err), err)
-			x.over = err
-			return lockstep.Outcome[V]{}, err
+			f := x.a.before(ctx, err)
+			x.over = notApplied(f, err)
+			if f == fateRefused {
+				return lockstep.Outcome[V]{Err: x.over}, nil
+			}
+			return lockstep.Outcome[V]{}, x.over
 		}
 		if err := x.in(w.xact); err != nil {
 			return lockstep.Outcome[V]{}, err

@@ -81,6 +81,9 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 		}
 		if err != nil {
 			x.fail(err)
+			if refusesRow(err) {
+				return lockstep.Outcome[V]{Err: notApplied(s.db.path, err)}, nil
+			}
 			return lockstep.Outcome[V]{}, notApplied(s.db.path, err)
 		}
 		x.found = append(x.found, func(c *conn) (bool, error) { return b.found(c, d) })
