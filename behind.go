@@ -43,7 +43,8 @@ type Behind[K comparable, V any] struct {
 	// less than MaxOps rows. Zero means not at all: a flush takes what was acknowledged
 	// while the last one was under way, so that the database is behind by about one
 	// commit. The longer it is, the more writes of one key become one row, and the more a
-	// crash can lose.
+	// crash can lose. A flush begins sooner where half of MaxWrites or MaxBytes is used, a
+	// write waits for room, or Flush, Close or a call that reads past memory asks for it.
 	MaxDelay time.Duration
 
 	// MaxRejected is how many rows that the database has refused are kept for Rejected.
@@ -258,20 +259,20 @@ func (b *writeBehind[K, V]) await(ctx context.Context, w *write[K, V], op *behin
 	}
 }
 
-// Flush waits until every write that was acknowledged before the call is in the
-// database, and has the flush begin without Behind.MaxDelay. The error is that of ctx,
-// ErrClosed, or ErrInvalid if the database has refused some of them meanwhile: see
-// Rejected. In other modes than WriteBehind there is nothing to wait for.
+// Flush waits until every write that was acknowledged before the call is over, in the
+// database or Rejected, and has the flush begin without Behind.MaxDelay. The error is that
+// of ctx, ErrClosed, or ErrInvalid if changes were rejected meanwhile, those among them of
+// which nobody can tell; it does not speak of earlier ones. In other modes than WriteBehind there is nothing to wait for.
 func (c *Cache[K, V]) Flush(ctx context.Context) error {
 	if err := c.admit(ctx); err != nil || c.behind == nil {
 		return err
 	}
-	before := c.behind.counts.rejected.Load()
+	before := c.behind.order.State().Rejected
 	if err := c.drain(ctx); err != nil {
 		return err
 	}
-	if n := c.behind.counts.rejected.Load() - before; n > 0 {
-		return fmt.Errorf("%w: the database has refused %d writes (Rejected)", ErrInvalid, n)
+	if n := c.behind.order.State().Rejected - before; n > 0 {
+		return fmt.Errorf("%w: %d changes were rejected (Rejected)", ErrInvalid, n)
 	}
 	return nil
 }

@@ -81,8 +81,11 @@ type flush[K comparable, V any] struct {
 	*behind.Segment[K, *dirty[K, V]]
 	// left are those of its Sets that are neither committed nor rejected.
 	left []int
-	// apart: they are committed as sets, and not as one. With a journal the first accepted
-	// of them are, unless wary, and alone says that each has a transaction of its own.
+	// How what is left is divided, each way tried when the one before was refused. First as
+	// one set; then apart: set by set, in one transaction, which with a journal a refusal
+	// ends, so that the first accepted of them are made as one in the next; wary: that was
+	// refused, too, so set by set for good; alone: the commit itself was refused, so a
+	// transaction for each, the last with the position.
 	apart       bool
 	accepted    int
 	wary, alone bool
@@ -283,10 +286,12 @@ func (b *writeBehind[K, V]) settle(cause error, sets []ChangeSet[K, V]) ([]Outco
 }
 
 // conclude puts into memory what the database now holds, and ends the segment: in this
-// order, so that a reader who does not find a row here any more finds it there.
+// order, so that a reader who does not find a row here any more finds it there. What was
+// rejected is kept and counted before that, for a Flush that waits.
 func (b *writeBehind[K, V]) conclude(f *flush[K, V]) {
 	c := b.c
-	var plain write[K, V]
+	var plain write[K, V] // one without a TTL of its own
+	rejected := 0
 	for i, set := range f.Sets {
 		err := f.rejected[i]
 		for _, place := range set.Places {
@@ -302,6 +307,7 @@ func (b *writeBehind[K, V]) conclude(f *flush[K, V]) {
 		}
 		if err != nil {
 			b.reject(f, set, err)
+			rejected += set.Writes
 			continue
 		}
 		changes := f.changes(set.Places)
@@ -310,7 +316,7 @@ func (b *writeBehind[K, V]) conclude(f *flush[K, V]) {
 		c.counts.applied(sizes(&changes))
 	}
 	b.counts.flushes.Add(1)
-	b.order.Over()
+	b.order.Over(rejected)
 	for i, set := range f.Sets {
 		changes := f.changes(set.Places)
 		if err := f.rejected[i]; err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -101,3 +102,37 @@ func TestOutcomesOfWritesBehindAreCountedByCalls(t *testing.T) {
 		}
 	})
 }
+
+// A Flush that begins while a write that was acknowledged before it is being refused did
+// not tell of it: the refusal was counted already, and readers still saw the write.
+func TestFlushThatBeginsBesideARefusalTellsOfIt(t *testing.T) {
+	var first func() // its channels are the bubble's
+	o := behindWith(lockstep.Behind[string, int]{})
+	o.Logger = slog.New(atError{slog.DiscardHandler, func() { first() }})
+	inChoosyBubble(t, o, func(s *scene) {
+		refusing, goOn := make(chan struct{}), make(chan struct{})
+		first = func() {
+			close(refusing)
+			<-goOn
+		}
+		s.write("bad", -1)
+		<-refusing
+		s.reads("bad", -1)
+		flushed := make(chan error, 1)
+		go func() { flushed <- s.Flush(s.ctx) }()
+		synctest.Wait()
+		close(goOn)
+		if err := <-flushed; !errors.Is(err, lockstep.ErrInvalid) {
+			s.Errorf("Flush = %v", err)
+		}
+	})
+}
+
+// atError calls a function at the first error that is logged.
+type atError struct {
+	slog.Handler
+	first func()
+}
+
+func (h atError) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelError }
+func (h atError) Handle(context.Context, slog.Record) error        { h.first(); return nil }

@@ -15,17 +15,20 @@ import (
 //
 // Records have numbers that count up by one. The database holds one number, the position:
 // all records up to it are over. It is moved in the transaction that makes their rows, so
-// that a record is either to be made again, or never.
+// that a record is either to be made again, or never. A record is over when the database
+// has made its rows, or they were rejected.
 type Journal[K comparable, V any] interface {
-	// Begin takes the journal for one cache, and returns its number so far and the records
+	// Begin takes the journal for one cache, and returns the number of its last record and the records
 	// that are not over, in order; the last of them has that number. Later calls are
 	// refused.
 	Begin() (last uint64, records []JournalRecord[K, V], err error)
-	// Encode returns a record's bytes. Its error is ErrInvalid. It may be called at any time.
+	// Encode returns a record's bytes. Its error is ErrInvalid or
+	// ErrTooLarge. It may be called at any time.
 	Encode(changes []Change[K, V]) ([]byte, error)
 	// Append makes records durable, which follow the last one. Its error is
 	// ErrUnknownOutcome where they may be found by a later Begin, and else says that they
-	// will not. After the former the journal takes nothing before Renew. It is called by one
+	// will not, and then the same numbers come again. It is given no context: every write waits
+	// for it, whatever its own says. After the former the journal takes nothing before Renew. It is called by one
 	// goroutine at a time, and may be beside the methods that follow.
 	Append(records []JournalEntry) error
 
@@ -75,18 +78,18 @@ func (b *writeBehind[K, V]) useJournal(config *behind.Config) (records []Journal
 		}
 		err := aside("the journal", ErrUnknownOutcome, func() error { return b.journal.Append(entries) })
 		if errors.Is(err, ErrUnknownOutcome) {
-			return doubtful{err}
+			return doubtfulError{err}
 		}
 		return err
 	}
 	return records, nil
 }
 
-// doubtful is an unknown outcome of the journal's, as package behind knows it.
-type doubtful struct{ error }
+// doubtfulError is an unknown outcome of the journal's, as package behind knows it.
+type doubtfulError struct{ error }
 
-func (d doubtful) Unwrap() error        { return d.error }
-func (d doubtful) Is(target error) bool { return target == behind.ErrDoubtful }
+func (d doubtfulError) Unwrap() error        { return d.error }
+func (d doubtfulError) Is(target error) bool { return target == behind.ErrDoubtful }
 
 // recover acknowledges again what the journal has kept.
 func (b *writeBehind[K, V]) recover(records []JournalRecord[K, V]) error {
@@ -95,7 +98,7 @@ func (b *writeBehind[K, V]) recover(records []JournalRecord[K, V]) error {
 		for _, change := range r.Changes {
 			change, size, err := b.c.prepare(change)
 			if err != nil {
-				return fmt.Errorf("lockstep: write %d of the journal cannot be made: %w", r.Number, err)
+				return fmt.Errorf("lockstep: write %d of the journal cannot be made (open it with the store's limits and codec as they were): %w", r.Number, err)
 			}
 			w.set.Changes = append(w.set.Changes, change)
 			w.op.Bytes += size
@@ -111,20 +114,21 @@ func (b *writeBehind[K, V]) recover(records []JournalRecord[K, V]) error {
 type doubts[K comparable, V any] struct {
 	mu      sync.Mutex
 	writes  []*behind.Write[K, *dirty[K, V]] // guarded by mu, as what follows
-	renewed uint64                           // the writes up to it are not applied
+	renewed uint64                           // the doubtful writes up to it are not applied
 	over    bool                             // nothing will be renewed any more
 }
 
-// doubt tells the writer that nobody knows.
+// doubt tells the writer that nobody knows. The keys are not held: nothing of it will be in
+// the database while this program runs, so what a load brings is right.
 func (b *writeBehind[K, V]) doubt(op *behind.Write[K, *dirty[K, V]], why error) {
 	b.c.doubt(op.Owner.(*write[K, V]), why)
 	b.doubts.mu.Lock()
 	defer b.doubts.mu.Unlock()
 	b.doubts.writes = append(b.doubts.writes, op)
-	b.certainLocked()
+	b.settleDoubtsLocked()
 }
 
-func (b *writeBehind[K, V]) certainLocked() {
+func (b *writeBehind[K, V]) settleDoubtsLocked() {
 	d := &b.doubts
 	d.writes = slices.DeleteFunc(d.writes, func(op *behind.Write[K, *dirty[K, V]]) bool {
 		w := op.Owner.(*write[K, V])
@@ -158,7 +162,7 @@ func (b *writeBehind[K, V]) renew(number uint64) bool {
 	b.doubts.mu.Lock()
 	defer b.doubts.mu.Unlock()
 	b.doubts.renewed = number
-	b.certainLocked()
+	b.settleDoubtsLocked()
 	return true
 }
 
@@ -167,7 +171,7 @@ func (b *writeBehind[K, V]) endDoubts() {
 	b.doubts.mu.Lock()
 	defer b.doubts.mu.Unlock()
 	b.doubts.over = true
-	b.certainLocked()
+	b.settleDoubtsLocked()
 }
 
 // journaled is attempt where there is a journal: rows and position are one transaction.

@@ -8,8 +8,8 @@ import (
 	"github.com/lockstep-cache/lockstep/internal/behind"
 )
 
-// Rejected is a row of a write that was acknowledged in Mode WriteBehind and that the
-// database does not have.
+// Rejected is a row of a write that was acknowledged in Mode WriteBehind, and that the
+// database has refused, or of which nobody can tell whether it has it.
 type Rejected[K comparable, V any] struct {
 	Key   K
 	Value V // the zero value where Delete is set
@@ -63,7 +63,7 @@ func (c *Cache[K, V]) Rejected() []Rejected[K, V] {
 	return rows
 }
 
-// reject keeps a set that will not be committed.
+// reject keeps a set that will not be made any more.
 func (b *writeBehind[K, V]) reject(f *flush[K, V], set behind.Set, err error) {
 	b.counts.rejected.Add(uint64(set.Writes))
 	for range set.Calls {

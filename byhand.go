@@ -99,10 +99,11 @@ func (c *Cache[K, V]) WriteWith(ctx context.Context, keys []K, write func(ctx co
 	for _, key := range keys {
 		w.set.Changes = append(w.set.Changes, Change[K, V]{Key: key})
 	}
+	// Close waits for it, as for a transaction of several caches.
 	if !c.joint.begin() {
 		return c.refuse(ErrClosed)
 	}
-	under := &underway{cache: c.id, writes: true, around: around(ctx)}
+	under := &underway{cache: c.id, writes: true, outer: functionAround(ctx)}
 	err := errHandExited // unless write returns
 	defer func() {
 		under.over.Store(true)
@@ -161,13 +162,13 @@ type underway struct {
 	key    any // of GetWith
 	writes bool
 	over   atomic.Bool
-	around *underway
+	outer  *underway
 }
 
 type underwayKey struct{}
 
-// around is the innermost function that ctx is inside of.
-func around(ctx context.Context) *underway {
+// functionAround is the innermost function that ctx is inside of.
+func functionAround(ctx context.Context) *underway {
 	u, _ := ctx.Value(underwayKey{}).(*underway)
 	return u
 }
@@ -186,7 +187,7 @@ func (c *Cache[K, V]) missByHand(ctx context.Context, key K, load func(context.C
 		return nil, fmt.Errorf("%w: GetWith without a function", ErrInvalid)
 	}
 	inside, writing := false, false
-	for u := around(ctx); u != nil; u = u.around {
+	for u := functionAround(ctx); u != nil; u = u.outer {
 		if u.over.Load() {
 			continue
 		}
@@ -196,7 +197,7 @@ func (c *Cache[K, V]) missByHand(ctx context.Context, key K, load func(context.C
 		inside, writing = true, writing || u.writes
 	}
 	by := &handReader[V]{caller: ctx, load: func(ctx context.Context) (V, error) {
-		u := &underway{cache: c.id, key: key, around: around(ctx)}
+		u := &underway{cache: c.id, key: key, outer: functionAround(ctx)}
 		defer u.over.Store(true)
 		return load(context.WithValue(ctx, underwayKey{}, u))
 	}}

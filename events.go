@@ -13,6 +13,7 @@ import (
 //	Pending → Committed → Synchronized
 //	        → Failed
 //	        → Unknown → Settled
+//	        → Rejected, in Mode WriteBehind
 //
 // Hit runs on the goroutine that reads, and Outside on the one that has noticed. The others run on one goroutine of their
 // own, with no lock held, in the order in which things
@@ -91,7 +92,8 @@ type WriteEvent[K comparable] struct {
 	Err error
 }
 
-// RejectedEvent names rows of acknowledged writes that the database does not have.
+// RejectedEvent names rows of acknowledged writes that the database has refused, or of
+// which nobody can tell whether it has them.
 type RejectedEvent[K comparable] struct {
 	Keys []K
 	// Err is why: see Rejected.Err.

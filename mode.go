@@ -23,7 +23,9 @@ const (
 	// WriteBehind: a write is acknowledged from memory, and the database has it a little
 	// later. Reads through the cache see it from then on. What is not there yet is lost
 	// with the program: at most Behind.MaxWrites, and always the last ones, so that the
-	// database holds what all writes up to some moment have made of it. A write that the
+	// database holds what all writes up to some moment have made of it, less what it has
+	// refused. With Behind.Journal a write is acknowledged when the journal has it, and none
+	// of these is lost. A write that the
 	// database refuses has been acknowledged by then: see Rejected, and Hooks.Rejected.
 	// Flush and Close wait until the database has what was acknowledged; so do Scan,
 	// ScanPage, Audit, Refresh and DeleteAll, each before it begins.
@@ -87,7 +89,9 @@ func (m Mode) permitsHand(call string) error {
 	return nil
 }
 
-// writesBehind are the writes that need no answer of the database's.
+// writesBehind are the writes that need no answer of the database's, by the names that
+// permitsWrite is called with: a method's, or a taker's. "Set in a transaction" is another
+// name, and so refused.
 var writesBehind = map[string]bool{"Set": true, "Delete": true, "SetMany": true, "DeleteMany": true, "DeleteAll": true}
 
 // gather is gather for a cache of a mode.

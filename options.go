@@ -62,7 +62,8 @@ type Options[K comparable, V any] struct {
 
 	// RefreshAhead is how long before the end of its TTL a copy that is read is loaded
 	// anew, in the background. The copy answers meanwhile, its readers do not wait, and
-	// one that goes on being read is never missed for its age. Only what is read is loaded,
+	// one that goes on being read is not missed for its age, as long as its loads succeed in
+	// time. Only what is read is loaded,
 	// absent rows too, once at a time, up to 64 keys in a call of Store.Load and up to 4
 	// such calls at once; what finds no place is left to its next reader. After a load that
 	// failed an eighth of RefreshAhead passes before the next one, and the copy answers until

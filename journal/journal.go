@@ -64,7 +64,7 @@ type Report struct {
 	File       string
 }
 
-// Journal is a lockstep.Journal in files. It is for one cache; Close it after that.
+// Journal is a lockstep.Journal in files. It is for one cache; Close it after the cache.
 type Journal[K comparable, V any] struct {
 	dir      string
 	options  Options[K, V]

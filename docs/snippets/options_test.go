@@ -42,23 +42,27 @@ var viewCounts = lockstep.Options[string, int64]{
 	},
 }
 
-func openKept(ctx context.Context, db *sqlitestore.Database, dir string) (*lockstep.Cache[string, int64], error) {
+func openKept(ctx context.Context, db *sqlitestore.Database, dir string) (*lockstep.Cache[string, int64], *journal.Journal[string, int64], error) {
 	rows, err := sqlitestore.OpenIn[string, int64](ctx, db, sqlitestore.Options{Table: "views"})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	positions, err := sqlitestore.OpenIn[string, int64](ctx, db, sqlitestore.Options{Table: "journal_positions"})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	kept, err := journal.Open(ctx, dir, journal.Options[string, int64]{Positions: positions})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return lockstep.New(rows, lockstep.Options[string, int64]{
+	cache, err := lockstep.New(rows, lockstep.Options[string, int64]{
 		Mode:   lockstep.WriteBehind,
 		Behind: lockstep.Behind[string, int64]{Journal: kept},
 	})
+	if err != nil {
+		return nil, nil, errors.Join(err, kept.Close())
+	}
+	return cache, kept, nil
 }
 
 type prices struct {
@@ -114,11 +118,12 @@ func TestCacheAside(t *testing.T) {
 func TestJournal(t *testing.T) {
 	ctx := t.Context()
 	db := database(t)
-	views, err := openKept(ctx, db, t.TempDir())
+	views, kept, err := openKept(ctx, db, t.TempDir())
 	check(t, err)
 	_, err = views.Set(ctx, "page", 1)
 	check(t, err)
 	check(t, views.Close(ctx))
+	check(t, kept.Close())
 	page, err := cached(t, db, "views", lockstep.Options[string, int64]{}).Get(ctx, "page")
 	check(t, err)
 	equal(t, page, 1)

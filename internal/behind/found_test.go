@@ -25,7 +25,7 @@ func TestWhatTheLogHasIsBounded(t *testing.T) {
 	if turn, ok, _ := o.next(); !ok || turn.Segment == nil {
 		t.Fatal("nothing is taken")
 	}
-	o.Over()
+	o.Over(0)
 	if bytes := o.State().Bytes; bytes != 0 {
 		t.Errorf("%d bytes of nothing", bytes)
 	}

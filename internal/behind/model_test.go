@@ -277,7 +277,7 @@ func (m *model) end(t *rapid.T) {
 		t.Skip()
 	case *Segment[string, int]:
 		m.over = int(under.Last - m.first())
-		m.Over()
+		m.Over(0)
 	case uint64:
 		m.over, m.doubtful = m.over+1, false
 		m.Renewed()

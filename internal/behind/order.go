@@ -126,10 +126,10 @@ type Order[K comparable, T any] struct {
 	waitingSeveral map[K]int // keys of waiting writes of several
 	waitingAll     int
 
-	coalesced, waited uint64
-	closed, stopped   bool
-	idle              chan struct{} // closed when closed and nothing is left
-	halted            chan struct{} // closed when stopped
+	coalesced, waited, rejected uint64
+	closed, stopped             bool
+	idle                        chan struct{} // closed when closed and nothing is left
+	halted                      chan struct{} // closed when stopped
 }
 
 // element is a *segment, a *passage or a renewal.
@@ -277,7 +277,8 @@ type Turn[K comparable, T any] struct {
 	Renew uint64
 }
 
-// Next takes the first of the line. It returns false when nothing will come any more, or
+// Next takes the first of the line. It is for one goroutine, which ends each turn, by the
+// method that its field names, before it asks for another. It returns false when nothing will come any more, or
 // ctx has ended.
 func (o *Order[K, T]) Next(ctx context.Context) (turn Turn[K, T], ok bool) {
 	for {
@@ -330,9 +331,9 @@ func (o *Order[K, T]) next() (turn Turn[K, T], ok bool, wait time.Duration) {
 	return turn, false, 0
 }
 
-// Over is the end of a segment, whatever has become of it: readers do not see it here
-// any more.
-func (o *Order[K, T]) Over() {
+// Over is the end of a segment, of which so many changes were not made: readers do not see
+// it here any more.
+func (o *Order[K, T]) Over(rejected int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	s := o.line[0].(*segment[K, T])
@@ -344,6 +345,7 @@ func (o *Order[K, T]) Over() {
 	}
 	o.bytes -= s.replaced
 	o.writes -= s.writes
+	o.rejected += uint64(rejected)
 	o.overLocked(s.last)
 	o.popLocked()
 }
@@ -469,13 +471,15 @@ type State struct {
 	Oldest            time.Time // when the first of them came; zero when there is none
 	Waiting           int
 	Coalesced, Waited uint64
+	// Rejected are the changes that have ended without being made.
+	Rejected uint64
 }
 
 // State returns it.
 func (o *Order[K, T]) State() State {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
-	s := State{Writes: o.writes, Bytes: o.bytes, Waiting: o.waiting, Coalesced: o.coalesced, Waited: o.waited}
+	s := State{Writes: o.writes, Bytes: o.bytes, Waiting: o.waiting, Coalesced: o.coalesced, Rejected: o.rejected, Waited: o.waited}
 	for _, e := range o.line {
 		if _, acknowledged := e.(*segment[K, T]); acknowledged {
 			s.Oldest = e.since()
