@@ -37,6 +37,8 @@ type stores struct {
 	positions lockstep.Store[string, int64]
 	db        *sql.DB // past the stores
 	deleted   string  // what a tombstone has
+	// others counts the sessions of programs that were killed; "" where there are none.
+	others string
 }
 
 // connect opens the tables at a place, which is a URL of PostgreSQL's or a path.
@@ -60,7 +62,7 @@ func connect(t testing.TB, place string) stores {
 		past, err := sql.Open("sqlite", place)
 		must(err)
 		t.Cleanup(func() { past.Close() })
-		return stores{rows, positions, past, "deleted = 1"}
+		return stores{rows, positions, past, "deleted = 1", ""}
 	}
 	pool, err := pgxpool.New(ctx, place)
 	must(err)
@@ -75,7 +77,8 @@ func connect(t testing.TB, place string) stores {
 	past, err := sql.Open("pgx", place)
 	must(err)
 	t.Cleanup(func() { past.Close() })
-	return stores{rows, positions, past, "deleted_at IS NOT NULL"}
+	return stores{rows, positions, past, "deleted_at IS NOT NULL",
+		"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = '" + killedName + "'"}
 }
 
 // table reads the rows of a run, in one statement that knows nothing of the store.
@@ -107,6 +110,7 @@ func (s stores) table(t testing.TB, prefix string) map[string]int {
 }
 
 const (
+	killedName     = "a program to be killed" // by which PostgreSQL knows its sessions
 	placeVariable  = "LOCKSTEP_BEHIND_PLACE"
 	dirVariable    = "LOCKSTEP_BEHIND_JOURNAL" // "" for none
 	prefixVariable = "LOCKSTEP_BEHIND_PREFIX"
@@ -213,7 +217,7 @@ func killed(t *testing.T, place, dir, prefix string) (s told) {
 	t.Helper()
 	name, _, _ := strings.Cut(t.Name(), "/")
 	cmd := exec.Command(os.Args[0], "-test.run=^"+name+"$")
-	cmd.Env = append(os.Environ(), placeVariable+"="+place, dirVariable+"="+dir, prefixVariable+"="+prefix)
+	cmd.Env = append(os.Environ(), placeVariable+"="+place, dirVariable+"="+dir, prefixVariable+"="+prefix, "PGAPPNAME="+killedName)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -414,18 +418,15 @@ func TestWhatAKilledProgramWithoutAJournalLoses(t *testing.T) {
 }
 
 // settled is the table when nothing of a dead program can change it any more: its last
-// transaction may be under way.
+// transaction may be under way, until the server has ended its sessions.
 func settled(t *testing.T, s stores, prefix string) map[string]int {
 	t.Helper()
-	table := s.table(t, prefix)
-	for {
-		time.Sleep(20 * time.Millisecond)
-		again := s.table(t, prefix)
-		if fmt.Sprint(again) == fmt.Sprint(table) {
-			return table
+	for left := 1; left > 0 && s.others != ""; {
+		if err := s.db.QueryRowContext(t.Context(), s.others).Scan(&left); err != nil {
+			t.Fatal(err)
 		}
-		table = again
 	}
+	return s.table(t, prefix)
 }
 
 func contains(names []string, name string) bool {
