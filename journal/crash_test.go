@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -333,7 +334,7 @@ func TestNoAcknowledgedWriteIsLostWhenAProgramWithAJournalIsKilled(t *testing.T)
 				for _, name := range keysOf(prefix, w, 0) {
 					last := 0
 					for i := range said.began[w] {
-						if said.began[w][i] > 0 && contains(keysOf(prefix, w, i), name) {
+						if said.began[w][i] > 0 && slices.Contains(keysOf(prefix, w, i), name) {
 							last = i
 						}
 					}
@@ -427,15 +428,6 @@ func settled(t *testing.T, s stores, prefix string) map[string]int {
 		}
 	}
 	return s.table(t, prefix)
-}
-
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }
 
 // write is another program's, by way of a store.
