@@ -22,14 +22,16 @@ import (
 // supervisor runs a server, "$@", and prints its process id. When its standard
 // input ends, which is when the program ends that started it, it sends the server a signal,
 // has it go on in case it is suspended, and removes its directory once it is gone. When
-// the server goes first, it leaves the directory alone.
+// the server goes first, it leaves the directory alone. Which of the two it was, watch
+// tells by its status; once it has signalled, the server may be gone before watch is done,
+// and must not end it.
 const supervisor = `
 dir=$1 signal=$2
 shift 2
 exec 3<&0 </dev/null
 "$@" 3<&- >&2 &
 server=$!
-(read -r _ <&3; kill -s "$signal" "$server"; kill -s CONT "$server"; exit 0) >&2 &
+(read -r _ <&3; trap '' TERM; kill -s "$signal" "$server"; kill -s CONT "$server"; exit 0) >&2 &
 watch=$!
 exec 3<&-
 echo "$server"
