@@ -72,6 +72,12 @@ func New[K comparable, V any](config Config[K, V]) (*Map[K, V], error) {
 		MaximumSize:   config.MaxEntries,
 		MaximumWeight: config.MaxWeight,
 		Clock:         config.Clock,
+		// Maintenance runs in the call that finds it due. By default it is given to a
+		// goroutine of its own, at each write of a cache that is not busy: that wakes a
+		// core, which the database on the same machine then has to wait for, and takes
+		// longer than the maintenance of one write. What a pass leaves over is for the
+		// next call, or for the next second.
+		Executor: func(maintain func()) { maintain() },
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[K, *Entry[K, V]]) time.Duration {
 			leaves := e.Value.leaves()
 			if leaves == 0 {
