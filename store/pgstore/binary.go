@@ -15,7 +15,7 @@ import (
 	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
-// The statements that most writes are, set and setOne, are sent and read in
+// The statements that most writes are, set, setOne and propose, are sent and read in
 // PostgreSQL's binary form by this file, beneath pgx's type map. That one appends
 // the arrays of a batch, by reflection, to a buffer that begins with 256 bytes at each
 // statement: much of what a write would allocate, and what is allocated is paid
@@ -33,10 +33,25 @@ func prepares(c *pgx.Conn) bool {
 // binaryForm is the format of all parameters, and of all columns.
 var binaryForm = []int16{pgtype.BinaryFormatCode}
 
-// arguments are those of set, or of setOne, in one buffer that is used again.
+// arguments are those of a statement, in one buffer that is used again.
 type arguments struct {
 	buf    []byte
-	params [5][]byte
+	params [][]byte
+}
+
+// newArguments returns some without parameters, with room for so many bytes, which
+// must not be too small: what was cut from the buffer would not be in its successor.
+func newArguments(size int) *arguments {
+	a := argumentsPool.Get().(*arguments)
+	a.buf, a.params = slices.Grow(a.buf[:0], size), a.params[:0]
+	return a
+}
+
+// add has f append a parameter to the buffer.
+func (a *arguments) add(f func(buf []byte) []byte) {
+	at := len(a.buf)
+	a.buf = f(a.buf)
+	a.params = append(a.params, a.buf[at:len(a.buf):len(a.buf)])
 }
 
 var argumentsPool = sync.Pool{New: func() any { return new(arguments) }}
@@ -57,46 +72,35 @@ func (b *batch[K, V]) binary(p plan[K, V], wait string) *arguments {
 	for _, f := range p.rows {
 		size += 4 + encodedSize(b.Encoded[f.place]) + 4 + len(b.change(f).Prepared.(*kv.Prepared).Data)
 	}
-	a := argumentsPool.Get().(*arguments)
-	a.buf = slices.Grow(a.buf[:0], size) // never too small: what was cut from it stays
-	buf := a.buf
-	cut := func() []byte {
-		done := buf
-		buf = buf[len(buf):]
-		return done[:len(done):len(done)]
-	}
-	key := func(f fold) { buf = appendEncoded(buf, b.Encoded[f.place]) }
-	value := func(f fold) { buf = append(buf, b.change(f).Prepared.(*kv.Prepared).Data...) }
-	args := &a.params
+	a := newArguments(size)
+	key := func(buf []byte, f fold) []byte { return appendEncoded(buf, b.Encoded[f.place]) }
+	value := func(buf []byte, f fold) []byte { return append(buf, b.change(f).Prepared.(*kv.Prepared).Data...) }
 	if len(p.rows) == 1 {
-		key(p.rows[0])
-		args[0] = cut()
-		value(p.rows[0])
-		args[1] = cut()
+		a.add(func(buf []byte) []byte { return key(buf, p.rows[0]) })
+		a.add(func(buf []byte) []byte { return value(buf, p.rows[0]) })
 	} else {
-		array := func(oid uint32, element func(fold)) []byte {
-			buf = appendArrayHeader(buf, oid, len(p.rows))
-			for _, f := range p.rows {
-				at := len(buf)
-				buf = append(buf, 0, 0, 0, 0)
-				element(f)
-				endian.BigEndian.PutUint32(buf[at:], uint32(len(buf)-at-4))
-			}
-			return cut()
+		array := func(oid uint32, element func([]byte, fold) []byte) {
+			a.add(func(buf []byte) []byte {
+				buf = appendArrayHeader(buf, oid, len(p.rows))
+				for _, f := range p.rows {
+					at := len(buf)
+					buf = element(append(buf, 0, 0, 0, 0), f)
+					endian.BigEndian.PutUint32(buf[at:], uint32(len(buf)-at-4))
+				}
+				return buf
+			})
 		}
-		args[0] = array(encodedOID(b.Encoded[p.rows[0].place]), key)
+		array(encodedOID(b.Encoded[p.rows[0].place]), key)
 		oid := uint32(pgtype.ByteaOID)
 		if b.s.table.text {
 			oid = pgtype.TextOID
 		}
-		args[1] = array(oid, value)
+		array(oid, value)
 	}
-	for i, n := range []int64{p.least, p.stride} {
-		buf = endian.BigEndian.AppendUint64(buf, uint64(n))
-		args[2+i] = cut()
+	for _, n := range []int64{p.least, p.stride} {
+		a.add(func(buf []byte) []byte { return endian.BigEndian.AppendUint64(buf, uint64(n)) })
 	}
-	buf = append(buf, wait...)
-	args[4] = cut()
+	a.add(func(buf []byte) []byte { return append(buf, wait...) })
 	return a
 }
 
@@ -157,7 +161,7 @@ func (m command) runBinary(ctx context.Context, c *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	result := c.PgConn().ExecStatement(ctx, description, m.binary.params[:], binaryForm, binaryForm)
+	result := c.PgConn().ExecStatement(ctx, description, m.binary.params, binaryForm, binaryForm)
 	m.binary.free()
 	scan := func(into ...any) error { return scanBinary(result, into) }
 	var broken error
@@ -166,7 +170,7 @@ func (m command) runBinary(ctx context.Context, c *pgx.Conn) error {
 			break
 		}
 	}
-	_, err = result.Close()
+	tag, err := result.Close()
 	if outdated(err) {
 		// It is prepared anew, if the connection can still be told.
 		if err := c.Deallocate(ctx, m.sql); err != nil {
@@ -175,6 +179,9 @@ func (m command) runBinary(ctx context.Context, c *pgx.Conn) error {
 	}
 	if err == nil {
 		err = broken
+	}
+	if err == nil && m.tag != nil {
+		err = m.tag(tag)
 	}
 	return err
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
-// Commit implements lockstep.Store. A batch of changes that expect nothing is one
+// Commit implements lockstep.Store. One value is an UPDATE (lone.go), if its row is
+// there; a batch of changes that expect nothing is one
 // statement and one round trip (blind.go); every other batch is one transaction of
 // two (together.go). A set that the server refuses, and one that has a row which
 // somebody else holds locked, are found out and left out, in further round trips
@@ -82,6 +83,9 @@ func leavesLocked(ctx context.Context, sets int) bool { return sets > 1 || locks
 const longest = math.MaxInt32 * time.Millisecond
 
 func (b *batch[K, V]) commit(ctx context.Context) ([]lockstep.Outcome[V], error) {
+	if out, done, err := b.propose(ctx); done || err != nil {
+		return out, err
+	}
 	divide := false
 	for try := 1; ; try++ {
 		a, err := b.s.db.attempt(ctx)

@@ -54,7 +54,8 @@ type Database struct {
 
 	// seen is the latest that the server's clock, and versions made of it, have been
 	// heard to say, in µs.
-	seen atomic.Int64
+	seen  atomic.Int64
+	clock serverClock
 	// floors has, for each of our own tables, a *floor.
 	floors  sync.Map
 	silence time.Duration // watchTimeout, but in tests
@@ -180,6 +181,13 @@ func (db *Database) Close() error {
 // is far ahead of the clock is the row's own affair: noted here it would push every
 // other row there.
 func (db *Database) heard(clock, version int64) {
+	if clock > 0 {
+		db.clock.heard(clock)
+	}
+	db.noted(clock, version)
+}
+
+func (db *Database) noted(clock, version int64) {
 	raise(&db.seen, max(clock, min(version, clock+ahead.Microseconds())))
 }
 

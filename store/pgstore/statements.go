@@ -13,6 +13,8 @@ type statements struct {
 	// set, setOne, change and changeLate are the batches of changes that expect nothing,
 	// in autocommit mode; see blind.go.
 	set, setOne, change, changeLate string
+	// propose is one value for a row that is there; see lone.go.
+	propose string
 
 	lock, states, write string
 	removeAll, lockAll  string
@@ -59,8 +61,11 @@ func newStatements(t tableInfo, o *outside) statements {
 	// once is waits("$5") for a statement of one row, which needs no subquery to be
 	// evaluated once, and before the row is locked.
 	once := `set_config('lock_timeout', $5::text, true) IS NOT NULL`
+	// now is for a statement that waits for nobody.
+	now := `set_config('lock_timeout', '1ms', true) IS NOT NULL`
 	if o != nil {
-		once += ` AND (SELECT ` + fmt.Sprintf(markSQL, o.writer) + `) IS NOT NULL`
+		mark := ` AND (SELECT ` + fmt.Sprintf(markSQL, o.writer) + `) IS NOT NULL`
+		once, now = once+mark, now+mark
 	}
 	set := func(rows string) string {
 		return `INSERT INTO {table} AS r (key, value, version)
@@ -100,6 +105,8 @@ FROM unnest({keys}, $2::{value}[]) AS u(k, v) WHERE ` + waits("$5") + `
 ORDER BY {order}`)),
 		// Without the lists, and the subquery, it costs the server less.
 		setOne: f(set(`SELECT $1::{key}, $2::{value}, greatest({clock}, $3::bigint) + $4::bigint - 1 WHERE ` + once)),
+		propose: f(`UPDATE {table} SET value = $2::{value}, version = $3::bigint, expires_at = NULL, deleted_at = NULL
+WHERE key = $1::{key} AND version < $3::bigint AND ` + now),
 		change: f(change("", "")),
 		changeLate: f(change(`WITH held AS MATERIALIZED (SELECT key FROM {table} WHERE key = ANY({keys}) AND `+waits("$5")+` ORDER BY key FOR UPDATE)`,
 			` AND (SELECT count(*) FROM held) >= 0`)),

@@ -71,6 +71,7 @@ type Store[K comparable, V any] struct {
 	rows  kv.Rows[K, V]
 	sql   statements
 	floor *floor
+	proposals
 	// outside is nil where the table is not watched.
 	outside *outside
 }

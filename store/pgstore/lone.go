@@ -1,0 +1,144 @@
+package pgstore
+
+import (
+	"bytes"
+	"context"
+	endian "encoding/binary"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/store/internal/kv"
+)
+
+// A lone value for a row that is there costs the server least as an UPDATE that
+// returns nothing, to a version that is proposed here: what the server's clock says
+// by now, as far as is known. The row is changed only if its own version is lower,
+// which is decided under its lock; so versions grow in the order of the commits,
+// whatever this machine's clock does, and the count of rows is the whole answer. A row
+// that is absent, newer or locked is not changed, and goes the way of all others,
+// which asks the clock itself.
+//
+// An upsert locks the row before it changes it, and what a statement returns is kept
+// until it is complete: together with the clock, 5 to 8 % of a lone write on a disk
+// that syncs in 0.13 ms.
+
+// proposals decides whether to propose. Each costs a row that is not there one more
+// round trip: so after one that came to nothing, some are not tried.
+type proposals struct{ skip atomic.Int32 }
+
+// proposalsSkipped is how many. A program that only inserts pays for one in as many.
+const proposalsSkipped = 16
+
+func (p *proposals) worthwhile() bool { return p.skip.Load() <= 0 || p.skip.Add(-1) < 0 }
+func (p *proposals) failed()          { p.skip.Store(proposalsSkipped) }
+
+// propose commits a batch that is nothing but one value. It reports false, with
+// nothing done, for every other batch, and when the proposal has come to nothing,
+// for whatever reason: the next way finds it out again.
+func (b *batch[K, V]) propose(ctx context.Context) (out []lockstep.Outcome[V], done bool, err error) {
+	if len(b.Sets) != 1 {
+		return nil, false, nil
+	}
+	set := b.Sets[0]
+	if len(set.Changes) != 1 || len(set.Checks) > 0 || set.DeleteAll {
+		return nil, false, nil
+	}
+	c := &set.Changes[0]
+	if c.Delete || c.Expect.Kind != lockstep.ExpectAnything || c.Lifetime > 0 || !c.ExpiresAt.IsZero() {
+		return nil, false, nil
+	}
+	now, known := b.s.db.clock.now()
+	if !known || !b.s.proposals.worthwhile() {
+		return nil, false, nil
+	}
+	version := max(now, b.s.least())
+	a, err := b.s.db.attempt(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	if !a.session.id.prepares || a.lane != nil {
+		a.over(false)
+		a.db.release(a.session)
+		return nil, false, nil
+	}
+	data := c.Prepared.(*kv.Prepared).Data
+	a.verify = func(ctx context.Context, s *session) (bool, error) { return b.foundProposed(ctx, s, version, data) }
+	b.Outcomes[0].Rows = []lockstep.Row[V]{{Value: c.Value, Version: lockstep.Version(version), Exists: true}}
+	a.result = b.Outcomes
+	changed := false
+	f, err := a.decisive(ctx, command{sql: b.s.sql.propose, binary: b.proposal(version, data), tag: func(tag pgconn.CommandTag) error {
+		changed = tag.RowsAffected() == 1
+		return nil
+	}})
+	switch {
+	case err == nil && changed:
+		b.s.db.noted(now, version)
+		return b.Outcomes, true, nil
+	case f == fateUnknown && err != nil:
+		b.Own() // it is what Settle goes by
+		return nil, false, err
+	}
+	b.Outcomes[0].Rows = nil
+	b.s.proposals.failed()
+	return nil, false, nil
+}
+
+// proposal makes the arguments of the statement.
+func (b *batch[K, V]) proposal(version int64, data []byte) *arguments {
+	a := newArguments(encodedSize(b.Encoded[0]) + len(data) + 8)
+	a.add(func(buf []byte) []byte { return appendEncoded(buf, b.Encoded[0]) })
+	a.add(func(buf []byte) []byte { return append(buf, data...) })
+	a.add(func(buf []byte) []byte { return endian.BigEndian.AppendUint64(buf, uint64(version)) })
+	return a
+}
+
+// foundProposed tells whether a proposal whose reply was lost has changed its row. Once
+// it has, the row's version is no lower than the proposal's; where it is the same, the
+// value tells, for another program may have had the same idea.
+func (b *batch[K, V]) foundProposed(ctx context.Context, s *session, version int64, data []byte) (bool, error) {
+	rows, err := b.find(ctx, s, []int{0})
+	if err != nil {
+		return false, err
+	}
+	r, there := rows[b.Keys[0]]
+	switch {
+	case !there || r.version < version:
+		return false, nil
+	case r.version == version:
+		return !r.deleted && r.expires == 0 && bytes.Equal(r.data, data), nil
+	}
+	return false, errUntold
+}
+
+// serverClock is the server's clock, carried on by ours since it was last read.
+type serverClock struct {
+	// ahead is how far it was ahead of our own clock, and read when that was, in µs
+	// since started. They are stored one after the other, and either may be of another
+	// reading: both are right within what the clocks differ by in a second.
+	ahead, read atomic.Int64
+}
+
+// started is on the monotonic clock, which nobody sets.
+var started = time.Now()
+
+// clockAge is how old a reading may be. Two clocks differ by less than a millisecond
+// after that; and one that was set is noticed.
+const clockAge = time.Second
+
+// heard notes a reading that has just arrived, so that now is behind the server's
+// clock by what the answer took, and not ahead of it.
+func (c *serverClock) heard(server int64) {
+	now := time.Since(started).Microseconds()
+	c.ahead.Store(server - now)
+	c.read.Store(now + 1)
+}
+
+// now is what the server's clock says, in µs since 1970; false if it was not read for too
+// long.
+func (c *serverClock) now() (micros int64, known bool) {
+	now, read := time.Since(started).Microseconds(), c.read.Load()
+	return now + c.ahead.Load(), read > 0 && now-read <= clockAge.Microseconds()
+}
