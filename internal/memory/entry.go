@@ -17,11 +17,20 @@ type Entry[K comparable, V any] struct {
 	Lives *Lives
 	use   atomic.Uint32 // the Clock's second of the last use, plus one; 0 before the first
 	noted atomic.Uint32 // the Map's epoch of the last note, and how many in it
+	place *place        // the Map's; written before the entry is in it
 	// Ahead is for who loads the row anew before the copy's time is over. The Map does not
 	// look at it.
 	Ahead atomic.Uint32
 	// Exists is false for the copy of an absence.
 	Exists bool
+}
+
+// place is what the policy knows of a key's entry, and of those that replace it with as
+// little to tell: replacing a place costs the policy a node and its maintenance, much of
+// what a write costs memory.
+type place struct {
+	leaves int64 // as Entry.leaves
+	weight uint32
 }
 
 // Lives says when a copy's time is over, and when its row's.

@@ -110,42 +110,64 @@ func (x *index[K, V]) get(key K) *Entry[K, V] {
 	return nil
 }
 
-// set puts the entry in its key's place.
-func (x *index[K, V]) set(e *Entry[K, V]) {
+// set puts the entry in the key's slot, and returns the one that it replaces, or nil.
+// It gets the place of that one, if it is to leave at the same time and weighs as much,
+// and else a new one.
+func (x *index[K, V]) set(e *Entry[K, V], weight uint32) (old *Entry[K, V]) {
 	hash, s := x.locate(e.Key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.table.Load()
-	if slot, _, _ := t.find(hash, e.Key); slot != nil {
+	slot, _, _ := t.find(hash, e.Key)
+	if slot != nil {
+		old = slot.Load()
+	}
+	if leaves := e.leaves(); old != nil && *old.place == (place{leaves, weight}) {
+		e.place = old.place
+		e.noted.Store(old.noted.Load())
+	} else {
+		e.place = &place{leaves, weight}
+	}
+	if slot != nil {
 		slot.Store(e)
-		return
+		return old
 	}
 	if s.n++; s.n > t.most() {
 		t = x.rebuild(s, 2*len(t.buckets))
 	}
 	t.add(hash, e)
+	return nil
 }
 
-// remove removes the key, if only is nil or the key's entry.
-func (x *index[K, V]) remove(key K, only *Entry[K, V]) {
+// remove removes the key's entry, if only is nil or its place, and returns it; nil if
+// there was none.
+func (x *index[K, V]) remove(key K, only *place) (removed *Entry[K, V]) {
 	hash, s := x.locate(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.table.Load()
 	slot, b, i := t.find(hash, key)
-	if slot == nil || only != nil && slot.Load() != only {
-		return
+	if slot == nil {
+		return nil
+	}
+	if removed = slot.Load(); only != nil && removed.place != only {
+		return nil
 	}
 	t.remove(hash, b, i)
 	if s.n--; len(t.buckets) > 1 && s.n < t.most()/8 {
 		x.rebuild(s, len(t.buckets)/2)
 	}
+	return removed
 }
 
-func (x *index[K, V]) clear() {
+// clear removes all entries, and calls removed with each, a shard's lock held.
+func (x *index[K, V]) clear(removed func(*Entry[K, V])) {
 	for i := range x.shards {
 		s := &x.shards[i]
 		s.mu.Lock()
+		for e := range s.table.Load().all {
+			removed(e)
+		}
 		s.n = 0
 		s.table.Store(newTable[K, V](1))
 		s.mu.Unlock()

@@ -44,12 +44,14 @@ func TestIndexIsAMap(t *testing.T) {
 			switch action := random.IntN(100); {
 			case action < 50:
 				e := indexed(key, phase)
-				x.set(e)
+				x.set(e, 1)
 				model[key] = e
 			case action < 55:
-				x.remove(key, indexed(key, phase)) // not the one that is there
+				x.remove(key, new(place)) // not the one that is there
 			case action < 60:
-				x.remove(key, model[key])
+				if e := model[key]; e != nil && x.remove(key, e.place) != e {
+					t.Fatalf("seed %d: %s is not removed by its place", seed, key)
+				}
 				delete(model, key)
 			case action < 75:
 				x.remove(key, nil)
@@ -69,9 +71,13 @@ func TestIndexIsAMap(t *testing.T) {
 		}
 		check()
 	}
-	x.set(indexed("left", 1))
-	x.clear()
-	clear(model)
+	x.set(indexed("left", 1), 1)
+	x.clear(func(e *Entry[string, int]) {
+		if e.Key != "left" && model[e.Key] != e {
+			t.Errorf("seed %d: clear removes %s = %p, want %p", seed, e.Key, e, model[e.Key])
+		}
+		delete(model, e.Key)
+	})
 	check()
 	buckets := 0
 	for i := range x.shards {
@@ -86,7 +92,7 @@ func TestIndexShrinks(t *testing.T) {
 	const many, few = 100_000, 100
 	x := newIndex[string, int]()
 	for i := range many {
-		x.set(indexed(fmt.Sprint(i), i))
+		x.set(indexed(fmt.Sprint(i), i), 1)
 	}
 	for i := few; i < many; i++ {
 		x.remove(fmt.Sprint(i), nil)
@@ -168,7 +174,7 @@ func TestAnEntryThatStaysIsAlwaysFound(t *testing.T) {
 	const staying, rounds = 50, 40
 	x := newIndex[string, int]()
 	for i := range staying {
-		x.set(indexed(fmt.Sprint("stays", i), 0))
+		x.set(indexed(fmt.Sprint("stays", i), 0), 1)
 	}
 	var done atomic.Bool
 	var readers, writers sync.WaitGroup
@@ -191,10 +197,10 @@ func TestAnEntryThatStaysIsAlwaysFound(t *testing.T) {
 		writers.Go(func() {
 			for round := range rounds {
 				for i := range 1_000 {
-					x.set(indexed(fmt.Sprint(w, "goes", i), i))
+					x.set(indexed(fmt.Sprint(w, "goes", i), i), 1)
 				}
 				for i := w; i < staying; i += 2 {
-					x.set(indexed(fmt.Sprint("stays", i), round+1))
+					x.set(indexed(fmt.Sprint("stays", i), round+1), 1)
 				}
 				for i := range 1_000 {
 					x.remove(fmt.Sprint(w, "goes", i), nil)

@@ -40,8 +40,8 @@ type Config[K comparable, V any] struct {
 	MaxWeight  uint64
 	// Weigh is needed with MaxWeight.
 	Weigh func(*Entry[K, V]) uint32
-	// Removed is called for each entry that was evicted or expired, with a
-	// bucket's lock held: it must be quick and must not call the Map.
+	// Removed is called for each entry that was evicted or expired, with locks of the
+	// Map's held: it must be quick and must not call the Map.
 	Removed func(*Entry[K, V], Cause)
 	Clock   *Clock
 }
@@ -50,14 +50,16 @@ type Config[K comparable, V any] struct {
 //
 // It is two maps: index answers, and policy decides what leaves it. They are
 // changed one after the other, index first, and whatever leaves policy leaves
-// index, if it is still the same entry. So index never keeps what policy does not
+// index, if it still has the same place. So index never keeps what policy does not
 // know of, beyond the moment of a call; policy may know a key that index has just
-// lost, which costs a place until it is evicted.
+// lost, which costs a place until it is evicted. Of an entry that takes over another
+// one's place, the policy hears no more than of a use.
 type Map[K comparable, V any] struct {
-	index    *index[K, V]
-	policy   *otter.Cache[K, *Entry[K, V]]
-	weighted bool
-	clock    *Clock
+	index   *index[K, V]
+	policy  *otter.Cache[K, *place]
+	weigh   func(*Entry[K, V]) uint32 // nil: the map is not bounded by weight
+	removed func(*Entry[K, V], Cause)
+	clock   *Clock
 	// epoch is the number of the epoch times epochStep, plus notesPerEpoch: what an
 	// entry's noted is when it has had all its notes.
 	epoch     atomic.Uint32
@@ -66,9 +68,9 @@ type Map[K comparable, V any] struct {
 
 // New returns an empty map. It starts a goroutine; Close ends it.
 func New[K comparable, V any](config Config[K, V]) (*Map[K, V], error) {
-	m := &Map[K, V]{index: newIndex[K, V](), weighted: config.MaxWeight > 0, clock: config.Clock}
+	m := &Map[K, V]{index: newIndex[K, V](), removed: config.Removed, clock: config.Clock}
 	m.epoch.Store(epochStep + notesPerEpoch)
-	options := &otter.Options[K, *Entry[K, V]]{
+	options := &otter.Options[K, *place]{
 		MaximumSize:   config.MaxEntries,
 		MaximumWeight: config.MaxWeight,
 		Clock:         config.Clock,
@@ -78,34 +80,33 @@ func New[K comparable, V any](config Config[K, V]) (*Map[K, V], error) {
 		// longer than the maintenance of one write. What a pass leaves over is for the
 		// next call, or for the next second.
 		Executor: func(maintain func()) { maintain() },
-		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[K, *Entry[K, V]]) time.Duration {
-			leaves := e.Value.leaves()
-			if leaves == 0 {
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[K, *place]) time.Duration {
+			if e.Value.leaves == 0 {
 				return math.MaxInt64
 			}
-			return max(1, time.Duration(leaves-config.Clock.NowNano()))
+			return max(1, time.Duration(e.Value.leaves-config.Clock.NowNano()))
 		}),
 		// The atomic handler runs inline. The other kind starts a goroutine for
 		// each entry that is replaced.
-		OnAtomicDeletion: func(e otter.DeletionEvent[K, *Entry[K, V]]) {
-			m.index.remove(e.Key, e.Value)
-			switch e.Cause {
-			case otter.CauseOverflow:
+		OnAtomicDeletion: func(e otter.DeletionEvent[K, *place]) {
+			removed := m.index.remove(e.Key, e.Value)
+			if e.Cause == otter.CauseOverflow {
 				m.evicted()
-				config.Removed(e.Value, Evicted)
-			case otter.CauseExpiration:
-				config.Removed(e.Value, Expired)
+			}
+			switch {
+			case removed == nil: // who took it from the index tells
+			case e.Cause == otter.CauseOverflow:
+				m.removed(removed, Evicted)
+			case e.Cause == otter.CauseExpiration:
+				m.removed(removed, Expired)
 			default:
-				// A new copy may have come before the sweep that would have found the
-				// old one expired.
-				if d := e.Value.Deadline(); d != 0 && d <= config.Clock.Precise() {
-					config.Removed(e.Value, Expired)
-				}
+				m.tellExpired(removed)
 			}
 		},
 	}
 	if weigh := config.Weigh; weigh != nil {
-		options.Weigher = func(_ K, e *Entry[K, V]) uint32 { return weigh(e) }
+		m.weigh = weigh
+		options.Weigher = func(_ K, p *place) uint32 { return p.weight }
 	}
 	var err error
 	if m.policy, err = otter.New(options); err != nil {
@@ -142,10 +143,15 @@ const (
 	epochStep = notesPerEpoch + 1
 )
 
-// note is the rest of Used. Of several that run at once, some may be counted as
-// one; the policy then hears of one more.
+// note is the rest of Used.
 func (m *Map[K, V]) note(e *Entry[K, V], epoch uint32) {
 	e.use.Store(m.clock.Second() + 1)
+	m.count(e, epoch)
+}
+
+// count has the policy hear of a use, if it is to. Of several that run at once, some may be
+// counted as one; the policy then hears of one more.
+func (m *Map[K, V]) count(e *Entry[K, V], epoch uint32) {
 	noted := e.noted.Load()
 	if noted == epoch {
 		return
@@ -165,21 +171,43 @@ func (m *Map[K, V]) evicted() {
 	}
 }
 
-// Set puts the entry in the key's place, which is e.Key.
+// Set puts the entry in the key's place, which is e.Key. Each entry is set once.
 func (m *Map[K, V]) Set(key K, e *Entry[K, V]) {
-	m.index.set(e)
-	m.policy.Set(key, e)
+	weight := uint32(1)
+	if m.weigh != nil {
+		weight = m.weigh(e)
+	}
+	switch old := m.index.set(e, weight); {
+	case old != nil && old.place == e.place:
+		m.count(e, m.epoch.Load())
+	default:
+		m.policy.Set(key, e.place)
+		if old != nil {
+			m.tellExpired(old)
+		}
+	}
+}
+
+// tellExpired is for an entry that has left the index for another reason, before the sweep
+// that would have found it expired.
+func (m *Map[K, V]) tellExpired(e *Entry[K, V]) {
+	if d := e.Deadline(); d != 0 && d <= m.clock.Precise() {
+		m.removed(e, Expired)
+	}
 }
 
 // Delete removes the key.
 func (m *Map[K, V]) Delete(key K) {
-	m.index.remove(key, nil)
+	removed := m.index.remove(key, nil)
 	m.policy.Invalidate(key)
+	if removed != nil {
+		m.tellExpired(removed)
+	}
 }
 
 // Clear removes every key that was there when it began.
 func (m *Map[K, V]) Clear() {
-	m.index.clear()
+	m.index.clear(m.tellExpired)
 	m.policy.InvalidateAll()
 }
 
@@ -202,7 +230,7 @@ func (m *Map[K, V]) All() iter.Seq2[K, *Entry[K, V]] { return m.index.all() }
 // Size returns the number of entries, their weight where the map is bounded by
 // it, and the bound.
 func (m *Map[K, V]) Size() (entries, weight, maximum uint64) {
-	if m.weighted {
+	if m.weigh != nil {
 		weight = m.policy.WeightedSize()
 	}
 	return uint64(max(0, m.policy.EstimatedSize())), weight, m.policy.GetMaximum()

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -105,6 +106,45 @@ func (m *rig) count() (evicted, expired int) {
 		}
 	}
 	return evicted, expired
+}
+
+// TestTakingOverAPlace: an entry takes over the place of the one that it replaces, unless
+// the policy has to hear of another weight or another end. It leaves when that place is
+// evicted, and is what is told then.
+func TestTakingOverAPlace(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		before, after *Entry[string, int]
+		same          bool
+	}{
+		{"as heavy", &Entry[string, int]{Value: 3}, &Entry[string, int]{Value: 3, Version: 1}, true},
+		{"heavier", &Entry[string, int]{Value: 3}, &Entry[string, int]{Value: 4}, false},
+		{"with an end", &Entry[string, int]{Value: 3}, &Entry[string, int]{Value: 3, Lives: &Lives{Deadline: math.MaxInt64}}, false},
+		{"without an end", &Entry[string, int]{Value: 3, Lives: &Lives{Deadline: math.MaxInt64}}, &Entry[string, int]{Value: 3}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			weigh := func(e *Entry[string, int]) uint32 { return uint32(e.Value) }
+			inBubble(t, Config[string, int]{MaxWeight: 1000, Weigh: weigh}, func(t *testing.T, m *rig) {
+				before, after := c.before, c.after
+				before.Key, after.Key = "k", "k"
+				m.Set("k", before)
+				m.Settle()
+				m.Set("k", after)
+				if (after.place == before.place) != c.same {
+					t.Errorf("the place is the same: %v, want %v", !c.same, c.same)
+				}
+				if known, ok := m.policy.GetEntryQuietly("k"); !ok || known.Value != after.place {
+					t.Errorf("the policy knows %+v, %v, want %+v", known.Value, ok, after.place)
+				}
+				if _, weight, _ := m.Size(); weight != uint64(after.Value) {
+					t.Errorf("the map weighs %d, want %d", weight, after.Value)
+				}
+				m.policy.SetMaximum(0)
+				m.hasNot("k")
+				m.gone("k evicted")
+			})
+		})
+	}
 }
 
 func TestSetGetDelete(t *testing.T) {
@@ -389,7 +429,7 @@ func TestTheTwoMapsAgree(t *testing.T) {
 	answers := 0
 	for key, e := range m.index.all() {
 		answers++
-		if known, ok := m.policy.GetEntryQuietly(key); !ok || known.Value != e {
+		if known, ok := m.policy.GetEntryQuietly(key); !ok || known.Value != e.place {
 			t.Errorf("memory answers for %s, and the policy does not know", key)
 		}
 	}
