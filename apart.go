@@ -54,7 +54,7 @@ func (c *Cache[K, V]) commitAside(op *commit.Op[K, *write[K, V]], before [][]*wr
 	defer func() { <-c.apart }()
 	began := c.clock.Precise()
 	sets := []ChangeSet[K, V]{op.Item.set}
-	outcomes, err := c.send(c.commits, []*commit.Op[K, *write[K, V]]{op}, sets)
+	outcomes, err := c.send(c.commits, context.Background(), []*commit.Op[K, *write[K, V]]{op}, sets)
 	c.concludeAside(op, outcomes, err, began)
 }
 

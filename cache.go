@@ -103,6 +103,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 	c.usable = c.fresh
 	c.plainHits = options.Clone == nil && options.Hooks.Hit == nil && options.Mode != WriteBehind && options.Mode != CacheAside
 	c.life, c.endLife = context.WithCancelCause(context.Background())
+	context.AfterFunc(c.life, c.limits.end)
 	c.commits = context.WithValue(c.life, patientKey{}, true)
 	c.hasty = context.WithValue(c.commits, hastyKey{}, true)
 	c.parting = context.WithValue(c.life, partingKey{}, true)
@@ -132,7 +133,7 @@ func New[K comparable, V any](store Store[K, V], options Options[K, V]) (*Cache[
 			if ops[0].All {
 				under = c.commits // nothing else may run beside it, so it has nobody to make way for
 			}
-			c.commitBatch(under, ops)
+			c.commitBatch(under, context.Background(), ops)
 		},
 		Dropped: c.dropped,
 	})

@@ -341,11 +341,11 @@ func (e *joinedEnd) await(ctx context.Context) {
 func (e *joinedEnd) run(txn Txn, commit func(context.Context) error, why error) {
 	defer e.cancel()
 	began := time.Now()
-	ctx, stop := e.supervise()
+	ctx := e.supervise()
 	err := errCommitExited // unless it returns, or panics
 	returned := false
 	defer func() {
-		stop()
+		ctx.stop()
 		e.lead.counts.commitLatency.Record(time.Since(began))
 		if returned {
 			e.conclude(txn, err)

@@ -103,12 +103,12 @@ func (e *ending) report(err error, wasDoubted bool) {
 	}
 }
 
-func (e *ending) supervise() (ctx context.Context, stop func()) {
-	lives := make([]context.Context, len(e.stakes))
-	for i, p := range e.stakes {
-		lives[i] = p.host().life
+func (e *ending) supervise() *supervision {
+	others := make([]context.Context, 0, len(e.stakes)-1)
+	for _, p := range e.stakes[1:] { // the first is the lead
+		others = append(others, p.host().life)
 	}
-	return e.lead.limits.supervise(e.ctx, lives, e.doubt)
+	return e.lead.limits.supervise(e.ctx, others, e.doubt)
 }
 
 // conclude ends the transaction, whose outcome is err.

@@ -99,12 +99,12 @@ func (j *joint) run() {
 	}
 	began := time.Now()
 	j.lead.counts.queueWait.Record(began.Sub(j.started))
-	ctx, stop := j.supervise()
+	ctx := j.supervise()
 	err := fmt.Errorf("%w: the store ended the transaction's goroutine (runtime.Goexit)", ErrUnavailable)
 	var txn Txn
 	returned := false
 	defer func() {
-		stop()
+		ctx.stop()
 		j.lead.counts.commitLatency.Record(time.Since(began))
 		if returned {
 			j.conclude(txn, err)
@@ -126,8 +126,8 @@ func (j *joint) await() error {
 	if j.txn != nil {
 		return nil // see Tx.makeWay
 	}
-	ctx, stop := j.supervise()
-	defer stop()
+	ctx := j.supervise()
+	defer ctx.stop()
 	for _, p := range j.parts {
 		if err := p.await(ctx); err != nil {
 			return err

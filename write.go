@@ -99,11 +99,9 @@ func (c *Cache[K, V]) performHere(ctx context.Context, w *write[K, V]) bool {
 	if !c.queue.Start(&w.op) {
 		return false
 	}
-	if !c.can.Immediate {
-		var cancel context.CancelCauseFunc
-		under, cancel = context.WithCancelCause(under)
-		defer cancel(nil)
-		defer context.AfterFunc(ctx, func() { cancel(ended(ctx)) })()
+	caller := ctx
+	if c.can.Immediate {
+		caller = context.Background() // who leaves is answered when the disk has answered
 	}
 	batch := []*commit.Op[K, *write[K, V]]{&w.op}
 	committed := false
@@ -115,7 +113,7 @@ func (c *Cache[K, V]) performHere(ctx context.Context, w *write[K, V]) bool {
 		}
 	}()
 	committed = true // whatever ends this goroutine inside, commitBatch has dealt with it
-	committed = c.commitBatch(under, batch)
+	committed = c.commitBatch(under, caller, batch)
 	return true
 }
 
@@ -192,8 +190,8 @@ func (c *Cache[K, V]) unqueued(reason error) error {
 // commitBatch takes a batch through its four steps: gate, commit, memory,
 // announcement. It runs on a goroutine of the queue's or, hasty, of the writer's own,
 // and then returns false if nothing has come of it because the store would have to
-// wait.
-func (c *Cache[K, V]) commitBatch(under context.Context, ops []*commit.Op[K, *write[K, V]]) bool {
+// wait. The commit ends with caller's context.
+func (c *Cache[K, V]) commitBatch(under, caller context.Context, ops []*commit.Op[K, *write[K, V]]) bool {
 	// Gate. From here on no load of these keys fills memory.
 	began, start := c.clock.Precise(), time.Now()
 	owner := c.owners.Add(1)
@@ -203,7 +201,7 @@ func (c *Cache[K, V]) commitBatch(under context.Context, ops []*commit.Op[K, *wr
 		c.hold(op.Item, owner)
 	}
 
-	outcomes, err := c.send(under, ops, sets)
+	outcomes, err := c.send(under, caller, ops, sets)
 	if errors.Is(err, ErrWouldWait) && Hasty(under) {
 		for _, op := range ops {
 			c.publish(op.Item, Outcome[V]{Err: err}, began)
@@ -226,18 +224,19 @@ func (c *Cache[K, V]) commitBatch(under context.Context, ops []*commit.Op[K, *wr
 }
 
 // send commits the sets, under a deadline that is the cache's: no caller can end
-// it. A store that does not come back by then keeps its keys, but not its callers.
+// it, but one whose write is alone, and is committed by himself. A store that does not come back by then keeps its keys, but not its callers.
 // One that ends the goroutine instead is settled here: as after a panic, nobody
 // knows.
-func (c *Cache[K, V]) send(under context.Context, ops []*commit.Op[K, *write[K, V]], sets []ChangeSet[K, V]) ([]Outcome[V], error) {
-	ctx, stop := c.limits.supervise(under, []context.Context{c.life}, func(why, _ error) {
+func (c *Cache[K, V]) send(under, caller context.Context, ops []*commit.Op[K, *write[K, V]], sets []ChangeSet[K, V]) ([]Outcome[V], error) {
+	ctx := c.limits.supervise(under, nil, func(why, _ error) {
 		for _, op := range ops {
 			c.doubt(op.Item, why)
 		}
 	})
+	ctx.endWith(caller)
 	returned := false
 	defer func() {
-		stop()
+		ctx.stop()
 		if !returned {
 			c.settleBatch(ops, sets, errCommitExited)
 		}

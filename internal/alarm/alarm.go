@@ -17,35 +17,38 @@ import (
 	"time"
 )
 
-// Alarm is safe for concurrent use. Set and its stop take one short lock.
+// Alarm is safe for concurrent use. Its methods take one short lock.
 type Alarm struct {
 	after time.Duration
 
 	mu sync.Mutex
 	// All that follows is guarded by mu.
-	first, last *call
+	first, last *Call
 	timer       *time.Timer
 	armed       bool // the timer will go off, at or before the end of first
 }
 
-type call struct {
+// Call is a call's place in an Alarm. It is a part of what stands for the call, so that
+// setting an alarm allocates nothing.
+type Call struct {
 	at         time.Time
-	f          func()
+	ring       Ringer
 	set        bool // it is in the queue
-	prev, next *call
+	prev, next *Call
 }
+
+// Ringer is told when a call's time is over, on a goroutine that others wait for: it is
+// quick.
+type Ringer interface{ Ring() }
 
 // New returns an alarm for calls that may take so long.
 func New(after time.Duration) *Alarm { return &Alarm{after: after} }
 
-// Set has f called when the time is over, on a goroutine that the functions of other
-// calls wait for: f is quick. stop keeps f from being called, unless it has been or is
-// about to be. It may be called again.
-func (a *Alarm) Set(f func()) (stop func()) {
-	c := &call{f: f, set: true}
+// Set has r told when the time of the call, which is not set, is over.
+func (a *Alarm) Set(c *Call, r Ringer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c.at = time.Now().Add(a.after)
+	c.at, c.ring, c.set = time.Now().Add(a.after), r, true
 	if c.prev = a.last; c.prev != nil {
 		c.prev.next = c
 	} else {
@@ -53,11 +56,25 @@ func (a *Alarm) Set(f func()) (stop func()) {
 	}
 	a.last = c
 	a.armLocked(a.after)
-	return func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.removeLocked(c)
+}
+
+// Stop keeps the call's Ringer from being told, unless it has been or is about to be. A
+// call that is not set stays so.
+func (a *Alarm) Stop(c *Call) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.removeLocked(c)
+}
+
+// Take stops all calls, and returns their Ringers.
+func (a *Alarm) Take() (set []Ringer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.first != nil {
+		set = append(set, a.first.ring)
+		a.removeLocked(a.first)
 	}
+	return set
 }
 
 func (a *Alarm) armLocked(in time.Duration) {
@@ -72,7 +89,7 @@ func (a *Alarm) armLocked(in time.Duration) {
 	a.armed = true
 }
 
-func (a *Alarm) removeLocked(c *call) {
+func (a *Alarm) removeLocked(c *Call) {
 	if !c.set {
 		return
 	}
@@ -90,15 +107,15 @@ func (a *Alarm) removeLocked(c *call) {
 	c.prev, c.next = nil, nil
 }
 
-// ring calls the functions of those whose time is over, and moves the timer to the end
+// ring tells those whose time is over, and moves the timer to the end
 // of the one that is first then. Without one it is left as it is, until the next Set.
 func (a *Alarm) ring() {
-	for _, c := range a.over() {
-		c.f()
+	for _, r := range a.over() {
+		r.Ring()
 	}
 }
 
-func (a *Alarm) over() (over []*call) {
+func (a *Alarm) over() (over []Ringer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.armed = false
@@ -109,7 +126,7 @@ func (a *Alarm) over() (over []*call) {
 			break
 		}
 		a.removeLocked(c)
-		over = append(over, c)
+		over = append(over, c.ring)
 	}
 	return over
 }
