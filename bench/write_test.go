@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/go-sql-driver/mysql"
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
@@ -214,10 +214,15 @@ func openMariaDB(b *testing.B, writers int) (write writeFunc, pool int) {
 }
 
 func openMariaDBStore(b *testing.B) lockstep.Store[string, []byte] {
-	db, err := sql.Open("mysql", mariaDB(b))
+	config, err := mysql.ParseDSN(mariaDB(b))
 	if err != nil {
 		b.Fatal(err)
 	}
+	connector, err := mysqlstore.NewConnector(config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	db := sql.OpenDB(connector)
 	b.Cleanup(func() { db.Close() })
 	setPool(db, 8)
 	store, err := mysqlstore.Open[string, []byte](b.Context(), db, mysqlstore.Options{Codec: rawValues(b)})

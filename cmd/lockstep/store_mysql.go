@@ -140,7 +140,7 @@ EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() 
 }
 
 func (g *mysqlGuest) open() (*sql.DB, error) {
-	connector, err := mysql.NewConnector(g.config)
+	connector, err := mysqlstore.NewConnector(g.config)
 	if err != nil {
 		return nil, err
 	}

@@ -75,7 +75,7 @@ func (c *callerSQL) open(ctx context.Context, s *session) (*sql.Tx, error) {
 	lent := &lentConn{}
 	// The connection is this session's until it is closed, and nobody else's, so that
 	// it may be used outside of Raw.
-	if err := s.raw(func(raw driver.Conn) error { lent.raw = raw; return nil }); err != nil {
+	if err := s.raw(ctx, func(_ context.Context, raw driver.Conn) error { lent.raw = raw; return nil }); err != nil {
 		return nil, err
 	}
 	db := sql.OpenDB(lender{lent})

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"time"
 
@@ -22,6 +23,8 @@ import (
 // It belongs to one goroutine at a time.
 type session struct {
 	conn *sql.Conn
+	// network is conn's, if it is known: NewConnector.
+	network net.Conn
 	// program is set in the place of conn where the connection is the program's, and has a
 	// transaction open: joinedTxn.
 	program *txconn.Conn
@@ -94,6 +97,12 @@ func (db *Database) openOne(ctx context.Context) (_ *session, err error) {
 		stmts:    map[string]driver.Stmt{},
 		lockWait: impatience,
 	}
+	conn.Raw(func(c any) error {
+		if c, ok := c.(severable); ok {
+			s.network = c.network
+		}
+		return nil
+	})
 	defer func() {
 		if err != nil {
 			s.close()
@@ -160,10 +169,10 @@ func (s *session) close() {
 	s.conn.Close()
 }
 
-// raw runs f on the driver's connection.
-func (s *session) raw(f func(c driver.Conn) error) (err error) {
+// raw runs f on the driver's connection, with the context for the driver.
+func (s *session) raw(ctx context.Context, f func(ctx context.Context, c driver.Conn) error) (err error) {
 	if s.program != nil {
-		if err = f(s.program); number(err) == errReadOnlyTxn {
+		if err = f(ctx, s.program); number(err) == errReadOnlyTxn {
 			err = invalid("the transaction is read-only: %w", err)
 		}
 		return err // whether the connection is lost is not for one error to say
@@ -171,12 +180,27 @@ func (s *session) raw(f func(c driver.Conn) error) (err error) {
 	if s.broken {
 		return driver.ErrBadConn
 	}
+	whole := func() bool { return true }
+	driverCtx := ctx
+	if s.network != nil && ctx.Done() != nil {
+		if err := ctx.Err(); err != nil {
+			return err // nothing was sent
+		}
+		driverCtx, whole = sever(ctx, s.network)
+	}
 	outer := s.conn.Raw(func(c any) error {
-		err = f(c.(driver.Conn))
+		err = f(driverCtx, c.(driver.Conn))
 		return nil
 	})
 	if outer != nil {
 		err = outer
+	}
+	if !whole() {
+		s.broken = true // also where the answer was there before
+		if err != nil && number(err) == 0 {
+			// Not its cause, which may be anything: an error of the server's to another call.
+			err = fmt.Errorf("%w (%w)", ctx.Err(), err)
+		}
 	}
 	if breaks(err) {
 		s.broken = true
@@ -189,7 +213,7 @@ func (s *session) raw(f func(c driver.Conn) error) (err error) {
 // at the socket, without which a connection that the server has closed would be an
 // unknown outcome.
 func (s *session) usable(ctx context.Context) bool {
-	return !s.broken && s.raw(func(c driver.Conn) error {
+	return !s.broken && s.raw(context.Background(), func(_ context.Context, c driver.Conn) error {
 		if r, ok := c.(driver.SessionResetter); ok {
 			return r.ResetSession(ctx)
 		}
@@ -199,7 +223,7 @@ func (s *session) usable(ctx context.Context) bool {
 
 // run sends a statement without parameters or rows as text.
 func (s *session) run(ctx context.Context, query string) error {
-	return s.raw(func(c driver.Conn) error {
+	return s.raw(ctx, func(ctx context.Context, c driver.Conn) error {
 		_, err := c.(driver.ExecerContext).ExecContext(ctx, query, nil)
 		return err
 	})
@@ -207,7 +231,7 @@ func (s *session) run(ctx context.Context, query string) error {
 
 // row sends a query as text and returns its first row, nil if there is none.
 func (s *session) row(ctx context.Context, query string) (row []driver.Value, err error) {
-	err = s.raw(func(c driver.Conn) error {
+	err = s.raw(ctx, func(ctx context.Context, c driver.Conn) error {
 		rows, err := c.(driver.QueryerContext).QueryContext(ctx, query, nil)
 		if err != nil {
 			return err
@@ -225,7 +249,7 @@ func (s *session) row(ctx context.Context, query string) (row []driver.Value, er
 // stream sends a query as text and calls f with each of its rows, whose bytes are only
 // lent.
 func (s *session) stream(ctx context.Context, query string, f func(row []driver.Value) error) error {
-	return s.raw(func(c driver.Conn) error {
+	return s.raw(ctx, func(ctx context.Context, c driver.Conn) error {
 		rows, err := c.(driver.QueryerContext).QueryContext(ctx, query, nil)
 		if err != nil {
 			return err
@@ -250,7 +274,7 @@ func keep(cols []driver.Value) []driver.Value {
 // only lent. An error of f is returned when all rows have been read.
 func (s *session) query(ctx context.Context, query string, args []any, f func(row []driver.Value) error) error {
 	var fErr error
-	err := s.prepared(ctx, query, args, func(stmt driver.Stmt) error {
+	err := s.prepared(ctx, query, args, func(ctx context.Context, stmt driver.Stmt) error {
 		rows, err := stmt.(driver.StmtQueryContext).QueryContext(ctx, s.args)
 		if err != nil {
 			return err
@@ -270,7 +294,7 @@ func (s *session) query(ctx context.Context, query string, args []any, f func(ro
 
 // exec runs a prepared statement. Inserted is what it has passed to LAST_INSERT_ID.
 func (s *session) exec(ctx context.Context, query string, args ...any) (affected, inserted int64, err error) {
-	err = s.prepared(ctx, query, args, func(stmt driver.Stmt) error {
+	err = s.prepared(ctx, query, args, func(ctx context.Context, stmt driver.Stmt) error {
 		result, err := stmt.(driver.StmtExecContext).ExecContext(ctx, s.args)
 		if err != nil {
 			return err
@@ -283,10 +307,10 @@ func (s *session) exec(ctx context.Context, query string, args ...any) (affected
 }
 
 // prepared lends f the prepared statement of a text, and its arguments in s.args.
-func (s *session) prepared(ctx context.Context, query string, args []any, f func(stmt driver.Stmt) error) error {
+func (s *session) prepared(ctx context.Context, query string, args []any, f func(ctx context.Context, stmt driver.Stmt) error) error {
 	stmt, ok := s.stmts[query]
 	if !ok {
-		err := s.raw(func(c driver.Conn) (err error) {
+		err := s.raw(ctx, func(ctx context.Context, c driver.Conn) (err error) {
 			stmt, err = c.(driver.ConnPrepareContext).PrepareContext(ctx, query)
 			return err
 		})
@@ -299,7 +323,7 @@ func (s *session) prepared(ctx context.Context, query string, args []any, f func
 	for i, v := range args {
 		s.args = append(s.args, driver.NamedValue{Ordinal: i + 1, Value: v})
 	}
-	return s.raw(func(driver.Conn) error { return f(stmt) })
+	return s.raw(ctx, func(ctx context.Context, _ driver.Conn) error { return f(ctx, stmt) })
 }
 
 func each(rows driver.Rows, f func(row []driver.Value) error) error {

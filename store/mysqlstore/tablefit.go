@@ -121,7 +121,7 @@ func (s *shape) forbidden(ctx context.Context, conn *session, key, value []mappi
 
 // tryPrepare prepares a statement and forgets it.
 func (s *session) tryPrepare(ctx context.Context, query string) error {
-	return s.raw(func(c driver.Conn) error {
+	return s.raw(ctx, func(ctx context.Context, c driver.Conn) error {
 		stmt, err := c.(driver.ConnPrepareContext).PrepareContext(ctx, query)
 		if err != nil {
 			return err
