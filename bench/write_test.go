@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lockstep-cache/lockstep"
+	"github.com/lockstep-cache/lockstep/bench/internal/report"
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
 	"github.com/lockstep-cache/lockstep/store/codec"
 	"github.com/lockstep-cache/lockstep/store/mysqlstore"
@@ -119,31 +122,50 @@ func BenchmarkWrite(b *testing.B) {
 	} {
 		for _, writers := range []int{1, 16, 128} {
 			b.Run(fmt.Sprintf("%s/writers=%d", db.name, writers), func(b *testing.B) {
-				direct, pool := db.direct(b, writers)
-				b.Run("direct", func(b *testing.B) {
-					benchmarkWrites(b, writers, direct)
-					b.ReportMetric(float64(pool), "pool")
-				})
-				cached := behindCache(b, db.store(b))
-				b.Run("lockstep", func(b *testing.B) {
-					benchmarkWrites(b, writers, cached)
-				})
+				sides := []func(){
+					func() {
+						direct, pool := db.direct(b, writers)
+						b.Run("direct", func(b *testing.B) {
+							benchmarkWrites(b, writers, direct)
+							b.ReportMetric(float64(pool), "pool")
+						})
+					},
+					func() {
+						cached, end := behindCache(b, db.store(b))
+						defer end()
+						// As many as the other side has made in search of its pool.
+						for range poolSizes(writers) {
+							writeAll(b, writers, poolSample+poolSample/10, cached)
+						}
+						b.Run("lockstep", func(b *testing.B) { benchmarkWrites(b, writers, cached) })
+					},
+				}
+				if swapped() {
+					slices.Reverse(sides)
+				}
+				for _, side := range sides {
+					side()
+					runtime.GC() // of a heap of the other's size, the collector would come more seldom
+				}
 			})
 		}
 	}
 }
 
-// behindCache fills the table by way of a cache, and writes to it.
-func behindCache(b *testing.B, store lockstep.Store[string, []byte]) writeFunc {
+// swapped tells whether the second side goes first, as it does in every other round:
+// who goes second does so beside what the first one's server has left for its
+// background, which is pages to be written.
+func swapped() bool {
+	round, _ := strconv.Atoi(os.Getenv(report.RoundVariable))
+	return round%2 == 1
+}
+
+// behindCache fills the table by way of a cache, and writes to it, until its end.
+func behindCache(b *testing.B, store lockstep.Store[string, []byte]) (write writeFunc, end func()) {
 	cache, err := lockstep.New(store, lockstep.Options[string, []byte]{MaxEntries: 2 * writeRows})
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() {
-		if err := cache.Close(context.Background()); err != nil {
-			b.Error(err)
-		}
-	})
 	for chunk := range slices.Chunk(writeKeys(), 1000) {
 		values := make(map[string][]byte, len(chunk))
 		for _, key := range chunk {
@@ -153,9 +175,14 @@ func behindCache(b *testing.B, store lockstep.Store[string, []byte]) writeFunc {
 			b.Fatal(err)
 		}
 	}
-	return func(ctx context.Context, key string, value []byte) error {
+	write = func(ctx context.Context, key string, value []byte) error {
 		_, err := cache.Set(ctx, key, value)
 		return err
+	}
+	return write, func() {
+		if err := cache.Close(context.Background()); err != nil {
+			b.Error(err)
+		}
 	}
 }
 
@@ -325,20 +352,30 @@ func setPool(db *sql.DB, size int) {
 // maxPool is the largest pool that is tried: the servers take a hundred connections.
 const maxPool = 64
 
-// bestPool tries pools of 1, 2, 4 … connections, up to one a writer, and
-// returns the size with the highest throughput.
+// poolSizes are those that are tried: 1, 2, 4 … connections, up to one a writer.
+func poolSizes(writers int) (sizes []int) {
+	for size := 1; size <= min(writers, maxPool); size *= 2 {
+		sizes = append(sizes, size)
+	}
+	return sizes
+}
+
+// poolSample is how many writes try a pool; with fewer its size is chance, and the
+// rival the slower for it.
+const poolSample = 5000
+
+// bestPool returns the size of pool with the highest throughput.
 func bestPool(b *testing.B, writers int, open func(size int) (write writeFunc, end func())) int {
-	const sample = 5000 // with fewer the size is chance, and the rival the slower for it
 	var best int
 	var least time.Duration
-	for size := 1; size <= min(writers, maxPool); size *= 2 {
+	for _, size := range poolSizes(writers) {
 		write, end := open(size)
-		writeAll(b, writers, sample/10, write) // which opens the connections
+		writeAll(b, writers, poolSample/10, write) // which opens the connections
 		start := time.Now()
-		writeAll(b, writers, sample, write)
+		writeAll(b, writers, poolSample, write)
 		took := time.Since(start)
 		end()
-		b.Logf("a pool of %d: %.0f writes/s", size, sample/took.Seconds())
+		b.Logf("a pool of %d: %.0f writes/s", size, poolSample/took.Seconds())
 		if best == 0 || took < least {
 			best, least = size, took
 		}

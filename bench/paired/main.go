@@ -65,6 +65,7 @@ func measure(pattern, benchtime, subject, results string, rounds int) error {
 			"-test.benchtime="+benchtime, "-test.timeout=0")
 		run.Stdout = io.MultiWriter(&out, &raw, os.Stderr)
 		run.Stderr = os.Stderr
+		run.Env = append(os.Environ(), fmt.Sprint(report.RoundVariable, "=", round))
 		if err := run.Run(); err != nil {
 			return err
 		}

@@ -7,6 +7,9 @@ import (
 	"text/tabwriter"
 )
 
+// RoundVariable is the environment's variable that has the number of the round, from 0.
+const RoundVariable = "BENCH_ROUND"
+
 // Contests are the results of all rounds, case by case.
 type Contests struct {
 	order []string // the cases, as they ran
