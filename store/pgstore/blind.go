@@ -320,7 +320,7 @@ func (b *batch[K, V]) foundBlind(ctx context.Context, s *session, p plan[K, V]) 
 	for i, f := range p.rows {
 		places[i] = f.place
 	}
-	rows, err := b.find(ctx, s, places)
+	rows, err := b.s.find(ctx, s, b.keys(places))
 	if err != nil {
 		return false, err
 	}
@@ -360,9 +360,10 @@ type foundRow struct {
 	deleted bool
 }
 
-func (b *batch[K, V]) find(ctx context.Context, s *session, places []int) (map[K]foundRow, error) {
-	rows := make(map[K]foundRow, len(places))
-	err := s.run(ctx, command{sql: b.s.sql.found, args: []any{b.keys(places)}, row: func(scan func(...any) error) error {
+// find reads the rows of keys, which are as the driver wants them.
+func (s *Store[K, V]) find(ctx context.Context, on *session, keys any) (map[K]foundRow, error) {
+	rows := map[K]foundRow{}
+	err := on.run(ctx, command{sql: s.sql.found, args: []any{keys}, row: func(scan func(...any) error) error {
 		var key any
 		var r foundRow
 		var expires, deleted *int64
@@ -373,7 +374,7 @@ func (b *batch[K, V]) find(ctx context.Context, s *session, places []int) (map[K
 			r.expires = *expires
 		}
 		r.deleted = deleted != nil
-		k, err := b.s.rows.Key.Decode(key)
+		k, err := s.rows.Key.Decode(key)
 		rows[k] = r
 		return err
 	}})

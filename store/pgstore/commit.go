@@ -20,6 +20,9 @@ import (
 // somebody else holds locked, are found out and left out, in further round trips
 // (divide.go).
 func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V]) ([]lockstep.Outcome[V], error) {
+	if out, done, err := s.propose(ctx, sets); done || err != nil {
+		return out, err
+	}
 	b := s.newBatch(sets, kv.Borrow(&s.rows, sets))
 	if b.Idle() {
 		if err := s.db.enter(); err != nil {
@@ -83,9 +86,6 @@ func leavesLocked(ctx context.Context, sets int) bool { return sets > 1 || locks
 const longest = math.MaxInt32 * time.Millisecond
 
 func (b *batch[K, V]) commit(ctx context.Context) ([]lockstep.Outcome[V], error) {
-	if out, done, err := b.propose(ctx); done || err != nil {
-		return out, err
-	}
 	divide := false
 	for try := 1; ; try++ {
 		a, err := b.s.db.attempt(ctx)

@@ -35,27 +35,25 @@ const proposalsSkipped = 16
 func (p *proposals) worthwhile() bool { return p.skip.Load() <= 0 || p.skip.Add(-1) < 0 }
 func (p *proposals) failed()          { p.skip.Store(proposalsSkipped) }
 
-// propose commits a batch that is nothing but one value. It reports false, with
-// nothing done, for every other batch, and when the proposal has come to nothing,
-// for whatever reason: the next way finds it out again.
-func (b *batch[K, V]) propose(ctx context.Context) (out []lockstep.Outcome[V], done bool, err error) {
-	if len(b.Sets) != 1 {
+// propose commits sets that are nothing but one value. It reports false, with
+// nothing done, for all others, and when the proposal has come to nothing,
+// for whatever reason: the next way finds it out again. It needs nothing of what a
+// batch is made of.
+func (s *Store[K, V]) propose(ctx context.Context, sets []lockstep.ChangeSet[K, V]) (out []lockstep.Outcome[V], done bool, err error) {
+	if len(sets) != 1 || len(sets[0].Changes) != 1 || len(sets[0].Checks) > 0 || sets[0].DeleteAll {
 		return nil, false, nil
 	}
-	set := b.Sets[0]
-	if len(set.Changes) != 1 || len(set.Checks) > 0 || set.DeleteAll {
-		return nil, false, nil
-	}
-	c := &set.Changes[0]
+	c := &sets[0].Changes[0]
 	if c.Delete || c.Expect.Kind != lockstep.ExpectAnything || c.Lifetime > 0 || !c.ExpiresAt.IsZero() {
 		return nil, false, nil
 	}
-	now, known := b.s.db.clock.now()
-	if !known || !b.s.proposals.worthwhile() {
+	p, ready := c.Prepared.(*kv.Prepared)
+	now, known := s.db.clock.now()
+	if !ready || !known || len(p.Data)+encodedSize(p.Key) > s.db.room || !s.proposals.worthwhile() {
 		return nil, false, nil
 	}
-	version := max(now, b.s.least())
-	a, err := b.s.db.attempt(ctx)
+	version := max(now, s.least())
+	a, err := s.db.attempt(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -64,33 +62,32 @@ func (b *batch[K, V]) propose(ctx context.Context) (out []lockstep.Outcome[V], d
 		a.db.release(a.session)
 		return nil, false, nil
 	}
-	data := c.Prepared.(*kv.Prepared).Data
-	a.verify = func(ctx context.Context, s *session) (bool, error) { return b.foundProposed(ctx, s, version, data) }
-	b.Outcomes[0].Rows = []lockstep.Row[V]{{Value: c.Value, Version: lockstep.Version(version), Exists: true}}
-	a.result = b.Outcomes
 	changed := false
-	f, err := a.decisive(ctx, command{sql: b.s.sql.propose, binary: b.proposal(version, data), tag: func(tag pgconn.CommandTag) error {
+	f, err := a.decisive(ctx, command{sql: s.sql.propose, binary: proposal(p, version), tag: func(tag pgconn.CommandTag) error {
 		changed = tag.RowsAffected() == 1
 		return nil
 	}})
+	outcome := func() []lockstep.Outcome[V] {
+		return []lockstep.Outcome[V]{{Rows: []lockstep.Row[V]{{Value: c.Value, Version: lockstep.Version(version), Exists: true}}}}
+	}
 	switch {
 	case err == nil && changed:
-		b.s.db.noted(now, version)
-		return b.Outcomes, true, nil
-	case f == fateUnknown && err != nil:
-		b.Own() // it is what Settle goes by
+		s.db.noted(now, version)
+		return outcome(), true, nil
+	case err != nil && f == fateUnknown:
+		a.result = outcome()
+		a.verify = func(ctx context.Context, on *session) (bool, error) { return s.foundProposed(ctx, on, p, version) }
 		return nil, false, err
 	}
-	b.Outcomes[0].Rows = nil
-	b.s.proposals.failed()
+	s.proposals.failed()
 	return nil, false, nil
 }
 
 // proposal makes the arguments of the statement.
-func (b *batch[K, V]) proposal(version int64, data []byte) *arguments {
-	a := newArguments(encodedSize(b.Encoded[0]) + len(data) + 8)
-	a.add(func(buf []byte) []byte { return appendEncoded(buf, b.Encoded[0]) })
-	a.add(func(buf []byte) []byte { return append(buf, data...) })
+func proposal(p *kv.Prepared, version int64) *arguments {
+	a := newArguments(encodedSize(p.Key) + len(p.Data) + 8)
+	a.add(func(buf []byte) []byte { return appendEncoded(buf, p.Key) })
+	a.add(func(buf []byte) []byte { return append(buf, p.Data...) })
 	a.add(func(buf []byte) []byte { return endian.BigEndian.AppendUint64(buf, uint64(version)) })
 	return a
 }
@@ -98,19 +95,20 @@ func (b *batch[K, V]) proposal(version int64, data []byte) *arguments {
 // foundProposed tells whether a proposal whose reply was lost has changed its row. Once
 // it has, the row's version is no lower than the proposal's; where it is the same, the
 // value tells, for another program may have had the same idea.
-func (b *batch[K, V]) foundProposed(ctx context.Context, s *session, version int64, data []byte) (bool, error) {
-	rows, err := b.find(ctx, s, []int{0})
+func (s *Store[K, V]) foundProposed(ctx context.Context, on *session, p *kv.Prepared, version int64) (bool, error) {
+	rows, err := s.find(ctx, on, keyArray([]any{p.Key}))
 	if err != nil {
 		return false, err
 	}
-	r, there := rows[b.Keys[0]]
-	switch {
-	case !there || r.version < version:
-		return false, nil
-	case r.version == version:
-		return !r.deleted && r.expires == 0 && bytes.Equal(r.data, data), nil
+	for _, r := range rows {
+		switch {
+		case r.version == version:
+			return !r.deleted && r.expires == 0 && bytes.Equal(r.data, p.Data), nil
+		case r.version > version:
+			return false, errUntold
+		}
 	}
-	return false, errUntold
+	return false, nil
 }
 
 // serverClock is the server's clock, carried on by ours since it was last read.

@@ -227,6 +227,9 @@ func (db *Database) look(ctx context.Context, c *pgx.Conn) (*identity, error) {
 
 // closed tells whether the driver has given the connection up.
 func (s *session) closed() bool {
+	if l, ok := s.lease.(poolLease); ok { // which allocates nothing
+		return l.conn.Conn().IsClosed()
+	}
 	closed := true
 	s.lease.use(func(c *pgx.Conn) error {
 		closed = c.IsClosed()

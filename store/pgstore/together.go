@@ -182,7 +182,7 @@ func (b *batch[K, V]) found(ctx context.Context, s *session, w ...work[K, V]) (b
 			err := s.run(ctx, command{sql: b.s.sql.older, args: []any{w.d.Clock}, row: func(scan func(...any) error) error { return scan(&older) }})
 			return !older, err
 		}
-		rows, err := b.find(ctx, s, places)
+		rows, err := b.s.find(ctx, s, b.keys(places))
 		if err != nil {
 			return false, err
 		}
