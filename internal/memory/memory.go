@@ -177,14 +177,14 @@ func (m *Map[K, V]) Set(key K, e *Entry[K, V]) {
 	if m.weigh != nil {
 		weight = m.weigh(e)
 	}
-	switch old := m.index.set(e, weight); {
-	case old != nil && old.place == e.place:
+	old := m.index.set(e, weight)
+	if old != nil && old.place == e.place {
 		m.count(e, m.epoch.Load())
-	default:
+	} else {
 		m.policy.Set(key, e.place)
-		if old != nil {
-			m.tellExpired(old)
-		}
+	}
+	if old != nil {
+		m.tellExpired(old)
 	}
 }
 

@@ -437,3 +437,21 @@ func TestTheTwoMapsAgree(t *testing.T) {
 		t.Errorf("%d entries in a map of %d", answers, bound)
 	}
 }
+
+// TestAnExpiredEntryWhosePlaceIsTakenOver is told as expired as any other: copies that
+// are kept for ever after their time, for one, all leave at the same time.
+func TestAnExpiredEntryWhosePlaceIsTakenOver(t *testing.T) {
+	inBubble(t, Config[string, int]{MaxEntries: 10}, func(t *testing.T, m *rig) {
+		kept := func(value int) *Entry[string, int] {
+			return &Entry[string, int]{Key: "k", Value: value,
+				Lives: &Lives{Deadline: m.clock.Precise() + int64(time.Second), Kept: math.MaxInt64}}
+		}
+		m.Set("k", kept(1))
+		m.Set("k", kept(2)) // the first was not over yet
+		m.gone()
+		time.Sleep(2 * time.Second)
+		m.Set("k", kept(3))
+		m.gone("k expired")
+		m.has("k", 3)
+	})
+}
