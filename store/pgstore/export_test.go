@@ -46,3 +46,9 @@ func SweepLanes(ctx context.Context, db *Database) error {
 	_, err := db.lanes.sweep(ctx, db)
 	return err
 }
+
+// Proposes tells whether the next lone value is proposed.
+func Proposes[K comparable, V any](s *Store[K, V]) bool {
+	_, known := s.db.clock.now()
+	return known && s.proposals.skip.Load() <= 0
+}

@@ -93,8 +93,9 @@ func proposal(p *kv.Prepared, version int64) *arguments {
 }
 
 // foundProposed tells whether a proposal whose reply was lost has changed its row. Once
-// it has, the row's version is no lower than the proposal's; where it is the same, the
-// value tells, for another program may have had the same idea.
+// it has, the row's version is no lower than the proposal's. Where it is the same with
+// another value, another program may have had the same idea, or somebody has edited the
+// row by hand since, who leaves the version alone: then it cannot be told.
 func (s *Store[K, V]) foundProposed(ctx context.Context, on *session, p *kv.Prepared, version int64) (bool, error) {
 	rows, err := s.find(ctx, on, keyArray([]any{p.Key}))
 	if err != nil {
@@ -102,9 +103,9 @@ func (s *Store[K, V]) foundProposed(ctx context.Context, on *session, p *kv.Prep
 	}
 	for _, r := range rows {
 		switch {
-		case r.version == version:
-			return !r.deleted && r.expires == 0 && bytes.Equal(r.data, p.Data), nil
-		case r.version > version:
+		case r.version == version && !r.deleted && r.expires == 0 && bytes.Equal(r.data, p.Data):
+			return true, nil
+		case r.version >= version:
 			return false, errUntold
 		}
 	}
