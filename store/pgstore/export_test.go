@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -51,4 +52,10 @@ func SweepLanes(ctx context.Context, db *Database) error {
 func Proposes[K comparable, V any](s *Store[K, V]) bool {
 	_, known := s.db.clock.now()
 	return known && s.proposals.skip.Load() <= 0
+}
+
+// Lag makes a store's idea of the server's clock so much older, and as new as it was.
+func Lag[K comparable, V any](s *Store[K, V], by time.Duration) {
+	s.db.seen.Add(-by.Microseconds())
+	s.db.clock.ahead.Add(-by.Microseconds())
 }

@@ -21,6 +21,11 @@ import (
 // that is absent, newer or locked is not changed, and goes the way of all others,
 // which asks the clock itself.
 //
+// So does one that is deleted. A proposal may be late, and its version lower than what
+// others have heard the server's clock say by then; and a deletion that finds its row
+// deleted already leaves the version alone. A row that came back with such a version
+// would look, to who settles a deletion, as if that had never been.
+//
 // An upsert locks the row before it changes it, and what a statement returns is kept
 // until it is complete: together with the clock, 5 to 8 % of a lone write on a disk
 // that syncs in 0.13 ms.

@@ -3,6 +3,7 @@ package pgstore_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/internal/dbtest"
@@ -63,5 +64,30 @@ func TestALostProposalIsSettled(t *testing.T) {
 				t.Errorf("settled as %+v, the row is %+v", settled.Outcomes, get(t, direct, "k"))
 			}
 		})
+	}
+}
+
+// TestAProposalThatIsLateDoesNotHideADeletion: what it goes by of the server's clock may be
+// seconds old. A row that it would bring back would have a lower version than others
+// know the server's clock to have had before it was deleted.
+func TestAProposalThatIsLateDoesNotHideADeletion(t *testing.T) {
+	url := dbtest.Postgres(t)
+	proxy, via := dbtest.Via(t, url)
+	s, direct := openStore(t, via), openStore(t, url)
+	proposing(t, direct, "gone")
+	write(t, direct, erase("gone"))
+	execute(t, url, `UPDATE rows SET version = 1 WHERE key = 'gone'`) // deleted long ago
+	write(t, s, put("marker", "there"))
+
+	happened := proxy.CutReply("marker")
+	_, err := s.Commit(t.Context(), []changeSet{set(erase("marker"), erase("gone"))})
+	<-happened
+	wantError(t, err, lockstep.ErrUnknownOutcome)
+	pgstore.Lag(direct, 10*time.Second)
+	write(t, direct, put("gone", "again"))
+	wantAbsent(t, direct, "marker")
+	settled, serr := s.Capabilities().Settle(t.Context(), err)
+	if serr != nil || !settled.Applied && settled.Err == nil {
+		t.Errorf("a deletion that was applied is settled as %+v, %v", settled, serr)
 	}
 }

@@ -105,8 +105,8 @@ FROM unnest({keys}, $2::{value}[]) AS u(k, v) WHERE ` + waits("$5") + `
 ORDER BY {order}`)),
 		// Without the lists, and the subquery, it costs the server less.
 		setOne: f(set(`SELECT $1::{key}, $2::{value}, greatest({clock}, $3::bigint) + $4::bigint - 1 WHERE ` + once)),
-		propose: f(`UPDATE {table} SET value = $2::{value}, version = $3::bigint, expires_at = NULL, deleted_at = NULL
-WHERE key = $1::{key} AND version < $3::bigint AND ` + now),
+		propose: f(`UPDATE {table} SET value = $2::{value}, version = $3::bigint, expires_at = NULL
+WHERE key = $1::{key} AND version < $3::bigint AND deleted_at IS NULL AND ` + now),
 		change: f(change("", "")),
 		changeLate: f(change(`WITH held AS MATERIALIZED (SELECT key FROM {table} WHERE key = ANY({keys}) AND `+waits("$5")+` ORDER BY key FOR UPDATE)`,
 			` AND (SELECT count(*) FROM held) >= 0`)),
