@@ -54,7 +54,7 @@ func (s *Store[K, V]) propose(ctx context.Context, sets []lockstep.ChangeSet[K, 
 	}
 	p, ready := c.Prepared.(*kv.Prepared)
 	now, known := s.db.clock.now()
-	if !ready || !known || len(p.Data)+encodedSize(p.Key) > s.db.room || !s.proposals.worthwhile() {
+	if s.db.lanes != nil || !ready || !known || len(p.Data)+encodedSize(p.Key) > s.db.room || !s.proposals.worthwhile() {
 		return nil, false, nil
 	}
 	version := max(now, s.least())
@@ -62,9 +62,10 @@ func (s *Store[K, V]) propose(ctx context.Context, sets []lockstep.ChangeSet[K, 
 	if err != nil {
 		return nil, false, err
 	}
-	if !a.session.id.prepares || a.lane != nil {
+	if !a.session.id.prepares { // as a rule none of the pool's does
 		a.over(false)
 		a.db.release(a.session)
+		s.proposals.failed()
 		return nil, false, nil
 	}
 	changed := false
