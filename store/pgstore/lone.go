@@ -48,13 +48,19 @@ func (s *Store[K, V]) propose(ctx context.Context, sets []lockstep.ChangeSet[K, 
 	if len(sets) != 1 || len(sets[0].Changes) != 1 || len(sets[0].Checks) > 0 || sets[0].DeleteAll {
 		return nil, false, nil
 	}
-	c := &sets[0].Changes[0]
-	if c.Delete || c.Expect.Kind != lockstep.ExpectAnything || c.Lifetime > 0 || !c.ExpiresAt.IsZero() {
+	c := sets[0].Changes[0]
+	if s.db.lanes != nil || c.Delete || c.Expect.Kind != lockstep.ExpectAnything || c.Lifetime > 0 || !c.ExpiresAt.IsZero() {
 		return nil, false, nil
 	}
 	p, ready := c.Prepared.(*kv.Prepared)
+	if !ready {
+		if c, _, err = s.prepare(c); err != nil {
+			return nil, false, nil
+		}
+		p = c.Prepared.(*kv.Prepared)
+	}
 	now, known := s.db.clock.now()
-	if s.db.lanes != nil || !ready || !known || len(p.Data)+encodedSize(p.Key) > s.db.room || !s.proposals.worthwhile() {
+	if !known || len(p.Data)+encodedSize(p.Key) > s.db.room || !s.proposals.worthwhile() {
 		return nil, false, nil
 	}
 	version := max(now, s.least())
