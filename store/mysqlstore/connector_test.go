@@ -108,3 +108,24 @@ func TestACommitEndsWithItsContext(t *testing.T) {
 		})
 	}
 }
+
+// TestAStatementIsCutOff: one that the server is busy with returns when its context ends.
+func TestAStatementIsCutOff(t *testing.T) {
+	for name, open := range map[string]func(t testing.TB, dsn string) *sql.DB{"severed": connect, "watched": connectPlainly} {
+		t.Run(name, func(t *testing.T) {
+			db, err := mysqlstore.OpenDatabase(t.Context(), open(t, dbtest.MariaDB(t)), mysqlstore.DatabaseOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			if err := mysqlstore.RunInSession(ctx, db, "DO SLEEP(5)"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v, want DeadlineExceeded", err)
+			}
+			if err := mysqlstore.RunInSession(t.Context(), db, "DO 1"); err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
+	}
+}

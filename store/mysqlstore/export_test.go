@@ -35,3 +35,8 @@ func CallJoined(ctx context.Context, db *Database, tx *sql.Tx) (call func(contex
 	t := newJoinedTxn(db, tx)
 	return func(ctx context.Context) error { return t.within(ctx, "", func() error { return nil }) }, t.meet(ctx)
 }
+
+// RunInSession runs a statement in a session of the database's.
+func RunInSession(ctx context.Context, db *Database, query string) error {
+	return db.read(ctx, func(s *session) error { return s.run(ctx, query) })
+}
