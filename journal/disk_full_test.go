@@ -26,10 +26,7 @@ func TestADiskThatIsFull(t *testing.T) {
 	p.write("k", 3)
 	p.reads("k", 3)
 	p.end()
-	q := m.start()
-	q.reads("k", 3)
-	q.flushes()
-	m.stored("k", 3)
+	m.restarts("k", 3)
 }
 
 func TestAFileThatCannotBeBegun(t *testing.T) {
@@ -74,10 +71,7 @@ func TestADoubtfulRecord(t *testing.T) {
 					p.end()
 					m.dir = left
 					m.script("")
-					q := m.start()
-					q.reads("before", 1)
-					q.flushes()
-					m.stored("before", 1)
+					m.restarts("before", 1)
 					return
 				}
 				through := make(chan error)
@@ -99,10 +93,7 @@ func TestADoubtfulRecord(t *testing.T) {
 				p.write("k", 4)
 				p.end()
 				m.script("")
-				q := m.start()
-				q.reads("k", 4)
-				q.flushes()
-				m.stored("k", 4)
+				m.restarts("k", 4)
 			})
 		}
 	}

@@ -168,8 +168,5 @@ func TestAClosedJournalDoesNotMoveThePositionOfTheNextOne(t *testing.T) {
 	p.end()
 	q.end()
 	m.script("")
-	r := m.start()
-	r.reads("k", 3)
-	r.flushes()
-	m.stored("k", 3)
+	m.restarts("k", 3)
 }

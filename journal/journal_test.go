@@ -187,10 +187,7 @@ func TestATornTailIsCutAwayAndSaid(t *testing.T) {
 	q.write("k", 3)
 	q.end()
 	m.script("")
-	r := m.start()
-	r.reads("k", 3)
-	r.flushes()
-	m.stored("k", 3)
+	m.restarts("k", 3)
 }
 
 func TestWhatOpenRefuses(t *testing.T) {

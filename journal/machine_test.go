@@ -119,6 +119,16 @@ func (m *machine) stored(key string, want int) {
 	}
 }
 
+// restarts starts the program, which has the row, and once it has flushed the table has
+// it, too.
+func (m *machine) restarts(key string, want int) {
+	m.Helper()
+	p := m.start()
+	p.reads(key, want)
+	p.flushes()
+	m.stored(key, want)
+}
+
 // others writes a row past the cache.
 func (m *machine) others(key string, value int) {
 	m.Helper()
