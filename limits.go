@@ -48,7 +48,7 @@ func (l *limits) end() {
 // with its parent, and with the life of a cache that takes part. The commit's callers are
 // answered in any case, by way of doubt.
 //
-// It is one allocation, and neither a timer nor a goroutine, for each write pays for it.
+// It has neither a timer nor a goroutine of its own, for each write pays for it.
 type supervision struct {
 	context.Context
 	until  time.Time

@@ -19,9 +19,8 @@ import (
 //
 // With it a statement of a store's is quicker by what waking a goroutine takes, twice:
 // the driver has one watch the context of each statement, whereas a store cuts its own
-// connections off, if it knows them, when a context ends. The store does the same
-// with any other *sql.DB of the driver's, and the program's own statements notice
-// nothing of it.
+// connections off, if it knows them, when a context ends. Nothing else is different, for
+// the store or for the program's own statements; any *sql.DB of the driver's will do.
 //
 // Networks that are registered with the driver (RegisterDialContext), other than tcp and
 // unix, are left to it. Who has registered one of those two sets Config.DialFunc.

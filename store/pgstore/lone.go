@@ -27,8 +27,7 @@ import (
 // would look, to who settles a deletion, as if that had never been.
 //
 // An upsert locks the row before it changes it, and what a statement returns is kept
-// until it is complete: together with the clock, 5 to 8 % of a lone write on a disk
-// that syncs in 0.13 ms.
+// until it is complete. What that and the clock come to is in docs/design/postgres.md.
 
 // proposals decides whether to propose. Each costs a row that is not there one more
 // round trip: so after one that came to nothing, some are not tried.
