@@ -157,6 +157,9 @@ func TestASessionThatWasCutOffIsThereUntilItHasCommitted(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
+		if n := read(t, direct, k.waiting); n != "0" { // and who has looked before sees it change
+			t.Fatalf("%s statements wait already", n)
+		}
 		failed := make(chan error, 1)
 		go func() {
 			_, err := conn.ExecContext(t.Context(), "UPDATE t SET a = 'late' WHERE id = 1")
