@@ -15,7 +15,7 @@ const maxApart = 4
 
 // blocked tells whether a set is to be committed apart. One that was set aside already
 // has waited as long as it could.
-func blocked[K comparable, V any](o Outcome[V], op *commit.Op[K, *write[K, V]]) bool {
+func blocked[K comparable, V any](o *Outcome[V], op *commit.Op[K, *write[K, V]]) bool {
 	return o.Blocked && o.Err != nil && op.Item.free == nil && !op.All
 }
 
@@ -86,7 +86,7 @@ func (c *Cache[K, V]) waitAside(before [][]*write[K, V]) error {
 			case <-wait.Done():
 				return gaveUp("an earlier write of the row waits for that")
 			}
-			if errors.Is(w.result.Err, errUnsettled) {
+			if errors.Is(w.outcome().Err, errUnsettled) {
 				return ErrClosed // it may still arrive, and would undo what passes it
 			}
 		}

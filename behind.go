@@ -179,7 +179,7 @@ func (b *writeBehind[K, V]) perform(ctx context.Context, w *write[K, V]) error {
 	}
 	// What is refused, and what panics in the program's own code, was never pending.
 	c.tell(c.options.Hooks.Pending, &w.set, nil, nil)
-	w.result.Existed = []bool{b.known(w)}
+	w.result = &Outcome[V]{Existed: []bool{b.known(w)}}
 	waits, err := b.order.Submit(op)
 	switch {
 	case errors.Is(err, behind.ErrDoubtful):
@@ -240,7 +240,7 @@ func (b *writeBehind[K, V]) await(ctx context.Context, w *write[K, V], op *behin
 	overdue := stale.C
 	for {
 		select {
-		case <-w.answered:
+		case <-w.answered():
 			return
 		case <-overdue:
 			overdue = nil // if it is on its way, the queue sees to it
@@ -253,7 +253,7 @@ func (b *writeBehind[K, V]) await(ctx context.Context, w *write[K, V], op *behin
 			} else {
 				c.leave(ctx, w)
 			}
-			<-w.answered
+			<-w.answered()
 			return
 		}
 	}

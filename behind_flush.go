@@ -301,7 +301,7 @@ func (b *writeBehind[K, V]) conclude(f *flush[K, V]) {
 			case err != nil && !errors.Is(err, ErrUnknownOutcome):
 				p = gate.Unchanged[*entry[K, V]]()
 			case made.row != nil:
-				p = c.publication(&plain, Outcome[V]{Rows: []Row[V]{*made.row}}, 0, key, made.began)
+				p = c.publication(&plain, &Outcome[V]{Rows: []Row[V]{*made.row}}, 0, key, made.began)
 			}
 			c.gate.Release(key, p)
 		}

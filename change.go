@@ -42,7 +42,8 @@ func (c *Cache[K, V]) Delete(ctx context.Context, key K, options ...WriteOption)
 	if _, err := c.perform(ctx, w); err != nil {
 		return false, err
 	}
-	return len(w.result.Existed) > 0 && w.result.Existed[0], nil
+	rows := w.outcome().Existed
+	return len(rows) > 0 && rows[0], nil
 }
 
 // single is a write of one row.
@@ -283,8 +284,8 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, key K, f func(V, bool) (V,
 	if _, err := c.perform(ctx, w); err != nil {
 		return none, err, conflicted(err)
 	}
-	if len(w.result.Rows) > 0 {
-		if row, err := c.copier.private(w.result.Rows[0].Value); err == nil {
+	if rows := w.outcome().Rows; len(rows) > 0 {
+		if row, err := c.copier.private(rows[0].Value); err == nil {
 			written = row
 		}
 	}

@@ -42,7 +42,7 @@ func (c *Cache[K, V]) Insert(ctx context.Context, value V, options ...WriteOptio
 	if err != nil {
 		return none, 0, err
 	}
-	key, _ := insertedKey[K](w.result) // commit has seen that it is there
+	key, _ := insertedKey[K](w.outcome()) // commit has seen that it is there
 	return key, version, nil
 }
 
@@ -112,7 +112,7 @@ func insertedKey[K comparable, V any](o Outcome[V]) (key K, told bool) {
 func (w *write[K, V]) inserted(err error) *ChangeSet[K, V] {
 	change := w.change[0]
 	if err == nil {
-		change.Key, _ = insertedKey[K](w.result)
+		change.Key, _ = insertedKey[K](w.outcome())
 	}
 	return &ChangeSet[K, V]{Changes: []Change[K, V]{change}}
 }

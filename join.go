@@ -269,7 +269,7 @@ func (j *Joined) refused(ctx context.Context, err error) error {
 		return notApplied(j.errForgotten())
 	}
 	select {
-	case <-e.answered:
+	case <-e.answered():
 		_, err := e.answer()
 		return err
 	case <-ctx.Done():
@@ -330,7 +330,7 @@ func (e *joinedEnd) start(txn Txn, commit func(context.Context) error, why error
 
 func (e *joinedEnd) await(ctx context.Context) {
 	select {
-	case <-e.answered:
+	case <-e.answered():
 	case <-ctx.Done():
 		e.doubt(fmt.Errorf("the caller left during the commit: %w", ended(ctx)), ended(ctx))
 	}

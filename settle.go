@@ -48,12 +48,12 @@ func (c *Cache[K, V]) settleBatch(ops []*commit.Op[K, *write[K, V]], sets []Chan
 			}
 			// Others may have written meanwhile. Memory takes nothing from a
 			// settlement; the next reader asks.
-			c.publish(w, Outcome[V]{}, 0)
+			c.publish(w, &Outcome[V]{}, 0)
 			o := settled(settlement, &w.set, i, err)
 			if o.Err == nil {
 				c.observe(&w.set)
 			}
-			w.result = o
+			w.result = &o
 			c.finish(w, o.Rows, o.Err)
 		}
 		for _, op := range held {

@@ -57,7 +57,7 @@ type ending struct {
 
 func newEnding(stakes []stake, purpose purpose) ending {
 	return ending{
-		verdict: newVerdict(), stakes: stakes, open: slices.Clone(stakes), lead: stakes[0].host(), purpose: purpose, changes: true,
+		stakes: stakes, open: slices.Clone(stakes), lead: stakes[0].host(), purpose: purpose, changes: true,
 	}
 }
 

@@ -81,7 +81,7 @@ func commitJointly(ctx context.Context, parts []jointPart, purpose purpose, txn 
 	}
 	go j.run()
 	select {
-	case <-j.answered:
+	case <-j.answered():
 	case <-ctx.Done():
 		j.doubt(fmt.Errorf("the caller left during the commit: %w", ended(ctx)), ended(ctx))
 	}

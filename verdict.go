@@ -13,10 +13,9 @@ import (
 //	waiting → final
 //	waiting → in doubt → final
 type verdict struct {
-	answered chan struct{} // closed when the asker can be told something
-
 	mu      sync.Mutex
-	told    bool          // answered is closed; guarded by mu, as what follows
+	told    bool          // the asker can be told something; guarded by mu, as what follows
+	telling chan struct{} // closed when told; made when somebody waits for it
 	doubted bool          // the asker was, or will be, told that nobody knows
 	sent    bool          // it cannot be called off any more; for joint transactions only
 	final   bool          // version and err are what became of the write
@@ -26,7 +25,22 @@ type verdict struct {
 	why     error // why it is in doubt
 }
 
-func newVerdict() verdict { return verdict{answered: make(chan struct{})} }
+// answered is closed when the asker can be told something.
+func (v *verdict) answered() <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.told {
+		return past
+	}
+	if v.telling == nil {
+		v.telling = make(chan struct{})
+	}
+	return v.telling
+}
+
+// past is the channel of what has happened. A write that its writer has committed
+// himself, as most that are alone are, makes none of its own.
+var past = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // finish makes the verdict final, unless it is so already. report is told whether
 // it had been in doubt, and is called in between, so that what it reports comes in
@@ -81,9 +95,12 @@ func (v *verdict) doubt(why error, report func(error)) {
 }
 
 func (v *verdict) tellLocked() {
-	if !v.told {
-		v.told = true
-		close(v.answered)
+	if v.told {
+		return
+	}
+	v.told = true
+	if v.telling != nil {
+		close(v.telling)
 	}
 }
 
@@ -115,11 +132,11 @@ func (v *verdict) wrapLocked() error {
 func (v *verdict) settled() <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.final {
+		return past
+	}
 	if v.known == nil {
 		v.known = make(chan struct{})
-		if v.final {
-			close(v.known)
-		}
 	}
 	return v.known
 }

@@ -19,10 +19,9 @@ type write[K comparable, V any] struct {
 	set     ChangeSet[K, V]
 	ttl     time.Duration   // of the copies it leaves; 0: the cache's
 	ttls    []time.Duration // of a transaction's, one each, in place of ttl
-	started int64
 	purpose purpose
 	left    atomic.Bool   // its caller has been, or is about to be, told that nobody knows
-	result  Outcome[V]    // written before the verdict is final
+	result  *Outcome[V]   // written before the verdict is final, and nil where there is none
 	free    chan struct{} // of one that is committed apart: closed when its keys are free
 	// insertion is nil for a write whose keys are known.
 	insertion *insertion
@@ -43,13 +42,21 @@ const (
 )
 
 func (c *Cache[K, V]) newWrite(set ChangeSet[K, V]) *write[K, V] {
-	w := &write[K, V]{verdict: newVerdict(), set: set, started: c.clock.Precise()}
+	w := &write[K, V]{set: set}
 	w.op.Item, w.op.All = w, set.DeleteAll
 	w.op.Keys = w.key[:0]
 	for i := range set.Changes {
 		w.op.Keys = append(w.op.Keys, set.Changes[i].Key)
 	}
 	return w
+}
+
+// outcome is what the store has said, where it was asked.
+func (w *write[K, V]) outcome() Outcome[V] {
+	if w.result == nil {
+		return Outcome[V]{}
+	}
+	return *w.result
 }
 
 // readsOnly: the set only checks what a transaction has read.
@@ -61,9 +68,10 @@ func (c *Cache[K, V]) perform(ctx context.Context, w *write[K, V]) (Version, err
 	if ctx.Err() != nil {
 		return 0, c.refuse(ended(ctx)) // it ended in the program's code: Update's function, or Validate
 	}
+	started := c.clock.Precise()
 	if c.behind != nil {
 		err := c.behind.perform(ctx, w)
-		c.counts.writeLatency.Record(c.since(w.started))
+		c.counts.writeLatency.Record(c.since(started))
 		return 0, err
 	}
 	c.tell(c.options.Hooks.Pending, &w.set, nil, nil)
@@ -72,16 +80,17 @@ func (c *Cache[K, V]) perform(ctx context.Context, w *write[K, V]) (Version, err
 			c.dropped(&w.op, err)
 		}
 	}
+	answered := w.answered()
 	select {
-	case <-w.answered: // first, for ctx may have ended while the write was committed here
+	case <-answered: // first, for ctx may have ended while the write was committed here
 	default:
 		select {
-		case <-w.answered:
+		case <-answered:
 		case <-ctx.Done():
 			c.leave(ctx, w)
 		}
 	}
-	c.counts.writeLatency.Record(c.since(w.started))
+	c.counts.writeLatency.Record(c.since(started))
 	return w.answer()
 }
 
@@ -204,7 +213,7 @@ func (c *Cache[K, V]) commitBatch(under, caller context.Context, ops []*commit.O
 	outcomes, err := c.send(under, caller, ops, sets)
 	if errors.Is(err, ErrWouldWait) && Hasty(under) {
 		for _, op := range ops {
-			c.publish(op.Item, Outcome[V]{Err: err}, began)
+			c.publish(op.Item, &Outcome[V]{Err: err}, began)
 		}
 		return false
 	}
@@ -212,7 +221,7 @@ func (c *Cache[K, V]) commitBatch(under, caller context.Context, ops []*commit.O
 	c.counts.batches.Add(1)
 	for _, op := range ops {
 		c.counts.batchedRows.Add(uint64(len(op.Item.set.Changes)))
-		c.counts.queueWait.Record(start.Sub(op.Enqueued))
+		c.counts.queueWait.Record(op.Waited(start))
 	}
 
 	if errors.Is(err, ErrUnknownOutcome) {
@@ -278,11 +287,11 @@ func (c *Cache[K, V]) conclude(ops []*commit.Op[K, *write[K, V]], outcomes []Out
 }
 
 // outcome is set i's, where err stands for all of them.
-func outcome[V any](outcomes []Outcome[V], i int, err error) Outcome[V] {
+func outcome[V any](outcomes []Outcome[V], i int, err error) *Outcome[V] {
 	if err != nil {
-		return Outcome[V]{Err: err}
+		return &Outcome[V]{Err: err}
 	}
-	return outcomes[i]
+	return &outcomes[i]
 }
 
 // commit calls the store, and turns what breaks the contract into what it must
@@ -354,7 +363,7 @@ func (c *Cache[K, V]) evict(w *write[K, V]) {
 }
 
 // publish puts into memory what the database now holds, and ends the hold.
-func (c *Cache[K, V]) publish(w *write[K, V], o Outcome[V], began int64) {
+func (c *Cache[K, V]) publish(w *write[K, V], o *Outcome[V], began int64) {
 	if errors.Is(o.Err, ErrConflict) {
 		// Whatever memory made the caller expect is not what the database holds, and
 		// the caller is about to know it.
@@ -368,7 +377,7 @@ func (c *Cache[K, V]) publish(w *write[K, V], o Outcome[V], began int64) {
 		return
 	}
 	if w.insertion != nil {
-		if key, told := insertedKey[K](o); told && o.Err == nil {
+		if key, told := insertedKey[K](*o); told && o.Err == nil {
 			c.gate.Inserted(key, w.insertion.number, c.publication(w, o, 0, key, began))
 		}
 		c.endInsertion(w)
@@ -402,7 +411,7 @@ func (c *Cache[K, V]) observe(set *ChangeSet[K, V]) {
 	}
 }
 
-func (c *Cache[K, V]) publication(w *write[K, V], o Outcome[V], i int, key K, began int64) gate.Publication[*entry[K, V]] {
+func (c *Cache[K, V]) publication(w *write[K, V], o *Outcome[V], i int, key K, began int64) gate.Publication[*entry[K, V]] {
 	switch {
 	case errors.Is(o.Err, ErrConflict):
 		return gate.Drop[*entry[K, V]]()

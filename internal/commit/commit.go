@@ -41,23 +41,31 @@ var (
 
 // Op is one write in the queue. It may be submitted once.
 type Op[K comparable, T any] struct {
-	// Keys are the keys that the write changes, each once. All stands for every
-	// key, and then Keys is empty.
+	// Keys are the keys that the write changes, each once.
 	Keys []K
-	All  bool
 	Item T
 	// Bytes is about how much the write sends to the database.
 	Bytes int
-	// Enqueued is set by Submit.
-	Enqueued time.Time
 
-	number       uint64 // in the order of Submit
-	state        state
-	held, kept   bool
-	doubted      bool
-	prev, next   *Op[K, T] // in the ready list
-	older, newer *Op[K, T] // in the list by age
+	number       uint64        // in the order of Submit
+	enqueued     time.Duration // when it was submitted, since began
+	prev, next   *Op[K, T]     // in the ready list
+	older, newer *Op[K, T]     // in the list by age
+
+	// All stands for every key, and then Keys is empty. It is the last one to take no
+	// room beside the flags.
+	All        bool
+	state      state
+	held, kept bool
+	doubted    bool
 }
+
+// began is what times are counted from: a Duration is a third of a Time, and there is
+// an Op for each write.
+var began = time.Now()
+
+// Waited is how long the write has been in the queue, at a moment after Submit.
+func (op *Op[K, T]) Waited(at time.Time) time.Duration { return at.Sub(began) - op.enqueued }
 
 type state uint8
 
@@ -145,7 +153,7 @@ func New[K comparable, T any](config Config[K, T]) *Queue[K, T] {
 // Submit queues the writes as neighbours, in order, all of them or none. The
 // error is ErrFull or ErrClosed.
 func (q *Queue[K, T]) Submit(ops ...*Op[K, T]) error {
-	now := time.Now()
+	now := time.Since(began)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -156,7 +164,7 @@ func (q *Queue[K, T]) Submit(ops ...*Op[K, T]) error {
 	}
 	for _, op := range ops {
 		q.submitted++
-		op.number, op.Enqueued = q.submitted, now
+		op.number, op.enqueued = q.submitted, now
 		q.waiting++
 		q.pushAge(op)
 		q.insertReady(op, nil)

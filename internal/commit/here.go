@@ -8,14 +8,14 @@ import "time"
 // nobody a commit, and its writer two hand-overs between goroutines. Those wake a
 // core that sleeps, which can take as long as a tenth of a sync.
 func (q *Queue[K, T]) Start(op *Op[K, T]) bool {
-	now := time.Now()
+	now := time.Since(began)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed || op.All || q.waiting+q.guests+q.inFlight > 0 || q.exclusive || q.config.MaxDelay > 0 || q.blockedLocked(op) {
 		return false
 	}
 	q.submitted++
-	op.number, op.Enqueued = q.submitted, now
+	op.number, op.enqueued = q.submitted, now
 	op.state = taken
 	q.taken++
 	for _, key := range op.Keys {

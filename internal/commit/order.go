@@ -206,7 +206,7 @@ func (q *Queue[K, T]) mustGatherLocked() bool {
 	if q.config.MaxDelay <= 0 || q.first == nil || q.closed || q.readyCount >= q.config.MaxOps || q.overfull(q.readyBytes) {
 		return false
 	}
-	left := q.config.MaxDelay - time.Since(q.first.Enqueued)
+	left := q.config.MaxDelay - q.first.Waited(time.Now())
 	if left <= 0 {
 		return false
 	}
@@ -227,7 +227,7 @@ func (q *Queue[K, T]) armStale() {
 	if q.eldest == nil {
 		return
 	}
-	left := max(0, q.config.MaxWait-time.Since(q.eldest.Enqueued))
+	left := max(0, q.config.MaxWait-q.eldest.Waited(time.Now()))
 	if q.staleTimer == nil {
 		q.staleTimer = time.AfterFunc(left, q.dropStale)
 		q.staleArmed = true
@@ -243,7 +243,7 @@ func (q *Queue[K, T]) dropStale() {
 	q.mu.Lock()
 	q.staleArmed = false
 	var stale []*Op[K, T]
-	for op := q.eldest; op != nil && time.Since(op.Enqueued) >= q.config.MaxWait; op = q.eldest {
+	for op := q.eldest; op != nil && op.Waited(time.Now()) >= q.config.MaxWait; op = q.eldest {
 		stale = append(stale, op)
 		q.removeLocked(op)
 	}
