@@ -224,16 +224,15 @@ func (q *Queue[K, T]) mustGatherLocked() bool {
 
 // armStale makes sure that a timer runs while something waits.
 func (q *Queue[K, T]) armStale() {
-	if q.eldest == nil {
+	if q.eldest == nil || q.staleArmed {
 		return
 	}
+	q.staleArmed = true
 	left := max(0, q.config.MaxWait-q.eldest.Waited(time.Now()))
 	if q.staleTimer == nil {
 		q.staleTimer = time.AfterFunc(left, q.dropStale)
-		q.staleArmed = true
-	} else if !q.staleArmed {
+	} else {
 		q.staleTimer.Reset(left)
-		q.staleArmed = true
 	}
 }
 

@@ -20,6 +20,25 @@ func (db *Database) statementRoom() int {
 	return int(min(statementBytes, (db.server.maxPacket-packetRoom)/4*3))
 }
 
+// blindRoom is what blindly works in, and keeps for the next batch. All but args is as
+// Keys.
+type blindRoom[K comparable, V any] struct {
+	last  []*lockstep.Change[K, V]
+	times []int64
+	rows  []stamped
+	left  []int64 // fold
+	args  []any
+}
+
+func (r *blindRoom[K, V]) forget() {
+	if cap(r.last) > maxRows {
+		*r = blindRoom[K, V]{}
+		return
+	}
+	clear(r.last)
+	clear(r.args)
+}
+
 // blindly commits sets that set values and expect nothing as one statement in
 // autocommit mode, on a server that gives back what became of the rows. It reports
 // false, with nothing done, for every other batch, and when a row is locked.
@@ -30,9 +49,10 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 	if !b.s.db.server.mariadb() {
 		return false, nil
 	}
-	last := make([]*lockstep.Change[K, V], len(b.Keys)) // as Keys, and what follows too
-	times := make([]int64, len(b.Keys))
-	mortal, tried := false, 0
+	room := &b.blind
+	room.last, room.times = kv.Zeros(room.last, len(b.Keys)), kv.Zeros(room.times, len(b.Keys))
+	last, times := room.last, room.times
+	mortal := false
 	for i, set := range b.Sets {
 		if b.Outcomes[i].Err != nil {
 			continue
@@ -40,7 +60,6 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 		if set.DeleteAll || len(set.Checks) > 0 {
 			return false, nil
 		}
-		tried++
 		for j := range set.Changes {
 			c := &set.Changes[j]
 			if c.Delete || c.Expect.Kind != lockstep.ExpectAnything {
@@ -78,7 +97,7 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 	if mortal {
 		query, width = b.s.sql.blindMortal[rowSize], 6
 	}
-	args := make([]any, 0, rowSizes[rowSize]*width+1)
+	args := slices.Grow(room.args[:0], rowSizes[rowSize]*width+1)
 	version, stamp := any(least+step-1), any(a.stamp)
 	for at, i := range b.order {
 		c, from := last[i], len(args)
@@ -88,20 +107,23 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 		}
 		args = append(args, stamp)
 		if at == short {
-			for row := slices.Clone(args[from:]); pad > 0; pad-- {
-				args = append(args, row...)
+			for to := len(args); pad > 0; pad-- {
+				args = append(args, args[from:to]...)
 			}
 		}
 	}
 	args = append(args, step)
+	room.args = args
 	if err := a.s.waits(ctx, impatience); err != nil {
 		return false, err
 	}
 	a.verify = func(ctx context.Context, conn *session) (bool, error) { return b.found(ctx, conn, a, least) }
-	rows := make([]stamped, len(last))
+	room.rows = kv.Zeros(room.rows, len(last))
+	rows := room.rows
+	back := 0 // how many of order have come back
 	err = a.decisive(ctx, func() error {
 		return a.s.query(ctx, query, args, func(row []driver.Value) error {
-			k, err := b.s.key(row[0])
+			place, named, err := b.cameBack(row[0], &back)
 			if err != nil {
 				return err
 			}
@@ -113,7 +135,7 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 				st.now = time.UnixMicro(micros)
 				b.s.db.clock.read(micros)
 			}
-			if place, named := b.Place(k); named {
+			if named {
 				rows[place] = st
 			}
 			return nil
@@ -136,6 +158,24 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 	b.fold(rows)
 	a.result = b.Outcomes
 	return true, nil
+}
+
+// cameBack finds the place of a key that the statement returns, where back of order have
+// come already. As a rule they come as they went, one of them perhaps again for the
+// padding, and need not be decoded.
+func (b *batch[K, V]) cameBack(key driver.Value, back *int) (place int, named bool, err error) {
+	for _, at := range [...]int{*back, *back - 1} {
+		if 0 <= at && at < len(b.order) && sameKey(b.Encoded[b.order[at]], key) {
+			*back = at + 1
+			return b.order[at], true, nil
+		}
+	}
+	k, err := b.s.key(key)
+	if err != nil {
+		return 0, false, err
+	}
+	place, named = b.Place(k)
+	return place, named, nil
 }
 
 // expiry are the two parameters, m and n, of a row whose lifetime ends at clock*m +

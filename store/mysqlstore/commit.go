@@ -24,7 +24,7 @@ import (
 // locked: they leave such a batch to the third way, which can be left by its caller
 // without an unknown outcome, and which finds out which of the sets are concerned.
 func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V]) ([]lockstep.Outcome[V], error) {
-	b := s.newBatch(kv.Borrow(&s.rows, sets))
+	b := s.borrow(sets)
 	if b.Idle() {
 		return b.Outcomes, s.db.closed()
 	}
@@ -43,9 +43,12 @@ func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 	if err != nil {
 		if errors.Is(err, lockstep.ErrUnknownOutcome) {
 			b.Own() // it is what Settle goes by
+		} else {
+			b.giveBack()
 		}
 		return nil, err
 	}
+	b.giveBack()
 	return result.([]lockstep.Outcome[V]), nil
 }
 
@@ -54,17 +57,34 @@ type batch[K comparable, V any] struct {
 	kv.Batch[K, V]
 	s     *Store[K, V]
 	order []int // of the keys, as the table has them
+	blind blindRoom[K, V]
 }
 
-func (s *Store[K, V]) newBatch(of kv.Batch[K, V]) *batch[K, V] {
-	b := &batch[K, V]{s: s, Batch: of}
-	b.order = make([]int, len(b.Keys))
-	for i := range b.order {
-		b.order[i] = i
+// borrow makes a batch of sets that are the caller's, until giveBack or Own.
+func (s *Store[K, V]) borrow(sets []lockstep.ChangeSet[K, V]) *batch[K, V] {
+	b, again := s.batches.Get().(*batch[K, V])
+	if !again {
+		b = &batch[K, V]{s: s}
 	}
-	// Whoever locks several rows locks them in the same order.
-	slices.SortFunc(b.order, func(i, j int) int { return compareKeys(b.Encoded[i], b.Encoded[j]) })
+	b.Borrow(&s.rows, sets)
+	b.sort()
 	return b
+}
+
+// giveBack keeps the batch's room for another. Nothing but its Outcomes may be in use.
+func (b *batch[K, V]) giveBack() {
+	b.Forget()
+	b.blind.forget()
+	b.s.batches.Put(b)
+}
+
+// sort finds the order of the keys: whoever locks several rows locks them in the same one.
+func (b *batch[K, V]) sort() {
+	b.order = b.order[:0]
+	for i := range b.Keys {
+		b.order = append(b.order, i)
+	}
+	slices.SortFunc(b.order, func(i, j int) int { return compareKeys(b.Encoded[i], b.Encoded[j]) })
 }
 
 // column is a value as the column wants it.
@@ -150,7 +170,8 @@ func (b *batch[K, V]) found(ctx context.Context, conn *session, a *attempt, leas
 // become, each at its key's place in Keys. Several changes of one key have cost one
 // row, whose version has grown by as many.
 func (b *batch[K, V]) fold(rows []stamped) {
-	left, changes := make([]int64, len(b.Keys)), 0
+	b.blind.left = kv.Zeros(b.blind.left, len(b.Keys))
+	left, changes := b.blind.left, 0
 	for i, set := range b.Sets {
 		if b.Outcomes[i].Err == nil {
 			changes += len(set.Changes)

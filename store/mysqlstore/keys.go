@@ -3,6 +3,7 @@ package mysqlstore
 import (
 	"bytes"
 	"cmp"
+	"database/sql/driver"
 )
 
 // compareKeys is the order of the key column: of bytes, or of numbers.
@@ -37,4 +38,21 @@ func keyLen(key any) int {
 		return len(key)
 	}
 	return 8
+}
+
+// sameKey tells whether a row that came back has that key, byte for byte. Where it says
+// no, the key may be the same in another form.
+func sameKey(encoded any, came driver.Value) bool {
+	switch key := encoded.(type) {
+	case string:
+		b, ok := came.([]byte)
+		return ok && string(b) == key
+	case []byte:
+		b, ok := came.([]byte)
+		return ok && bytes.Equal(b, key)
+	case int64:
+		n, ok := came.(int64)
+		return ok && n == key
+	}
+	return false
 }

@@ -43,7 +43,10 @@ type session struct {
 	// writer is what @lockstep_writer is: mark.
 	writer string
 
-	args []driver.NamedValue // for one call
+	// values are the parameters of one call, and named the same for a call with a context
+	// that the driver watches.
+	values []driver.Value
+	named  []driver.NamedValue
 }
 
 // fence identifies a session in the server for as long as it may do anything there:
@@ -275,7 +278,7 @@ func keep(cols []driver.Value) []driver.Value {
 func (s *session) query(ctx context.Context, query string, args []any, f func(row []driver.Value) error) error {
 	var fErr error
 	err := s.prepared(ctx, query, args, func(ctx context.Context, stmt driver.Stmt) error {
-		rows, err := stmt.(driver.StmtQueryContext).QueryContext(ctx, s.args)
+		rows, err := s.ask(ctx, stmt)
 		if err != nil {
 			return err
 		}
@@ -295,7 +298,7 @@ func (s *session) query(ctx context.Context, query string, args []any, f func(ro
 // exec runs a prepared statement. Inserted is what it has passed to LAST_INSERT_ID.
 func (s *session) exec(ctx context.Context, query string, args ...any) (affected, inserted int64, err error) {
 	err = s.prepared(ctx, query, args, func(ctx context.Context, stmt driver.Stmt) error {
-		result, err := stmt.(driver.StmtExecContext).ExecContext(ctx, s.args)
+		result, err := s.tell(ctx, stmt)
 		if err != nil {
 			return err
 		}
@@ -306,7 +309,7 @@ func (s *session) exec(ctx context.Context, query string, args ...any) (affected
 	return affected, inserted, err
 }
 
-// prepared lends f the prepared statement of a text, and its arguments in s.args.
+// prepared lends f the prepared statement of a text, with its arguments in s.values.
 func (s *session) prepared(ctx context.Context, query string, args []any, f func(ctx context.Context, stmt driver.Stmt) error) error {
 	stmt, ok := s.stmts[query]
 	if !ok {
@@ -319,11 +322,42 @@ func (s *session) prepared(ctx context.Context, query string, args []any, f func
 		}
 		s.stmts[query] = stmt
 	}
-	s.args = s.args[:0]
-	for i, v := range args {
-		s.args = append(s.args, driver.NamedValue{Ordinal: i + 1, Value: v})
+	s.values = s.values[:0]
+	for _, v := range args {
+		s.values = append(s.values, v)
 	}
+	defer func() {
+		clear(s.values) // a session is kept, and must not keep the program's values
+		clear(s.named)
+	}()
 	return s.raw(ctx, func(ctx context.Context, _ driver.Conn) error { return f(ctx, stmt) })
+}
+
+// ask runs a statement that returns rows, and tell one that does not.
+func (s *session) ask(ctx context.Context, stmt driver.Stmt) (driver.Rows, error) {
+	if s.unwatched() {
+		return stmt.Query(s.values)
+	}
+	return stmt.(driver.StmtQueryContext).QueryContext(ctx, s.names())
+}
+
+func (s *session) tell(ctx context.Context, stmt driver.Stmt) (driver.Result, error) {
+	if s.unwatched() {
+		return stmt.Exec(s.values)
+	}
+	return stmt.(driver.StmtExecContext).ExecContext(ctx, s.names())
+}
+
+// unwatched: the context that raw has for the driver never ends. The driver's calls that
+// take none do the same as those that do, without a copy of all parameters.
+func (s *session) unwatched() bool { return s.network != nil && s.program == nil }
+
+func (s *session) names() []driver.NamedValue {
+	s.named = s.named[:0]
+	for i, v := range s.values {
+		s.named = append(s.named, driver.NamedValue{Ordinal: i + 1, Value: v})
+	}
+	return s.named
 }
 
 func each(rows driver.Rows, f func(row []driver.Value) error) error {

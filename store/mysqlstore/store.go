@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/lockstep-cache/lockstep"
@@ -84,6 +85,8 @@ type Store[K comparable, V any] struct {
 	rows  kv.Rows[K, V]
 	sql   *statements
 	clock *tableClock
+	// batches has those that are over, for their room.
+	batches sync.Pool
 	// outside is nil where the table is not watched.
 	outside *outside
 }

@@ -151,7 +151,8 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 	if err != nil {
 		return lockstep.Outcome[V]{}, err
 	}
-	b := s.newBatch(kv.NewBatch(&s.rows, []lockstep.ChangeSet[K, V]{set}))
+	b := &batch[K, V]{s: s, Batch: kv.NewBatch(&s.rows, []lockstep.ChangeSet[K, V]{set})}
+	b.sort()
 	if b.Outcomes[0].Err == nil && set.DeleteAll {
 		// Gaps between rows are not locked in a transaction that has begun already.
 		b.Outcomes[0].Err = unsupported("DeleteAll in a transaction")

@@ -36,6 +36,20 @@ type plan[K comparable, V any] struct {
 	least  int64
 }
 
+// blindRoom is what a plan is made, and told, in, and what is kept of it for the next.
+type blindRoom struct {
+	rows []fold
+	at   []int
+	got  []written
+	last []int64 // plainly
+}
+
+func (r *blindRoom) forget() {
+	if cap(r.at) > kv.MostKept {
+		*r = blindRoom{}
+	}
+}
+
 // fold is what the changes of one key come to.
 type fold struct {
 	place   int
@@ -51,7 +65,9 @@ type fold struct {
 // that mixes deletions with others, and a key of which only the first, or only the
 // last, change is a deletion.
 func (b *batch[K, V]) plan() (p plan[K, V], ok bool) {
-	p = plan[K, V]{rows: make([]fold, 0, len(b.Keys)), at: make([]int, len(b.Keys)), stride: 1, plain: true, least: b.s.least()}
+	room := &b.blind
+	room.rows, room.at = slices.Grow(room.rows[:0], len(b.Keys)), kv.Zeros(room.at, len(b.Keys))
+	p = plan[K, V]{rows: room.rows, at: room.at, stride: 1, plain: true, least: b.s.least()}
 	for i, set := range b.Sets {
 		if b.Outcomes[i].Err != nil {
 			continue
@@ -122,7 +138,8 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt, p plan[K, V]) ([]
 		a.db.release(a.session)
 		return b.result(p, nil), 0, nil
 	}
-	got := make([]written, len(p.rows)) // as rows
+	b.blind.got = kv.Zeros(b.blind.got, len(p.rows)) // as rows
+	got := b.blind.got
 	var (
 		key    any
 		w      = written{there: true}
@@ -227,7 +244,8 @@ func (b *batch[K, V]) result(p plan[K, V], got []written) []lockstep.Outcome[V] 
 // end with the one that was returned.
 func (b *batch[K, V]) plainly(p plan[K, V], got []written) []lockstep.Outcome[V] {
 	out := b.Outcomes
-	changes, last := 0, make([]int64, len(got))
+	b.blind.last = kv.Zeros(b.blind.last, len(got))
+	changes, last := 0, b.blind.last
 	for i, f := range p.rows {
 		last[i] = got[i].version - f.steps
 		changes += int(f.steps)

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -23,7 +24,7 @@ func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 	if out, done, err := s.propose(ctx, sets); done || err != nil {
 		return out, err
 	}
-	b := s.newBatch(sets, kv.Borrow(&s.rows, sets))
+	b := s.borrow(sets)
 	if b.Idle() {
 		if err := s.db.enter(); err != nil {
 			return nil, err
@@ -31,18 +32,42 @@ func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V
 		s.db.leave()
 		return b.Outcomes, nil
 	}
-	return b.commit(ctx)
+	out, err := b.commit(ctx)
+	if !errors.Is(err, lockstep.ErrUnknownOutcome) {
+		b.giveBack()
+	}
+	return out, err
 }
 
 // batch is a call of Commit, or of Apply.
 type batch[K comparable, V any] struct {
 	kv.Batch[K, V]
-	s *Store[K, V]
+	s     *Store[K, V]
+	blind blindRoom
 }
 
-func (s *Store[K, V]) newBatch(sets []lockstep.ChangeSet[K, V], of kv.Batch[K, V]) *batch[K, V] {
-	b := &batch[K, V]{s: s, Batch: of}
-	room := s.db.newRoom()
+// borrow makes a batch of sets that are the caller's, until giveBack or Own.
+func (s *Store[K, V]) borrow(sets []lockstep.ChangeSet[K, V]) *batch[K, V] {
+	b, again := s.batches.Get().(*batch[K, V])
+	if !again {
+		b = &batch[K, V]{s: s}
+	}
+	b.Borrow(&s.rows, sets)
+	b.refuse(sets)
+	return b
+}
+
+// giveBack keeps the batch's room for another. Nothing but its Outcomes may be in use.
+func (b *batch[K, V]) giveBack() {
+	b.Forget()
+	b.blind.forget()
+	b.s.batches.Put(b)
+}
+
+// refuse leaves out the sets that cannot be stored. They are as the caller has given
+// them: what is prepared there was looked at when it was.
+func (b *batch[K, V]) refuse(sets []lockstep.ChangeSet[K, V]) {
+	s, room := b.s, b.s.db.newRoom()
 	for i, set := range sets {
 		for j, c := range set.Changes {
 			if _, ready := c.Prepared.(*kv.Prepared); !ready && b.Outcomes[i].Err == nil {
@@ -53,7 +78,6 @@ func (s *Store[K, V]) newBatch(sets []lockstep.ChangeSet[K, V], of kv.Batch[K, V
 			b.Outcomes[i].Err = room.take(b.bytesOf(i))
 		}
 	}
-	return b
 }
 
 const (

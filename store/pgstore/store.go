@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -72,6 +73,8 @@ type Store[K comparable, V any] struct {
 	sql   statements
 	floor *floor
 	proposals
+	// batches has those that are over, for their room.
+	batches sync.Pool
 	// outside is nil where the table is not watched.
 	outside *outside
 }

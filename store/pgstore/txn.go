@@ -100,7 +100,8 @@ func (s *Store[K, V]) apply(ctx context.Context, t lockstep.Txn, set lockstep.Ch
 		return lockstep.Outcome[V]{}, err
 	}
 	sets := []lockstep.ChangeSet[K, V]{set}
-	b := s.newBatch(sets, kv.NewBatch(&s.rows, sets))
+	b := &batch[K, V]{s: s, Batch: kv.NewBatch(&s.rows, sets)}
+	b.refuse(sets)
 	out := b.Outcomes
 	if !b.Idle() {
 		w, err := b.decide(ctx, x.a.session, []int{0}, out, nil)

@@ -17,31 +17,38 @@ type Batch[K comparable, V any] struct {
 	Keys    []K
 	Encoded []any
 
-	index map[K]int
+	// index has the places of the keys, if it is in use: where there are more than few.
+	index   map[K]int
+	indexed bool
 }
+
+const (
+	// few is how many keys are looked through sooner than a map is filled.
+	few = 8
+	// MostKept is how many keys a batch may have whose room is worth being kept.
+	MostKept = 1024
+)
 
 // NewBatch copies the sets, and prepares the changes that are not. A set that
 // cannot be tried has an Outcome with an error.
-func NewBatch[K comparable, V any](r *Rows[K, V], sets []lockstep.ChangeSet[K, V]) Batch[K, V] {
-	b := Borrow(r, sets)
+func NewBatch[K comparable, V any](r *Rows[K, V], sets []lockstep.ChangeSet[K, V]) (b Batch[K, V]) {
+	b.Borrow(r, sets)
 	b.Own()
 	return b
 }
 
-// Borrow is NewBatch without the copy: the batch must not outlive the call that was
-// given the sets, unless Own is called before that returns. A commit of many small
-// sets then allocates less.
-func Borrow[K comparable, V any](r *Rows[K, V], sets []lockstep.ChangeSet[K, V]) Batch[K, V] {
+// Borrow is NewBatch without the copy, and with the room of the batch that b was
+// before: the batch must not outlive the call that was given the sets, unless Own is
+// called before that returns. A commit of many small sets then allocates less.
+func (b *Batch[K, V]) Borrow(r *Rows[K, V], sets []lockstep.ChangeSet[K, V]) {
 	n := 0
 	for _, set := range sets {
 		n += len(set.Changes) + len(set.Checks)
 	}
-	b := Batch[K, V]{
-		Sets:     sets,
-		Outcomes: make([]lockstep.Outcome[V], len(sets)),
-		Keys:     make([]K, 0, n),
-		Encoded:  make([]any, 0, n),
-		index:    make(map[K]int, n),
+	b.Sets, b.Outcomes = sets, make([]lockstep.Outcome[V], len(sets))
+	b.Keys, b.Encoded = slices.Grow(b.Keys[:0], n), slices.Grow(b.Encoded[:0], n)
+	if b.indexed = n > few; b.indexed && b.index == nil {
+		b.index = make(map[K]int, n)
 	}
 	for i, set := range sets {
 		changes, err := b.take(r, set)
@@ -53,7 +60,21 @@ func Borrow[K comparable, V any](r *Rows[K, V], sets []lockstep.ChangeSet[K, V])
 		}
 		b.Sets[i].Changes = changes
 	}
-	return b
+}
+
+// Forget makes of a batch that was borrowed, and not owned, one that holds nothing but
+// room for another. Its Outcomes are whoever's has them.
+func (b *Batch[K, V]) Forget() {
+	if cap(b.Keys) > MostKept {
+		*b = Batch[K, V]{}
+		return
+	}
+	clear(b.Keys)
+	clear(b.Encoded)
+	if b.indexed {
+		clear(b.index)
+	}
+	*b = Batch[K, V]{Keys: b.Keys[:0], Encoded: b.Encoded[:0], index: b.index}
 }
 
 // Own makes the batch hold nothing of the caller's, so that it can outlive the call.
@@ -92,7 +113,7 @@ func (b *Batch[K, V]) take(r *Rows[K, V], set lockstep.ChangeSet[K, V]) (prepare
 		b.add(c.Key, c.Prepared.(*Prepared).Key)
 	}
 	for _, c := range set.Checks {
-		if _, ok := b.index[c.Key]; !ok {
+		if _, ok := b.Place(c.Key); !ok {
 			key, err := r.Key.Encode(c.Key)
 			if err != nil {
 				return prepared, err
@@ -107,20 +128,30 @@ func (b *Batch[K, V]) take(r *Rows[K, V], set lockstep.ChangeSet[K, V]) (prepare
 var ErrNotAlone = invalid("DeleteAll beside changes or checks")
 
 func (b *Batch[K, V]) add(k K, encoded any) {
-	if _, ok := b.index[k]; !ok {
-		b.index[k] = len(b.Keys)
-		b.Keys = append(b.Keys, k)
-		b.Encoded = append(b.Encoded, encoded)
+	if _, ok := b.Place(k); ok {
+		return
 	}
+	if b.indexed {
+		b.index[k] = len(b.Keys)
+	}
+	b.Keys = append(b.Keys, k)
+	b.Encoded = append(b.Encoded, encoded)
 }
 
 // Index is where a key that some set names is in Keys and Encoded.
-func (b *Batch[K, V]) Index(k K) int { return b.index[k] }
+func (b *Batch[K, V]) Index(k K) int {
+	place, _ := b.Place(k)
+	return place
+}
 
 // Place is Index, and whether some set names the key.
 func (b *Batch[K, V]) Place(k K) (place int, named bool) {
-	place, named = b.index[k]
-	return place, named
+	if b.indexed {
+		place, named = b.index[k]
+		return place, named
+	}
+	place = slices.Index(b.Keys, k)
+	return max(place, 0), place >= 0
 }
 
 // Idle tells whether no set is left to be tried.
@@ -131,4 +162,11 @@ func (b *Batch[K, V]) Idle() bool {
 		}
 	}
 	return true
+}
+
+// Zeros is a slice of n zeros, in the room of s if that is enough.
+func Zeros[T any](s []T, n int) []T {
+	s = slices.Grow(s[:0], n)[:n]
+	clear(s)
+	return s
 }
