@@ -108,7 +108,9 @@ func (e *ending) supervise() *supervision {
 	for _, p := range e.stakes[1:] { // the first is the lead
 		others = append(others, p.host().life)
 	}
-	return e.lead.limits.supervise(e.ctx, others, e.doubt)
+	s := e.lead.limits.supervise(e.ctx, others, e.doubt)
+	s.endWith(e.ctx)
+	return s
 }
 
 // conclude ends the transaction, whose outcome is err.

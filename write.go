@@ -431,13 +431,17 @@ func (c *Cache[K, V]) publication(w *write[K, V], o *Outcome[V], i int, key K, b
 	if own > 0 {
 		ttl = own
 	}
-	publication := gate.Drop[*entry[K, V]]()
-	// A panic in the program's Clone does not undo a commit.
 	if c.options.Clone == nil {
 		return gate.Install(c.newEntry(key, o.Rows[i], began, ttl))
 	}
+	return c.clonedPublication(key, o.Rows[i], began, ttl)
+}
+
+// clonedPublication calls the program's Clone, whose panic does not undo a commit.
+func (c *Cache[K, V]) clonedPublication(key K, row Row[V], began int64, ttl time.Duration) gate.Publication[*entry[K, V]] {
+	publication := gate.Drop[*entry[K, V]]()
 	if err := aside("Clone", nil, func() error {
-		publication = gate.Install(c.newEntry(key, o.Rows[i], began, ttl))
+		publication = gate.Install(c.newEntry(key, row, began, ttl))
 		return nil
 	}); err != nil {
 		c.options.Logger.Error("lockstep: a committed row is not kept in memory", "error", err)

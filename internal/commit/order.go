@@ -36,7 +36,7 @@ func (q *Queue[K, T]) forget(key K, ks *keyState[K, T]) {
 // takeLocked removes the next batch from the ready list, parks what it has to
 // step over, and marks the batch's keys as taken.
 func (q *Queue[K, T]) takeLocked() []*Op[K, T] {
-	var batch []*Op[K, T]
+	batch := make([]*Op[K, T], 0, min(q.readyCount, q.config.MaxOps))
 	bytes := 0
 	for op := q.first; op != nil && len(batch) < q.config.MaxOps; op = q.first {
 		if op.All {
@@ -113,10 +113,19 @@ func (q *Queue[K, T]) freeLocked(op *Op[K, T]) {
 	if op.All {
 		q.exclusive = false
 	}
+	awaited := false
 	for _, key := range op.Keys {
-		q.keys[key].taken--
+		ks := q.keys[key]
+		ks.taken--
+		if ks.taken == 0 && len(ks.parked) == 0 {
+			q.forget(key, ks) // as nearly always
+		} else {
+			awaited = true
+		}
 	}
-	q.unparkLocked(op.Keys)
+	if awaited {
+		q.unparkLocked(op.Keys)
+	}
 }
 
 // unparkLocked looks at the heads of the keys' parked writes. A write becomes

@@ -24,31 +24,37 @@ import (
 // locked: they leave such a batch to the third way, which can be left by its caller
 // without an unknown outcome, and which finds out which of the sets are concerned.
 func (s *Store[K, V]) Commit(ctx context.Context, sets []lockstep.ChangeSet[K, V]) ([]lockstep.Outcome[V], error) {
-	b := s.borrow(sets)
-	if b.Idle() {
-		return b.Outcomes, s.db.closed()
+	var b *batch[K, V]
+	one := s.single(sets)
+	if one == nil {
+		if b = s.borrow(sets); b.Idle() {
+			return b.Outcomes, s.db.closed()
+		}
 	}
-	result, err := s.db.write(ctx, s.outside.as(), func(ctx context.Context, a *attempt) error {
-		for _, way := range []func(ctx context.Context, a *attempt) (done bool, err error){b.alone, b.blindly} {
-			done, err := way(ctx, a)
-			if done || err != nil && !collided(err) {
-				return err
+	result, err := s.db.write(ctx, s.outside.as(), func(ctx context.Context, a *attempt) (err error) {
+		done := false
+		if one != nil {
+			if done, err = s.alone(ctx, a, one); !done && (err == nil || collided(err)) {
+				b = s.borrow(sets)
 			}
-			if err != nil {
-				break
-			}
-		}
-		return b.together(ctx, a, len(b.Sets) == 1 && !lockstep.Parting(ctx))
-	})
-	if err != nil {
-		if errors.Is(err, lockstep.ErrUnknownOutcome) {
-			b.Own() // it is what Settle goes by
 		} else {
-			b.giveBack()
+			done, err = b.blindly(ctx, a)
 		}
+		if done || err != nil && !collided(err) {
+			return err
+		}
+		return b.together(ctx, a, len(sets) == 1 && !lockstep.Parting(ctx))
+	})
+	switch {
+	case b == nil:
+	case errors.Is(err, lockstep.ErrUnknownOutcome):
+		b.Own() // it is what Settle goes by
+	default:
+		b.giveBack()
+	}
+	if err != nil {
 		return nil, err
 	}
-	b.giveBack()
 	return result.([]lockstep.Outcome[V]), nil
 }
 

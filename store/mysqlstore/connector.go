@@ -89,12 +89,15 @@ type driverConn interface {
 	driver.Validator
 }
 
-// sever has the network connection fail when ctx ends: what waits for it returns. It
-// returns a context for the driver, which then has nothing to watch, and whole, which
-// is to be called when the driver has returned: it tells whether that has not
-// happened, and will not.
-func sever(ctx context.Context, network net.Conn) (unwatched context.Context, whole func() bool) {
-	return context.WithoutCancel(ctx), context.AfterFunc(ctx, func() { network.SetDeadline(longAgo) })
+// sever has the network connection fail when ctx ends: what waits for it returns. Whole is to
+// be called when the driver has returned: it tells whether that has not happened, and will not.
+func sever(ctx context.Context, network net.Conn) (whole func() bool) {
+	cut := func() { network.SetDeadline(longAgo) }
+	// A context that can do it by itself, as a commit's, needs no child for that.
+	if ctx, ok := ctx.(interface{ AfterFunc(func()) func() bool }); ok {
+		return ctx.AfterFunc(cut)
+	}
+	return context.AfterFunc(ctx, cut)
 }
 
 var longAgo = time.Unix(1, 0)

@@ -109,6 +109,9 @@ func fateOf(err error) fate {
 
 // number is the server's error number, or 0.
 func number(err error) uint16 {
+	if err == nil {
+		return 0 // as a rule; errors.As would allocate
+	}
 	var me *mysql.MySQLError
 	if errors.As(err, &me) {
 		return me.Number

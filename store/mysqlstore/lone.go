@@ -4,43 +4,47 @@ import (
 	"context"
 	"errors"
 	"math"
-	"time"
 
 	"github.com/lockstep-cache/lockstep"
 	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
-// alone commits a batch of one change as one statement. It reports false, with
-// nothing done, for every other batch, and when the statement found nothing to
-// change: then the way through together finds out why.
-func (b *batch[K, V]) alone(ctx context.Context, a *attempt) (done bool, err error) {
-	if len(b.Sets) != 1 {
-		return false, nil
+// single is the change, prepared, of a batch that is nothing but one, and which needs nothing of
+// what a batch is made of; nil for every other, and for one that cannot be prepared.
+func (s *Store[K, V]) single(sets []lockstep.ChangeSet[K, V]) *lockstep.Change[K, V] {
+	if len(sets) != 1 || len(sets[0].Changes) != 1 || len(sets[0].Checks) != 0 || sets[0].DeleteAll {
+		return nil
 	}
-	set := b.Sets[0]
-	if len(set.Changes) != 1 || len(set.Checks) != 0 || set.DeleteAll {
-		return false, nil
+	c := &sets[0].Changes[0]
+	if !c.Delete && (c.Lifetime > 0 || !c.ExpiresAt.IsZero()) {
+		return nil // the reply would have to tell the database's clock
 	}
-	c := set.Changes[0]
-	least := b.s.clock.least()
-	if !c.Delete && (c.Lifetime > 0 || !c.ExpiresAt.IsZero()) || least == math.MaxInt64 {
-		return false, nil // the reply would have to tell the database's clock
+	if _, ready := c.Prepared.(*kv.Prepared); !ready {
+		prepared, _, err := s.rows.Prepare(*c)
+		if err != nil {
+			return nil
+		}
+		return &prepared
 	}
-	query, args := b.lone(c, least, a.stamp)
-	if query == "" {
+	return c
+}
+
+// alone commits one change as one statement. It reports false, with nothing done, when the
+// statement found nothing to change, or is none that there is: then the way through
+// together finds out why.
+func (s *Store[K, V]) alone(ctx context.Context, a *attempt, c *lockstep.Change[K, V]) (done bool, err error) {
+	least := s.clock.least()
+	query, args := s.lone(c, least, a.stamp)
+	if query == "" || least == math.MaxInt64 {
 		return false, nil
 	}
 	if err := a.s.waits(ctx, impatience); err != nil {
 		return false, err
 	}
+	p, outcome := c.Prepared.(*kv.Prepared), loneOutcome[V]{value: c.Value, delete: c.Delete}
+	expect := c.Expect
 	a.verify = func(ctx context.Context, conn *session) (bool, error) {
-		if c.Expect.Kind == lockstep.ExpectVersion {
-			rows, err := b.s.readStamped(ctx, conn, b.Encoded)
-			if err != nil || rows[c.Key].Version == int64(c.Expect.Version) {
-				return false, err
-			}
-		}
-		return b.found(ctx, conn, a, least)
+		return s.foundAlone(ctx, conn, a, p.Key, expect, least, outcome)
 	}
 	var affected, version int64
 	err = a.decisive(ctx, func() (err error) {
@@ -51,23 +55,55 @@ func (b *batch[K, V]) alone(ctx context.Context, a *attempt) (done bool, err err
 	case number(err) == errDuplicate && c.Expect.Kind == lockstep.ExpectAbsent:
 		return false, nil // there is a row, be it a tombstone
 	case err != nil && !a.unclear && refusesRow(err):
-		b.Outcomes[0].Err = invalid("key %v: %w", c.Key, err)
-		a.result = b.Outcomes
+		a.result = []lockstep.Outcome[V]{{Err: invalid("key %v: %w", c.Key, err)}}
 		return true, nil
 	case err != nil:
 		return false, err
 	case affected == 0:
 		return false, nil
 	}
-	if b.s.outside != nil {
+	if s.outside != nil {
 		if version, err = a.passed(ctx); err != nil {
 			return false, err
 		}
 	}
-	b.s.clock.saw(version)
-	b.fold([]stamped{{State: kv.State{Known: true, Version: version, Live: !c.Delete}, now: time.Time{}}})
-	a.result = b.Outcomes
+	s.clock.saw(version)
+	a.result = outcome.of(version)
 	return true, nil
+}
+
+// loneOutcome makes the outcome of a change that was made.
+type loneOutcome[V any] struct {
+	value  V
+	delete bool
+}
+
+func (o loneOutcome[V]) of(version int64) []lockstep.Outcome[V] {
+	row := lockstep.Row[V]{Version: lockstep.Version(version)}
+	if o.delete { // where there was no row, it would have changed nothing
+		return []lockstep.Outcome[V]{{Rows: []lockstep.Row[V]{row}, Existed: []bool{true}}}
+	}
+	row.Value, row.Exists = o.value, true
+	return []lockstep.Outcome[V]{{Rows: []lockstep.Row[V]{row}}}
+}
+
+// foundAlone is found, for a change that was alone.
+func (s *Store[K, V]) foundAlone(ctx context.Context, conn *session, a *attempt, key any, expect lockstep.Expect, least int64, outcome loneOutcome[V]) (bool, error) {
+	rows, err := s.readStamped(ctx, conn, []any{key})
+	if err != nil {
+		return false, err
+	}
+	for _, row := range rows {
+		switch {
+		case row.stamp == a.stamp:
+			a.result = outcome.of(row.Version)
+			return true, nil
+		case row.Version < least, expect.Kind == lockstep.ExpectVersion && row.Version == int64(expect.Version):
+			return false, nil
+		}
+		return false, errUntold
+	}
+	return false, nil
 }
 
 // passed is what the statement that has just committed has passed to LAST_INSERT_ID:
@@ -88,9 +124,9 @@ func (a *attempt) passed(ctx context.Context) (version int64, err error) {
 }
 
 // lone picks the statement and its arguments.
-func (b *batch[K, V]) lone(c lockstep.Change[K, V], least, stamp int64) (query string, args []any) {
+func (s *Store[K, V]) lone(c *lockstep.Change[K, V], least, stamp int64) (query string, args []any) {
 	p := c.Prepared.(*kv.Prepared)
-	text := b.s.sql
+	text := s.sql
 	switch kind := c.Expect.Kind; {
 	case c.Delete && kind == lockstep.ExpectAnything:
 		return text.remove, []any{least, stamp, p.Key}

@@ -189,7 +189,7 @@ func (s *session) raw(ctx context.Context, f func(ctx context.Context, c driver.
 		if err := ctx.Err(); err != nil {
 			return err // nothing was sent
 		}
-		driverCtx, whole = sever(ctx, s.network)
+		driverCtx, whole = context.Background(), sever(ctx, s.network) // the driver has nothing to watch
 	}
 	outer := s.conn.Raw(func(c any) error {
 		err = f(driverCtx, c.(driver.Conn))
