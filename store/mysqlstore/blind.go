@@ -91,7 +91,7 @@ func (b *batch[K, V]) blindly(ctx context.Context, a *attempt) (done bool, err e
 	}
 	// The list is padded with the row that is shortest. To write it twice is to give
 	// its version another step.
-	rowSize, _ := slices.BinarySearch(rowSizes, len(b.order))
+	rowSize, _ := slices.BinarySearch(rowSizes[:], len(b.order))
 	pad := rowSizes[rowSize] - len(b.order)
 	query, width := b.s.sql.blind[rowSize], 4
 	if mortal {

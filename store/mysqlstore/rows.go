@@ -45,7 +45,7 @@ func (a *attempt) writeRows(ctx context.Context, texts []string, rows []record, 
 			bytes += rows[n].bytes
 			n++
 		}
-		i, exact := slices.BinarySearch(rowSizes, n)
+		i, exact := slices.BinarySearch(rowSizes[:], n)
 		if !exact && !(twice && bytes <= most) {
 			i--
 			n = rowSizes[i]

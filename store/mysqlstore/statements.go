@@ -12,9 +12,11 @@ import (
 // cost; a list of rows, see rowSizes.
 var keySizes = []int{1, 4, 16, 64, 256}
 
-// rowSizes are the lengths of lists of rows. They are closer to each other than
-// keySizes, since a row that is there twice is written twice.
-var rowSizes = []int{1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 19, 24, 30, 38, 48, 60, 75, 94, 118, 148, 185, 231, 289, 361, 451, maxRows}
+// rowSizes are the lengths of lists of rows, each an eighth above the one before. They are
+// closer to each other than keySizes, since a row that is there twice is written twice, and
+// no closer, since the server keeps a statement of each that a session has used.
+var rowSizes = [...]int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 17, 19, 21, 24, 27, 30, 34, 38, 43, 48, 54, 60, 67, 75, 84, 94,
+	105, 118, 132, 148, 166, 185, 207, 231, 258, 289, 323, 361, 404, 451, maxRows}
 
 // maxRows is the most rows in a statement.
 const maxRows = 512
@@ -34,9 +36,9 @@ type statements struct {
 	remove, removeVersion      string
 	removeAll, stamped         string
 
-	blind, blindMortal [26]string // by the index in rowSizes
-	upsert, insert     [26]string
-	insertNow          [26]string // which does not wait
+	blind, blindMortal [len(rowSizes)]string // by the index in rowSizes
+	upsert, insert     [len(rowSizes)]string
+	insertNow          [len(rowSizes)]string // which does not wait
 	unplace            [5]string
 
 	over         string
@@ -60,7 +62,7 @@ func newStatements(t string, mariadb bool) *statements {
 		}
 		return out
 	}
-	byRows := func(before, row, after string) (out [26]string) {
+	byRows := func(before, row, after string) (out [len(rowSizes)]string) {
 		for i, n := range rowSizes {
 			out[i] = f("%sINSERT INTO TABLE "+columns+" VALUES %s%s%s", before, row, strings.Repeat(","+row, n-1), after)
 		}
