@@ -13,8 +13,8 @@ import (
 )
 
 // supervision is the context of a commit under way. It ends at the commit's deadline,
-// with the life of a cache that takes part, and with its caller where endWith says so.
-// The commit's callers are answered in any case, by way of doubt.
+// with the life of a cache that takes part, and with what endWith and endWithin are told
+// of. The commit's callers are answered in any case, by way of doubt.
 //
 // Each write pays for it, so it is one object with neither a timer nor a goroutine, and
 // makes a channel only for who asks for it. Rejected: contexts of package context, of
@@ -35,7 +35,7 @@ type supervision struct {
 	mu      sync.Mutex
 	err     error           // nil: it goes on; guarded by mu, as what follows
 	done    chan struct{}   // closed when it has ended; made when somebody asks for it
-	why     context.Context // one that has ended because of the same cause, if that is more than err
+	why     context.Context // one that has ended because of the same cause, if it has one
 	waiting []*func()       // of AfterFunc
 	one     [1]*func()      // the room of the first
 }
@@ -45,7 +45,7 @@ type supervision struct {
 type lateness supervision
 
 // supervise begins it; stop ends it. It has the values of a context that does not end
-// before the life of the cache whose limits these are, or which endWith is told of. Others
+// before the life of the cache whose limits these are, or which endWithin is told of. Others
 // are the lives of the caches that take part beside it.
 func (l *limits) supervise(values context.Context, others []context.Context, doubt func(why, unsent error)) *supervision {
 	s := &supervision{values: values, limits: l, until: time.Now().Add(l.timeout), doubt: doubt}
@@ -60,11 +60,17 @@ func (l *limits) supervise(values context.Context, others []context.Context, dou
 	return s
 }
 
-// endWith ends it with another context, for that one's reason.
-func (s *supervision) endWith(other context.Context) {
-	if other.Done() != nil {
-		s.ends = append(s.ends, context.AfterFunc(other, func() { s.end(ended(other)) }))
+// endWith ends it with the context of a caller, for that one's reason.
+func (s *supervision) endWith(caller context.Context) {
+	if caller.Done() != nil {
+		s.ends = append(s.ends, context.AfterFunc(caller, func() { s.end(ended(caller)) }))
 	}
+}
+
+// endWithin ends it with a context of ours, for the same cause: where that is ErrClosed,
+// it is this commit's own, as a caller's would not be.
+func (s *supervision) endWithin(ours context.Context) {
+	s.ends = append(s.ends, context.AfterFunc(ours, func() { s.end(context.Cause(ours)) }))
 }
 
 // stop may be called again.
@@ -109,11 +115,10 @@ func (s *supervision) end(cause error) {
 		return
 	}
 	s.err = context.Canceled
-	switch cause {
-	case nil, context.Canceled:
-	case context.DeadlineExceeded:
+	if cause == context.DeadlineExceeded {
 		s.err = cause
-	default:
+	}
+	if cause != nil { // else of a commit that is over, as nearly always
 		why, end := context.WithCancelCause(context.WithoutCancel(s.values))
 		end(cause)
 		s.why = why

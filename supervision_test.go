@@ -115,3 +115,57 @@ func TestACommitThatBeginsAfterTheCachesLife(t *testing.T) {
 		}
 	})
 }
+
+// What has ended a commit's context first stays its cause, although the life of its cache,
+// whose values it has, ends after it.
+func TestTheFirstCauseOfACommitsEndStays(t *testing.T) {
+	for _, end := range []struct {
+		name string
+		by   func(leave context.CancelCauseFunc)
+		want error
+	}{
+		{"its deadline", func(context.CancelCauseFunc) { time.Sleep(time.Minute) }, context.DeadlineExceeded},
+		{"its caller", func(leave context.CancelCauseFunc) { leave(nil) }, context.Canceled},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			underSupervision(t, func(s *supervision, endLife, leave context.CancelCauseFunc) {
+				end.by(leave)
+				synctest.Wait()
+				endLife(ErrClosed)
+				synctest.Wait()
+				if cause := context.Cause(s); cause != end.want {
+					t.Errorf("after the end of the cache the cause is %v, and was %v", cause, end.want)
+				}
+			})
+		})
+	}
+}
+
+// lonelyStake is what supervise asks of one.
+type lonelyStake struct {
+	stake
+	of host
+}
+
+func (s lonelyStake) host() host { return s.of }
+
+// The context of a joint transaction is a child of its cache's life. Whichever of the two
+// ends the commit first, a store that tells the cause tells that the cache was closed.
+func TestAJointCommitThatEndsWithTheCacheIsToldSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		life, endLife := context.WithCancelCause(t.Context())
+		e := newEnding([]stake{lonelyStake{of: host{commits: life, life: life, limits: newLimits(time.Minute)}}}, transaction)
+		e.ctx, e.cancel = context.WithCancel(life)
+		defer e.cancel()
+		s := e.supervise()
+		defer s.stop()
+		endLife(ErrClosed) // limits.end has not come yet
+		<-s.Done()
+		if err := s.Err(); err != context.Canceled {
+			t.Errorf("it has ended with %v", err)
+		}
+		if cause := context.Cause(s); !errors.Is(cause, ErrClosed) {
+			t.Errorf("the cause is %v, which is not ErrClosed", cause)
+		}
+	})
+}

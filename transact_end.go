@@ -109,7 +109,7 @@ func (e *ending) supervise() *supervision {
 		others = append(others, p.host().life)
 	}
 	s := e.lead.limits.supervise(e.ctx, others, e.doubt)
-	s.endWith(e.ctx)
+	s.endWithin(e.ctx)
 	return s
 }
 
