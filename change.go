@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+
+	"github.com/lockstep-cache/lockstep/internal/turn"
 )
 
 // Set writes the row and returns its committed version. With nil, the database
@@ -226,7 +228,7 @@ func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, exists bo
 			return value, err
 		}
 		c.counts.reruns.Add(1)
-		backOff(ctx, attempt)
+		turn.Yield(ctx, attempt)
 	}
 }
 

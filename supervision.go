@@ -48,8 +48,8 @@ type lateness supervision
 // before the life of the cache whose limits these are, or which endWithin is told of. Others
 // are the lives of the caches that take part beside it.
 func (l *limits) supervise(values context.Context, others []context.Context, doubt func(why, unsent error)) *supervision {
-	s := &supervision{values: values, limits: l, until: time.Now().Add(l.timeout), doubt: doubt}
-	l.deadline.Set(&s.deadline, s)
+	s := &supervision{values: values, limits: l, doubt: doubt}
+	s.until = l.deadline.Set(&s.deadline, s)
 	if l.ended.Load() {
 		s.end(context.Cause(values))
 		go s.closed()

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/lockstep-cache/lockstep/internal/turn"
 )
 
 // maxAttempts ends an Update or a transaction that collides for ever, as one does
@@ -127,7 +128,7 @@ func Transact(ctx context.Context, f func(ctx context.Context, tx *Tx) error) er
 		if held, err = takeTurns(ctx, wanted); err != nil {
 			return notApplied(err)
 		}
-		backOff(ctx, attempt)
+		turn.Yield(ctx, attempt)
 	}
 }
 
@@ -309,19 +310,4 @@ func (tx *Tx) join(id uint64, database any, add func() part) (part, error) {
 	p := add()
 	tx.parts = append(tx.parts, p)
 	return p, nil
-}
-
-// backOff gives the others a moment after a collision that turns could not
-// prevent: a foreign one.
-func backOff(ctx context.Context, attempt int) {
-	if attempt < 2 {
-		return
-	}
-	ceiling := min(50*time.Millisecond, time.Millisecond<<min(attempt, 10))
-	timer := time.NewTimer(rand.N(ceiling))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

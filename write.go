@@ -202,7 +202,8 @@ func (c *Cache[K, V]) unqueued(reason error) error {
 // wait. The commit ends with caller's context.
 func (c *Cache[K, V]) commitBatch(under, caller context.Context, ops []*commit.Op[K, *write[K, V]]) bool {
 	// Gate. From here on no load of these keys fills memory.
-	began, start := c.clock.Precise(), time.Now()
+	began := c.clock.Precise()
+	start := c.clock.Time(began)
 	owner := c.owners.Add(1)
 	sets := make([]ChangeSet[K, V], len(ops))
 	for i, op := range ops {

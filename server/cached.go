@@ -177,6 +177,7 @@ func (k *cached) change(ctx context.Context, key string, decide func(old row) (n
 		if !collided || attempt == maxAttempts {
 			return err
 		}
+		turn.Yield(ctx, attempt)
 	}
 }
 

@@ -44,8 +44,9 @@ type Ringer interface{ Ring() }
 // New returns an alarm for calls that may take so long.
 func New(after time.Duration) *Alarm { return &Alarm{after: after} }
 
-// Set has r told when the time of the call, which is not set, is over.
-func (a *Alarm) Set(c *Call, r Ringer) {
+// Set has r told when the time of the call, which is not set, is over, and returns when
+// that is.
+func (a *Alarm) Set(c *Call, r Ringer) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c.at, c.ring, c.set = time.Now().Add(a.after), r, true
@@ -56,6 +57,7 @@ func (a *Alarm) Set(c *Call, r Ringer) {
 	}
 	a.last = c
 	a.armLocked(a.after)
+	return c.at
 }
 
 // Stop keeps the call's Ringer from being told, unless it has been or is about to be. A
