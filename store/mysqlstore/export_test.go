@@ -3,6 +3,7 @@ package mysqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 
 	"github.com/lockstep-cache/lockstep"
 )
@@ -39,4 +40,19 @@ func CallJoined(ctx context.Context, db *Database, tx *sql.Tx) (call func(contex
 // RunInSession runs a statement in a session of the database's.
 func RunInSession(ctx context.Context, db *Database, query string) error {
 	return db.read(ctx, func(s *session) error { return s.run(ctx, query) })
+}
+
+// Prepare has one session run so many statements, some of them for the second time, and returns how
+// many it has kept prepared.
+func Prepare(ctx context.Context, db *Database, queries []string) (kept int, err error) {
+	err = db.read(ctx, func(s *session) error {
+		for _, query := range queries {
+			if err := s.query(ctx, query, []any{int64(1)}, func([]driver.Value) error { return nil }); err != nil {
+				return err
+			}
+		}
+		kept = len(s.stmts)
+		return nil
+	})
+	return kept, err
 }

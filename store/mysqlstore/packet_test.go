@@ -71,3 +71,22 @@ type pair struct {
 	A []byte `db:"a"`
 	B []byte `db:"b"`
 }
+
+// A server has a limit of prepared statements for all its clients together, and each session
+// kept all that it had ever used.
+func TestASessionKeepsSoManyStatements(t *testing.T) {
+	db := openDatabase(t, dbtest.MariaDB(t))
+	var queries []string
+	for range 2 {
+		for i := range 300 {
+			queries = append(queries, fmt.Sprintf("SELECT ? + %d", i))
+		}
+	}
+	kept, err := mysqlstore.Prepare(t.Context(), db, queries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept != 256 {
+		t.Errorf("%d are kept", kept)
+	}
+}

@@ -314,6 +314,7 @@ func (s *session) prepared(ctx context.Context, query string, args []any, f func
 	stmt, ok := s.stmts[query]
 	if !ok {
 		err := s.raw(ctx, func(ctx context.Context, c driver.Conn) (err error) {
+			s.makeRoom()
 			stmt, err = c.(driver.ConnPrepareContext).PrepareContext(ctx, query)
 			return err
 		})
@@ -331,6 +332,23 @@ func (s *session) prepared(ctx context.Context, query string, args []any, f func
 		clear(s.named)
 	}()
 	return s.raw(ctx, func(ctx context.Context, _ driver.Conn) error { return f(ctx, stmt) })
+}
+
+// maxStatements is how many statements a session keeps prepared. A server has room for
+// 16,382 of all its clients together, as a rule.
+const maxStatements = 256
+
+// makeRoom closes a statement, if there are so many, whichever: a session that uses more of
+// them in turn then still has most when it comes to them again, and would have none of them
+// if it always closed the oldest. It costs no round trip.
+func (s *session) makeRoom() {
+	for query, stmt := range s.stmts {
+		if len(s.stmts) < maxStatements {
+			return
+		}
+		stmt.Close()
+		delete(s.stmts, query)
+	}
 }
 
 // ask runs a statement that returns rows, and tell one that does not.
