@@ -17,9 +17,9 @@ import (
 // of. The commit's callers are answered in any case, by way of doubt.
 //
 // Each write pays for it, so it is one object with neither a timer nor a goroutine, and
-// makes a channel only for who asks for it. Rejected: contexts of package context, of
-// which this would be two, the outer one a child in a map of the cache's life. What is
-// derived from it is ended by AfterFunc, which that package asks for.
+// makes a channel only for who asks for it. Rejected: one of package context's inside
+// it, which would be a child in a map of the cache's life, and have such a map for its own.
+// What is derived from it is ended by AfterFunc, which that package asks for.
 type supervision struct {
 	values   context.Context // of the cache's life
 	until    time.Time
@@ -139,13 +139,7 @@ func (s *supervision) Deadline() (time.Time, bool) { return s.until, true }
 func (s *supervision) Done() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.done == nil {
-		if s.err != nil {
-			return past
-		}
-		s.done = make(chan struct{})
-	}
-	return s.done
+	return lazily(&s.done, s.err != nil)
 }
 
 // Err is DeadlineExceeded after the deadline, the commit's or that of a context that has

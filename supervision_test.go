@@ -71,7 +71,7 @@ func TestTheContextOfACommit(t *testing.T) {
 						t.Errorf("Done, %s, is open", name)
 					}
 				}
-				if !errors.Is(s.Err(), end.err) && !errors.Is(s.Err(), end.cause) {
+				if s.Err() != end.err {
 					t.Errorf("Err: %v, want %v", s.Err(), end.err)
 				}
 				for name, ctx := range map[string]context.Context{"": s, "a child's ": child, "the other's ": sooner} {

@@ -29,18 +29,24 @@ type verdict struct {
 func (v *verdict) answered() <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.told {
-		return past
-	}
-	if v.telling == nil {
-		v.telling = make(chan struct{})
-	}
-	return v.telling
+	return lazily(&v.telling, v.told)
 }
 
 // past is the channel of what has happened. A write that its writer has committed
 // himself, as most that are alone are, makes none of its own.
 var past = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// lazily is the channel of what will be told by closing c, if that is not nil by then, or is
+// over. Whoever calls it, and whoever closes c, holds one lock.
+func lazily(c *chan struct{}, over bool) <-chan struct{} {
+	if over {
+		return past
+	}
+	if *c == nil {
+		*c = make(chan struct{})
+	}
+	return *c
+}
 
 // finish makes the verdict final, unless it is so already. report is told whether
 // it had been in doubt, and is called in between, so that what it reports comes in
@@ -132,13 +138,7 @@ func (v *verdict) wrapLocked() error {
 func (v *verdict) settled() <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.final {
-		return past
-	}
-	if v.known == nil {
-		v.known = make(chan struct{})
-	}
-	return v.known
+	return lazily(&v.known, v.final)
 }
 
 func (v *verdict) outcome() (Version, error) {

@@ -2,7 +2,7 @@
 //
 // A benchmark has one sub-benchmark a case, and below that one a rival, named
 // for it: BenchmarkWrite/writers=128/direct. Rivals of one case thus run one
-// after the other. Program paired runs everything in rounds, so that a machine
+// after the other, but for a lone writer's, who take turns of some writes each. Program paired runs everything in rounds, so that a machine
 // which slows down slows all of them, and prints the ratios within the rounds.
 // make bench is that program.
 //
