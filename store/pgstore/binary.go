@@ -1,34 +1,22 @@
 package pgstore
 
 import (
-	"context"
 	endian "encoding/binary"
 	"fmt"
 	"math"
 	"slices"
 	"sync"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/lockstep-cache/lockstep/store/internal/kv"
 )
 
-// The statements that most writes are, set, setOne and propose, are sent and read in
-// PostgreSQL's binary form by this file, beneath pgx's type map. That one appends
+// The statements that most writes are, set, setOne and propose, have their arguments
+// made in PostgreSQL's binary form by this file, beneath pgx's type map. That one appends
 // the arrays of a batch, by reflection, to a buffer that begins with 256 bytes at each
 // statement: much of what a write would allocate, and what is allocated is paid
-// for by collections, in which all writers wait.
-//
-// It is for connections that prepare statements. In every other mode, and where a
-// tracer wants to see the statements, they go through pgx as all others do.
-
-// prepares tells whether statements of the connection may go beneath pgx.
-func prepares(c *pgx.Conn) bool {
-	config := c.Config()
-	return config.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement && config.Tracer == nil
-}
+// for by collections, in which all writers wait. They are sent by exchange.go.
 
 // binaryForm is the format of all parameters, and of all columns.
 var binaryForm = []int16{pgtype.BinaryFormatCode}
@@ -151,80 +139,4 @@ func appendEncoded(buf []byte, key any) []byte {
 		return append(buf, key...)
 	}
 	panic(fmt.Sprintf("pgstore: a key is encoded as a %T", key))
-}
-
-// runBinary is command.read for one whose arguments are binary.
-func (m command) runBinary(ctx context.Context, c *pgx.Conn) error {
-	// The statement's text is its name, by which pgx finds it, and those of its own
-	// cache find it too.
-	description, err := c.Prepare(ctx, m.sql, m.sql)
-	if err != nil {
-		return err
-	}
-	result := c.PgConn().ExecStatement(ctx, description, m.binary.params, binaryForm, binaryForm)
-	m.binary.free()
-	scan := func(into ...any) error { return scanBinary(result, into) }
-	var broken error
-	for result.NextRow() {
-		if broken = m.row(scan); broken != nil {
-			break
-		}
-	}
-	tag, err := result.Close()
-	if outdated(err) {
-		// It is prepared anew, if the connection can still be told.
-		if err := c.Deallocate(ctx, m.sql); err != nil {
-			c.Close(ended)
-		}
-	}
-	if err == nil {
-		err = broken
-	}
-	if err == nil && m.tag != nil {
-		err = m.tag(tag)
-	}
-	return err
-}
-
-// scanBinary reads the columns of the row that the result is at.
-func scanBinary(result *pgconn.ResultReader, into []any) error {
-	values := result.Values()
-	if len(values) != len(into) {
-		return fmt.Errorf("the row has %d columns, and not %d", len(values), len(into))
-	}
-	for i, data := range values {
-		switch into := into[i].(type) {
-		case *any:
-			switch oid := result.FieldDescriptions()[i].DataTypeOID; {
-			case oid == pgtype.TextOID:
-				*into = string(data)
-			case oid == pgtype.Int8OID && len(data) == 8:
-				*into = int64(endian.BigEndian.Uint64(data))
-			case oid == pgtype.Float8OID && len(data) == 8:
-				*into = math.Float64frombits(endian.BigEndian.Uint64(data))
-			case oid == pgtype.ByteaOID:
-				*into = append([]byte{}, data...)
-			default:
-				return fmt.Errorf("column %d has %d bytes of the type with oid %d", i+1, len(data), oid)
-			}
-		case *int64:
-			if len(data) != 8 {
-				return fmt.Errorf("column %d has %d bytes, and not the 8 of a bigint", i+1, len(data))
-			}
-			*into = int64(endian.BigEndian.Uint64(data))
-		case **int64:
-			switch len(data) {
-			case 0: // NULL
-				*into = nil
-			case 8:
-				n := int64(endian.BigEndian.Uint64(data))
-				*into = &n
-			default:
-				return fmt.Errorf("column %d has %d bytes, and not the 8 of a bigint", i+1, len(data))
-			}
-		default:
-			return fmt.Errorf("column %d cannot be read as a %T", i+1, into)
-		}
-	}
-	return nil
 }
