@@ -218,7 +218,8 @@ func (c *Cache[K, V]) commitBatch(under, caller context.Context, ops []*commit.O
 		}
 		return false
 	}
-	c.counts.commitLatency.Record(c.since(began))
+	took := c.since(began)
+	c.counts.commitLatency.Record(took)
 	c.counts.batches.Add(1)
 	for _, op := range ops {
 		c.counts.batchedRows.Add(uint64(len(op.Item.set.Changes)))
@@ -228,6 +229,9 @@ func (c *Cache[K, V]) commitBatch(under, caller context.Context, ops []*commit.O
 	if errors.Is(err, ErrUnknownOutcome) {
 		c.settleBatch(ops, sets, err)
 		return true
+	}
+	if len(ops) > 1 {
+		c.queue.Answer(ops, took)
 	}
 	c.conclude(ops, outcomes, err, began)
 	return true

@@ -9,9 +9,9 @@
 //     of them may be in one batch, in that order.
 //  3. A write on all keys travels alone, after everything before it and before
 //     everything after it.
-//  4. A batch is whatever is ready when a place is free. There is no timer: a
-//     lone writer never waits for company, and company gathers by itself while
-//     the batch before is under way.
+//  4. A batch is what is ready when a place is free, up to an even share of it
+//     (share.go). A lone writer never waits for company, and company gathers by
+//     itself while the batch before is under way.
 //
 // The obvious design takes the queue from its head until a write names a key
 // that is under way, and stops there. One slow key then stops all of them. Here
@@ -58,6 +58,7 @@ type Op[K comparable, T any] struct {
 	state      state
 	held, kept bool
 	doubted    bool
+	answered   bool // of the first in a batch: all of it
 }
 
 // began is what times are counted from: a Duration is a third of a Time, and there is
@@ -121,6 +122,11 @@ type Queue[K comparable, T any] struct {
 	readyBytes       int
 	waiting          int // ready or parked
 	inFlight         int // batches
+	unanswered       int // writes in them
+	away             int // writers who were answered, and are not back
+	crowd            int // the most writers that there were lately
+	returning        bool
+	returnTimer      *time.Timer
 	guests           int // calls of Enter
 	taken            int // writes taken and not freed, and calls of Take
 	lent             int // calls of Take
@@ -162,6 +168,7 @@ func (q *Queue[K, T]) Submit(ops ...*Op[K, T]) error {
 	if q.waiting+q.guests+len(ops) > q.config.Limit {
 		return ErrFull
 	}
+	q.away = max(0, q.away-len(ops))
 	for _, op := range ops {
 		q.submitted++
 		op.number, op.enqueued = q.submitted, now
@@ -241,7 +248,7 @@ func (q *Queue[K, T]) checkIdleLocked() {
 			close(worker)
 		}
 		q.parked = nil
-		for _, timer := range []*time.Timer{q.staleTimer, q.delayTimer} {
+		for _, timer := range []*time.Timer{q.staleTimer, q.delayTimer, q.returnTimer} {
 			if timer != nil {
 				timer.Stop()
 			}
@@ -263,14 +270,16 @@ func (q *Queue[K, T]) dispatch() {
 
 // nextLocked takes the next batch and its place; nil if there is none of either.
 func (q *Queue[K, T]) nextLocked() []*Op[K, T] {
-	if q.inFlight >= q.config.InFlight || q.exclusive || q.mustGatherLocked() {
+	if q.inFlight >= q.config.InFlight || q.exclusive || q.mustGatherLocked() || q.mustShareLocked() {
 		return nil
 	}
+	q.countLocked()
 	batch := q.takeLocked()
 	if len(batch) == 0 {
 		return nil
 	}
 	q.inFlight++
+	q.unanswered += len(batch)
 	return batch
 }
 
@@ -315,6 +324,7 @@ func (q *Queue[K, T]) done(batch []*Op[K, T], more chan []*Op[K, T]) (next []*Op
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.inFlight--
+	q.answeredLocked(batch)
 	q.exclusive = q.exclusive && batch[0].held
 	for _, op := range batch {
 		switch {

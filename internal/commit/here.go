@@ -22,6 +22,7 @@ func (q *Queue[K, T]) Start(op *Op[K, T]) bool {
 		q.key(key).taken++
 	}
 	q.inFlight++
+	q.unanswered++
 	return true
 }
 

@@ -36,9 +36,13 @@ func (q *Queue[K, T]) forget(key K, ks *keyState[K, T]) {
 // takeLocked removes the next batch from the ready list, parks what it has to
 // step over, and marks the batch's keys as taken.
 func (q *Queue[K, T]) takeLocked() []*Op[K, T] {
-	batch := make([]*Op[K, T], 0, min(q.readyCount, q.config.MaxOps))
+	most := q.config.MaxOps
+	if q.returning {
+		most = q.shareLocked()
+	}
+	batch := make([]*Op[K, T], 0, min(q.readyCount, most))
 	bytes := 0
-	for op := q.first; op != nil && len(batch) < q.config.MaxOps; op = q.first {
+	for op := q.first; op != nil && len(batch) < most; op = q.first {
 		if op.All {
 			if len(batch) > 0 || q.taken > 0 || q.readyCount < q.waiting {
 				// Something before it is under way or parked. Nothing behind it may pass.

@@ -93,7 +93,9 @@ func newRig(t *testing.T, config Config[string, string]) *rig {
 		q.mu.Lock()
 		q.batches = append(q.batches, b)
 		q.mu.Unlock()
+		start := time.Now()
 		<-b.done
+		q.Answer(ops, time.Since(start))
 	}
 	config.Dropped = func(op *Op[string, string], err error) {
 		q.mu.Lock()
