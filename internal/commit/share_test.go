@@ -105,6 +105,20 @@ func TestAShareIsNotHeld(t *testing.T) {
 	})
 }
 
+// TestABatchTakesNoMoreThanItsShare: others that come back find a batch of their size.
+func TestABatchTakesNoMoreThanItsShare(t *testing.T) {
+	inBubble(t, Config[string, string]{InFlight: 2}, func(q *rig) {
+		q.submit("a:a", "b:b", "c:c", "d:d", "e:e", "f:f", "g:g", "h:h")
+		time.Sleep(time.Millisecond)
+		q.finish("a")
+		q.underWay("b", "c d e f g h")
+		q.submit("i:i", "j:j", "k:k", "l:l", "m:m", "n:n", "o:o", "p:p", "q:q")
+		time.Sleep(time.Millisecond)
+		q.finish("b") // of a crowd of 16: nine are ready, six under way, and one is away
+		q.underWay("c d e f g h", "i j k l m n o p")
+	})
+}
+
 // TestALoneWriterIsNotHeld: neither beside nobody, nor beside one other.
 func TestALoneWriterIsNotHeld(t *testing.T) {
 	inBubble(t, Config[string, string]{InFlight: 2}, func(q *rig) {
