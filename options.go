@@ -122,7 +122,7 @@ type Options[K comparable, V any] struct {
 }
 
 // Batch bounds group commit. A batch is whatever queued up while the last one
-// was under way.
+// was under way; those that are under way at once are even shares of it.
 type Batch struct {
 	// MaxOps is the number of writes in a batch. Zero means what the store
 	// advises, or DefaultBatchOps. It is less where their values come to more than
