@@ -19,6 +19,9 @@ const longestReturn = 5 * time.Millisecond
 // crowdMemory is in about how many batches a crowd that has gone is forgotten.
 const crowdMemory = 16
 
+// straggling is which part of a share is not waited for.
+const straggling = 32
+
 // Answer is called by Run when the commit of its batch, which took so long, is over, and
 // before the writes are answered: those who wait for them will write again, as a rule.
 func (q *Queue[K, T]) Answer(batch []*Op[K, T], took time.Duration) {
@@ -74,5 +77,5 @@ func (q *Queue[K, T]) mustShareLocked() bool {
 		return false
 	}
 	share := q.shareLocked()
-	return q.readyCount < share-share/crowdMemory
+	return q.readyCount < share-share/straggling
 }

@@ -12,11 +12,14 @@ import (
 // cost; a list of rows, see rowSizes.
 var keySizes = []int{1, 4, 16, 64, 256}
 
-// rowSizes are the lengths of lists of rows, each an eighth above the one before. They are
-// closer to each other than keySizes, since a row that is there twice is written twice, and
-// no closer, since the server keeps a statement of each that a session has used.
-var rowSizes = [...]int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 17, 19, 21, 24, 27, 30, 34, 38, 43, 48, 54, 60, 67, 75, 84, 94,
-	105, 118, 132, 148, 166, 185, 207, 231, 258, 289, 323, 361, 404, 451, maxRows}
+// rowSizes are the lengths of lists of rows: all up to 32, then every second, and above 64
+// each an eighth above the one before. They are closer to each other than keySizes, since a
+// row that is there twice is written twice, and no closer, since the server keeps a
+// statement of each that a session has used, by the row.
+var rowSizes = [...]int{
+	1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 34, 36, 38, 40, 42, 44, 46,
+	48, 50, 52, 54, 56, 58, 60, 62, 64, 72, 81, 91, 102, 115, 129, 145, 163, 183, 206, 232, 261, 294, 331, 372, 419, 471, maxRows,
+}
 
 // maxRows is the most rows in a statement.
 const maxRows = 512
