@@ -126,6 +126,8 @@ type Queue[K comparable, T any] struct {
 	away             int // writers who were answered, and are not back
 	crowd            int // the most writers that there were lately
 	returning        bool
+	holding          bool          // somebody waits for a share
+	heldSince        time.Duration // since began
 	returnTimer      *time.Timer
 	guests           int // calls of Enter
 	taken            int // writes taken and not freed, and calls of Take
@@ -280,6 +282,7 @@ func (q *Queue[K, T]) nextLocked() []*Op[K, T] {
 	}
 	q.inFlight++
 	q.unanswered += len(batch)
+	q.holding = false
 	return batch
 }
 

@@ -10,10 +10,12 @@ import "time"
 //
 // So while the writers of the last batch come back, for as long as that batch took and no
 // longer than longestReturn, a batch takes no more than its share, and beside another one
-// begins when most of a share is ready. Nothing waits longer beside a batch that does not
-// return, and nothing at all when nobody was answered lately.
+// begins when most of a share is ready, or as many have come as were away. Nothing waits
+// longer beside a batch that does not return, however many others do; and nothing at all
+// when nobody was answered lately.
 
-// longestReturn is about what a thousand writers take to come back.
+// longestReturn is about what a thousand writers take to come back. It bounds a hold as a
+// whole, too.
 const longestReturn = 5 * time.Millisecond
 
 // crowdMemory is in about how many batches a crowd that has gone is forgotten.
@@ -31,6 +33,9 @@ func (q *Queue[K, T]) Answer(batch []*Op[K, T], took time.Duration) {
 	q.answeredLocked(batch)
 	if took <= 0 || q.config.InFlight == 1 || q.config.MaxDelay > 0 || q.closed || q.shareLocked() == 1 {
 		return
+	}
+	if q.holding {
+		took = min(took, max(0, q.heldSince+longestReturn-time.Since(began)))
 	}
 	q.returning = true
 	q.away += len(batch)
@@ -73,9 +78,15 @@ func (q *Queue[K, T]) shareLocked() int {
 // mustShareLocked says that a batch beside another one had better wait for those who are
 // coming back.
 func (q *Queue[K, T]) mustShareLocked() bool {
-	if !q.returning || q.inFlight == 0 || q.closed || q.overfull(q.readyBytes) {
+	if q.away == 0 || q.inFlight == 0 || q.readyCount == 0 || q.closed || q.overfull(q.readyBytes) {
 		return false
 	}
 	share := q.shareLocked()
-	return q.readyCount < share-share/straggling
+	if q.readyCount >= share-share/straggling {
+		return false
+	}
+	if !q.holding {
+		q.holding, q.heldSince = true, time.Since(began)
+	}
+	return true
 }

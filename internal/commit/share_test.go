@@ -1,8 +1,10 @@
 package commit
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,16 +60,28 @@ func TestBatchesBesideEachOtherAreEvenShares(t *testing.T) {
 	}
 }
 
+// crowded has batches of six under way, for three milliseconds.
+func crowded(q *rig, batches ...string) {
+	q.t.Helper()
+	for i := range batches {
+		q.submit(fmt.Sprintf("first%d:%d", i, i))
+	}
+	for i, batch := range batches {
+		for name := range strings.FieldsSeq(batch) {
+			q.submit(name + ":" + name)
+		}
+		q.finish(fmt.Sprint("first", i)) // in no time, so that nobody is waited for
+	}
+	q.underWay(batches...)
+	time.Sleep(3 * time.Millisecond)
+}
+
 // TestAHoldIsShort: who waits for a share of those who come back waits no longer than the
 // batch took that they come from, and not for what a database takes that hangs.
 func TestAHoldIsShort(t *testing.T) {
 	inBubble(t, Config[string, string]{InFlight: 2}, func(q *rig) {
-		q.submit("a:a", "b:b", "c:c", "d:d", "e:e", "f:f", "g:g", "h:h")
-		time.Sleep(2 * time.Millisecond)
-		q.finish("a") // a crowd of seven, so that a share is four
-		q.underWay("b", "c d e f g h")
-		time.Sleep(time.Millisecond)
-		q.finish("b") // which took three
+		crowded(q, "c d e f g h", "i j k l m n")
+		q.finish("i")
 		q.submit("x:x")
 		time.Sleep(3*time.Millisecond - 1)
 		q.underWay("c d e f g h")
@@ -84,24 +98,36 @@ func TestAHoldIsShort(t *testing.T) {
 	})
 }
 
+// TestAHoldIsNotProlonged by batches that end while it lasts.
+func TestAHoldIsNotProlonged(t *testing.T) {
+	inBubble(t, Config[string, string]{InFlight: 3}, func(q *rig) {
+		crowded(q, "c d e f g h", "i j k l m n", "1 2 3 4 5 6")
+		time.Sleep(time.Minute)
+		q.finish("i")
+		q.submit("x:x")
+		time.Sleep(longestReturn - 1)
+		q.finish("1")
+		q.underWay("c d e f g h")
+		time.Sleep(1)
+		q.underWay("c d e f g h", "x")
+	})
+}
+
 // TestAShareIsNotHeld: a batch begins when it has its share, and one that nobody is coming
 // back to join at once.
 func TestAShareIsNotHeld(t *testing.T) {
 	inBubble(t, Config[string, string]{InFlight: 2}, func(q *rig) {
-		q.submit("a:a", "b:b", "c:c", "d:d", "e:e", "f:f", "g:g", "h:h")
-		time.Sleep(2 * time.Millisecond)
-		q.finish("a")
-		time.Sleep(time.Millisecond)
-		q.finish("b")
-		q.submit("i:i", "j:j", "k:k")
-		q.underWay("c d e f g h")
-		q.submit("l:l")
-		q.underWay("c d e f g h", "i j k l")
-		time.Sleep(time.Hour)
+		crowded(q, "c d e f g h", "i j k l m n")
 		q.finish("i")
+		q.submit("o:o", "p:p", "q:q", "r:r", "s:s")
+		q.underWay("c d e f g h")
+		q.submit("t:t") // the sixth who was away
+		q.underWay("c d e f g h", "o p q r s t")
 		time.Sleep(time.Hour)
-		q.submit("m:m")
-		q.underWay("c d e f g h", "m")
+		q.finish("o")
+		time.Sleep(time.Hour)
+		q.submit("u:u")
+		q.underWay("c d e f g h", "u")
 	})
 }
 
@@ -116,6 +142,18 @@ func TestABatchTakesNoMoreThanItsShare(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		q.finish("b") // of a crowd of 16: nine are ready, six under way, and one is away
 		q.underWay("c d e f g h", "i j k l m n o p")
+	})
+}
+
+// TestNobodyIsWaitedForWhenAllAreBack: a large batch hangs, and of a few others all are back.
+func TestNobodyIsWaitedForWhenAllAreBack(t *testing.T) {
+	inBubble(t, Config[string, string]{InFlight: 2}, func(q *rig) {
+		crowded(q, "a b c d e f g h i j k l m n o p q r s t", "1 2")
+		q.finish("1")
+		q.submit("3:3")
+		q.underWay("a b c d e f g h i j k l m n o p q r s t")
+		q.submit("4:4")
+		q.underWay("a b c d e f g h i j k l m n o p q r s t", "3 4")
 	})
 }
 
