@@ -272,7 +272,7 @@ func (q *Queue[K, T]) dispatch() {
 
 // nextLocked takes the next batch and its place; nil if there is none of either.
 func (q *Queue[K, T]) nextLocked() []*Op[K, T] {
-	if q.inFlight >= q.config.InFlight || q.exclusive || q.mustGatherLocked() || q.mustShareLocked() {
+	if q.first == nil || q.inFlight >= q.config.InFlight || q.exclusive || q.mustGatherLocked() || q.mustShareLocked() {
 		return nil
 	}
 	q.countLocked()

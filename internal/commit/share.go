@@ -78,7 +78,7 @@ func (q *Queue[K, T]) shareLocked() int {
 // mustShareLocked says that a batch beside another one had better wait for those who are
 // coming back.
 func (q *Queue[K, T]) mustShareLocked() bool {
-	if q.away == 0 || q.inFlight == 0 || q.readyCount == 0 || q.closed || q.overfull(q.readyBytes) {
+	if q.away == 0 || q.inFlight == 0 || q.closed || q.overfull(q.readyBytes) {
 		return false
 	}
 	share := q.shareLocked()
