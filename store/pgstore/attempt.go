@@ -72,6 +72,7 @@ func (db *Database) attempt(ctx context.Context) (*attempt, error) {
 // error is an *unknownOutcome, or comes with the fate of a transaction of which
 // nothing was applied. The attempt is over.
 func (a *attempt) decisive(ctx context.Context, commands ...command) (fate, error) {
+	defer a.session.forsake()
 	if a.session.closed() {
 		a.over(false)
 		a.db.drop(a.session)

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	endian "encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -15,9 +16,14 @@ import (
 
 // The statements of binary.go make their round trip here, with pgx's own frontend and
 // beneath its connection. That one watches the context of each statement with a child
-// context, arms a timer at each flush, for a server that answers before it has read all,
-// which none does to one statement, and has a statement that returns nothing described
-// each time. A lone writer waits for all of it.
+// context, arms a timer at each flush, for a server that sends before it has read all,
+// and has a statement that returns nothing described each time. A lone writer waits for all
+// of it.
+//
+// One statement is not answered before it is read. What may be sent before that are
+// notifications, and where a session of the program's listens, megabytes of them are unread,
+// and the statement is as large, server and client wait for each other: until the context
+// ends, as a cache's do. That is accepted.
 //
 // It is for connections that prepare statements. In every other mode, and where a
 // tracer wants to see the statements, they go through pgx as all others do.
@@ -38,11 +44,11 @@ func (m command) runBinary(ctx context.Context, c *pgx.Conn) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return unsent{context.Cause(ctx)}
+		return unsent{ctx.Err()}
 	}
 	whole := false
 	defer func() {
-		if !whole { // also where a value's method has ended the goroutine
+		if !whole { // also where a method of the program's has ended the goroutine
 			c.Close(ended)
 		}
 	}()
@@ -59,7 +65,9 @@ func (m command) runBinary(ctx context.Context, c *pgx.Conn) error {
 		// It is prepared anew, if the connection can still be told.
 		whole = c.Deallocate(ctx, m.sql) == nil
 	case !whole && err != nil && ctx.Err() != nil:
-		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		// The cause is only told: it may be anybody's error, also one that a server has
+		// answered somebody else.
+		err = fmt.Errorf("%w (%v): %w", ctx.Err(), context.Cause(ctx), err)
 	}
 	return err
 }
@@ -73,7 +81,11 @@ func (unsent) SafeToRetry() bool { return true }
 // cutBy has the network connection fail when ctx ends: what waits for it returns. Uncut is
 // to be called at the end, and tells whether that has not happened, and will not.
 func cutBy(ctx context.Context, c *pgconn.PgConn) (uncut func() bool) {
-	cut := func() { c.Conn().SetDeadline(longAgo) }
+	cut := func() {
+		if c.Conn().SetDeadline(longAgo) != nil { // as a tunnel may not have deadlines
+			c.Conn().Close()
+		}
+	}
 	// A context that can do it by itself, as a commit's, needs no child for that.
 	if ctx, ok := ctx.(interface{ AfterFunc(func()) func() bool }); ok {
 		return ctx.AfterFunc(cut)
@@ -96,6 +108,7 @@ func (m command) bind(to *pgproto3.Frontend, statement string) {
 // next statement, whatever has become of this one.
 func (m command) answer(c *pgconn.PgConn, fields []pgconn.FieldDescription) (whole bool, err error) {
 	var broken error // of rows
+	complete := false
 	var row [][]byte
 	scan := func(into ...any) error { return scanBinary(fields, row, into) }
 	for {
@@ -109,16 +122,20 @@ func (m command) answer(c *pgconn.PgConn, fields []pgconn.FieldDescription) (who
 				broken = m.row(scan)
 			}
 		case *pgproto3.CommandComplete:
+			complete = true
 			if m.tag != nil && broken == nil {
 				broken = m.tag(pgconn.NewCommandTag(string(message.CommandTag)))
 			}
 		case *pgproto3.ErrorResponse:
 			err = pgconn.ErrorResponseToPgError(message)
 		case *pgproto3.ReadyForQuery:
-			if err == nil {
-				err = broken
+			switch {
+			case err != nil:
+				return true, err
+			case !complete:
+				return false, errors.New("the server is ready, and has not answered")
 			}
-			return true, err
+			return true, broken
 		}
 	}
 }
