@@ -230,7 +230,7 @@ func (c *Cache[K, V]) commitBatch(under, caller context.Context, ops []*commit.O
 		c.settleBatch(ops, sets, err)
 		return true
 	}
-	if len(ops) > 1 {
+	if len(ops) > 1 { // nobody waits for a single writer to come back
 		c.queue.Answer(ops, took)
 	}
 	c.conclude(ops, outcomes, err, began)

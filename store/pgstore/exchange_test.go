@@ -91,6 +91,7 @@ func TestACommitThatIsNotSentIsNoDoubt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			proposing(t, s, "k")
 			write(t, s, put("k", "before"))
+			commit(t, s, set(put("k", "before")), set(put("l", "before"))) // which prepares that statement
 			ctx, cancel := context.WithCancel(t.Context())
 			taken = cancel
 			_, err := s.Commit(ctx, sets)
